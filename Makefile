@@ -1,0 +1,56 @@
+# `make repro` and `make test` set everything up; `make help` lists the rest.
+
+PYTHON ?= python3
+PARAMS ?= params.yaml
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup repro test check format clean
+
+help:
+	@echo "make repro                             install, then run the pipeline (dvc repro)"
+	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
+	@echo "make test                              install, then run the tests"
+	@echo "make check                             format, lint, types, import floors, tests with coverage"
+	@echo "make format                            rewrite the sources as ruff formats them"
+	@echo "make clean                             remove the virtual environment and everything generated"
+	@echo "TORCH_INDEX=URL picks another build of torch, PYTHON=python3.12 another interpreter"
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bertpipe needs Python 3.11 or later: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.11,<2.14'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+repro: setup
+ifeq ($(PARAMS),params.yaml)
+	dvc repro
+else
+	$(BIN)/python scripts/repro_copy.py $(PARAMS)
+endif
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	coverage erase
+	coverage run -m pytest
+	coverage combine --quiet
+	coverage report
+
+format: setup
+	ruff format .
+	ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .bertpipe data/raw/dataset.zip data/parquet models reports/plots reports/timing.csv

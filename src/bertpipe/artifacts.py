@@ -1,0 +1,242 @@
+"""Names, schemas and whole-file writes of everything that crosses from one stage to the next."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp, mkstemp
+from typing import TYPE_CHECKING, Any
+
+from bertpipe.errors import DataError, MissingInputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# The default place of every artifact: dvc.yaml and the command line agree on these.
+PARAMS_FILE = Path("params.yaml")
+ZIP_FILE = Path("data/raw/dataset.zip")
+PARQUET_DIR = Path("data/parquet")
+MODEL_DIR = Path("models/bert")
+HISTORY_FILE = Path("reports/history.csv")
+EPOCHS_FILE = Path("reports/epochs.csv")
+TIMING_FILE = Path("reports/timing.csv")
+METRICS_FILE = Path("reports/metrics.json")
+EXAMPLES_FILE = Path("reports/examples.json")
+PLOTS_DIR = Path("reports/plots")
+REJECTS_REPORT = Path("reports/rejects.parquet")
+WORK_DIR = Path(".bertpipe")
+"""Bytes in flight and resume state; never an output of a stage."""
+
+# Names inside a Parquet directory and inside a model directory.
+SPLITS = ("train", "test")
+DOCUMENTS_NAME = "documents.parquet"
+REJECTS_NAME = "rejects.parquet"
+SUMMARY_NAME = "summary.json"
+TOKENIZER_NAME = "tokenizer.json"
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+ROWS_PER_GROUP = 4096
+"""Rows of one Parquet row group."""
+
+HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "mlm_loss", "nsp_loss", "loss", "gradient_norm")
+"""One row an interval of `train.history_every` steps: losses in nats, sums over the interval by its counts."""
+EPOCHS_COLUMNS = ("epoch", "step", "mlm_loss", "mlm_top1_accuracy", "nsp_loss", "nsp_accuracy", "loss")
+"""One row an epoch: the evaluation on the test split after it."""
+TIMING_COLUMNS = ("step", "elapsed_s", "tokens", "tokens_per_second", "sequences_per_second")
+"""One row an interval: seconds of training (evaluation and saving left out) and throughput within the interval."""
+
+
+@cache
+def pair_schema() -> "pa.Schema":
+    """Return the schema of `train.parquet` and `test.parquet`: one row a sentence pair.
+
+    `token_ids` is `[CLS] A [SEP] B [SEP]` without padding; at a masked position it holds the true token where that
+    is known and the stored input otherwise. `masked_*` are the stored masks, position by position: the token the
+    model reads there, and the label it should predict (0: not supervised).
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    ids = pa.list_(pa.int32())
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("length", pa.int32(), nullable=False),
+            pa.field("token_ids", ids, nullable=False),
+            pa.field("second_segment_start", pa.int32(), nullable=False),
+            pa.field("is_next", pa.bool_(), nullable=False),
+            pa.field("document", pa.int32(), nullable=False),
+            pa.field("masked_positions", ids, nullable=False),
+            pa.field("masked_inputs", ids, nullable=False),
+            pa.field("masked_labels", ids, nullable=False),
+        ]
+    )
+
+
+@cache
+def document_schema() -> "pa.Schema":
+    """Return the schema of `documents.parquet`: each original text once."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.schema(
+        [
+            pa.field("document", pa.int32(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+        ]
+    )
+
+
+@cache
+def reject_schema() -> "pa.Schema":
+    """Return the schema of `rejects.parquet`: one row a bad CSV row, with where it stands and why it was left out."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.schema(
+        [
+            pa.field("file", pa.string(), nullable=False),
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("line", pa.int64(), nullable=False),
+            pa.field("column", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("value", pa.string(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stage has come; the console draws it, nobody else looks at it."""
+
+    label: str
+    completed: float
+    total: float | None
+    """None where the end is not known."""
+    unit: str
+    detail: str = ""
+
+
+def ignore_progress(progress: Progress) -> None:
+    """Take a report and show nothing: what a stage does when nobody watches."""
+
+
+def require(path: Path, *, made_by: str) -> Path:
+    """Return `path`, which must exist.
+
+    Raises:
+        MissingInputError: it does not; the message names the command that makes it.
+    """
+    if not path.exists():
+        raise MissingInputError(f"{path} does not exist: run `{made_by}` first, or name another path")
+    return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it becomes `path` at once when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`; it takes the place of `path` when the block ends without an error.
+
+    The earlier directory is moved aside, then deleted: at every moment one of the two is complete on disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    earlier = staging.with_name(f"{staging.name}.earlier")
+    try:
+        yield staging
+        for file in staging.rglob("*"):
+            _sync(file)
+        staging.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.replace(earlier)
+        staging.replace(path)
+        _sync(path.parent)
+    finally:
+        if earlier.exists() and not path.exists():
+            earlier.replace(path)
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def json_text(content: object) -> str:
+    """Return readable JSON; a number that is not finite becomes null, since JSON has no NaN."""
+    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as `json_text`."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json_text(content), encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a table with a header; floats with nine significant digits, so that the file is equal on every run."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([[f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    # The process's mask can only be read by setting it; mkstemp ignores it and makes files private.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,231 @@
+"""The command line: each command loads params, calls one stage and shows what it returned."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bertpipe import __version__, artifacts, console
+from bertpipe.errors import BertpipeError
+
+app = typer.Typer(
+    name="bertpipe",
+    help="Pretrain BERT from scratch: download, convert, train, evaluate, plot, infer. Each command is a DVC stage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # an unexpected exception is our bug and keeps its plain traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+infer_app = typer.Typer(help="Ask a model: next-sentence prediction, or filling \\[MASK].", no_args_is_help=True)
+app.add_typer(infer_app, name="infer")
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files.")]
+DataOption = Annotated[Path, typer.Option("--data", help="The directory of Parquet files.")]
+ModelDirOption = Annotated[Path, typer.Option("--model", help="A model directory of bertpipe.")]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased)."),
+]
+HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, a row an interval of steps.")]
+EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, a row an epoch.")]
+TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, a row an interval of steps.")]
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+    if wanted:
+        console.show_text(f"bertpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def download(
+    source: Annotated[
+        str | None, typer.Option(help="sample, imdb, a URL or a path; default: download.source in the params.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the zip goes.")] = artifacts.ZIP_FILE,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the zip, hexadecimal.")] = None,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Bring the zip of CSV files, whole and verified, or nothing."""
+    from dataclasses import replace
+
+    from bertpipe.params import load_params
+    from bertpipe.stages.download import run_download
+
+    loaded = load_params(params)
+    section = replace(
+        loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256
+    )
+    with console.progress() as on_progress:
+        result = run_download(section, loaded.sample, loaded.masking, out=out, on_progress=on_progress)
+    console.show_facts("Downloaded", result, as_json=json_)
+
+
+@app.command()
+def convert(
+    zip_file: ZipOption = artifacts.ZIP_FILE,
+    out: Annotated[Path, typer.Option(help="Where the Parquet files go.")] = artifacts.PARQUET_DIR,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Turn the CSV files inside the zip into Parquet, every row checked."""
+    from bertpipe.params import load_params
+    from bertpipe.stages.convert import run_convert
+
+    section = load_params(params).convert
+    with console.progress() as on_progress:
+        summary = run_convert(
+            section, zip_file=zip_file, out=out, rejects_report=artifacts.REJECTS_REPORT, on_progress=on_progress
+        )
+    console.show_conversion(summary, out, as_json=json_)
+
+
+@app.command()
+def train(
+    data: DataOption = artifacts.PARQUET_DIR,
+    out: Annotated[Path, typer.Option(help="Where the model goes.")] = artifacts.MODEL_DIR,
+    history: HistoryOption = artifacts.HISTORY_FILE,
+    epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
+    timing: TimingOption = artifacts.TIMING_FILE,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on after the last epoch of an interrupted run.")] = True,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Train BERT on MLM and NSP, evaluating and saving after each epoch."""
+    from dataclasses import replace
+
+    from bertpipe.params import load_params
+    from bertpipe.stages.train import TrainPaths, run_train
+
+    loaded = load_params(params)
+    section = loaded.train if epochs is None else replace(loaded.train, epochs=epochs)
+    overrides = {} if section == loaded.train else {"train.epochs": section.epochs}
+    paths = TrainPaths(
+        data=data, model=out, history=history, epochs=epoch_history, timing=timing, state=artifacts.WORK_DIR / "state"
+    )
+    with console.progress() as on_progress:
+        summary = run_train(
+            loaded.model, section, loaded.masking, loaded.evaluate, loaded.runtime,
+            paths=paths, resume=resume, overrides=overrides, on_progress=on_progress,
+        )  # fmt: skip
+    console.show_facts("Trained", summary, as_json=json_)
+    console.warn_of_overrides(overrides, params)
+
+
+@app.command()
+def evaluate(
+    model: ModelDirOption = artifacts.MODEL_DIR,
+    data: DataOption = artifacts.PARQUET_DIR,
+    out: Annotated[Path, typer.Option(help="JSON file for the metrics.")] = artifacts.METRICS_FILE,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a model on the test split, beside simple predictors on the same rows."""
+    from bertpipe.params import load_params
+    from bertpipe.stages.evaluate import run_evaluate
+
+    loaded = load_params(params)
+    with console.progress() as on_progress:
+        metrics = run_evaluate(
+            loaded.evaluate, loaded.runtime, model=model, data=data, out=out, on_progress=on_progress
+        )
+    console.show_metrics(metrics, as_json=json_)
+
+
+@app.command()
+def plot(
+    history: HistoryOption = artifacts.HISTORY_FILE,
+    epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
+    timing: TimingOption = artifacts.TIMING_FILE,
+    metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = artifacts.METRICS_FILE,
+    out: Annotated[Path, typer.Option(help="Where PNG and SVG files go.")] = artifacts.PLOTS_DIR,
+    json_: JsonOption = False,
+) -> None:
+    """Draw losses, accuracies, learning rate and throughput as PNG and SVG."""
+    from bertpipe.stages.plot import run_plot
+
+    with console.progress() as on_progress:
+        result = run_plot(
+            history=history, epochs=epoch_history, timing=timing, metrics=metrics, out=out, on_progress=on_progress
+        )
+    console.show_facts("Plotted", result, as_json=json_)
+
+
+@app.command()
+def inspect(
+    text: Annotated[str, typer.Argument(help="A sentence.")],
+    second: Annotated[str | None, typer.Argument(help="A second sentence.")] = None,
+    model: ModelDirOption = artifacts.MODEL_DIR,
+    json_: JsonOption = False,
+) -> None:
+    """Walk one input through the network, step by step, with shapes and first values."""
+    from bertpipe.stages.inspect import run_inspect
+
+    console.show_inspection(run_inspect(text, second, model=model), as_json=json_)
+
+
+@infer_app.command("nsp")
+def infer_nsp(
+    first: Annotated[str, typer.Argument(help="Sentence A.")],
+    second: Annotated[str, typer.Argument(help="Sentence B.")],
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    json_: JsonOption = False,
+) -> None:
+    """Say whether sentence B follows sentence A."""
+    from bertpipe.inference import load_predictor
+
+    console.show_nsp(load_predictor(model).next_sentence(first, second), as_json=json_)
+
+
+@infer_app.command("mlm")
+def infer_mlm(
+    text: Annotated[str, typer.Argument(help="A text with \\[MASK] in it.")],
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates for each \\[MASK].")] = 5,
+    json_: JsonOption = False,
+) -> None:
+    """Fill each \\[MASK] of a text."""
+    from bertpipe.inference import load_predictor
+
+    console.show_mlm(load_predictor(model).fill_masks(text, top_k), as_json=json_)
+
+
+@infer_app.command("examples")
+def infer_examples(
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    out: Annotated[Path, typer.Option(help="JSON file for the answers.")] = artifacts.EXAMPLES_FILE,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Ask the questions listed in the params and write the answers."""
+    from bertpipe.params import load_params
+    from bertpipe.stages.infer import run_infer_examples
+
+    loaded = load_params(params)
+    with console.progress() as on_progress:
+        result = run_infer_examples(
+            loaded.infer, model=model, out=out, device=loaded.runtime.device, on_progress=on_progress
+        )
+    console.show_examples(result, as_json=json_)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one message and exit code 1."""
+    try:
+        app(prog_name="bertpipe")
+    except BertpipeError as error:
+        console.show_error(str(error))
+        sys.exit(1)

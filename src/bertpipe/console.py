@@ -1,0 +1,281 @@
+"""What a person sees: results on standard output, progress, notes and errors on standard error."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertpipe.artifacts import Progress, json_text, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from bertpipe.inference import MlmAnswer, NspAnswer
+    from bertpipe.stages.inspect import Inspection, Step
+
+_WIDTH_ELSEWHERE = 100
+"""Columns where standard output is a file or a pipe."""
+
+
+def show_text(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(text + "\n")
+
+
+def show_error(message: str) -> None:
+    """Print an error the user can mend."""
+    _errors().print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
+    """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
+    for name, value in overrides.items():
+        note = (
+            f"note: {name} was {value}, not what {params} says. `dvc repro` would bring back the model of {params}; "
+            f"to keep this one as an experiment: dvc exp run -S {name}={value}"
+        )
+        _errors().print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that draws reports: a bar on a terminal, plain lines elsewhere."""
+    console = _errors()
+    if not console.is_terminal:
+        yield _plain_lines(console)
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, amount="", detail="")
+
+        def draw(report: Progress) -> None:
+            bars.update(
+                task, description=report.label, completed=report.completed, total=report.total,
+                amount=_amount(report), detail=report.detail,
+            )  # fmt: skip
+
+        yield draw
+
+
+def show_facts(title: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the facts a stage returned, one a line."""
+    if as_json:
+        _print_json(facts)
+        return
+    table = _table(title, ("", ""))
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), _cell(value))
+    _results().print(table)
+
+
+def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    """Print the counts of a conversion, a column a split."""
+    if as_json:
+        _print_json(summary)
+        return
+    splits = summary["splits"]
+    table = _table(f"Converted to {out}", ("", *splits))
+    for name in next(iter(splits.values())):
+        table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
+    table.add_row("vocabulary", _cell(summary["vocabulary"]["size"]), "" if summary["vocabulary"]["words_known"] else "words unknown")
+    table.add_row("documents", _cell(summary["documents"]), "")
+    _results().print(table)
+
+
+def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the evaluation: for each task a table with a row a predictor."""
+    if as_json:
+        _print_json(metrics)
+        return
+    from bertpipe.stages.evaluate import comparison
+
+    for task, title in (
+        ("mlm", f"Masked-language modelling, {metrics['mlm']['tokens']:,} tokens"),
+        ("nsp", f"Next-sentence prediction, {metrics['nsp']['rows']:,} pairs"),
+    ):
+        _show_frame(title, comparison(metrics, task))
+    confusion = metrics["nsp"]["model"]["confusion"]
+    table = _table("NSP confusion, pairs", ("", "called next", "called not next"))
+    table.add_row("is next", _cell(confusion["next_called_next"]), _cell(confusion["next_called_not"]))
+    table.add_row("is not next", _cell(confusion["not_called_next"]), _cell(confusion["not_called_not"]))
+    _results().print(table)
+
+
+def show_nsp(answer: "NspAnswer", *, as_json: bool) -> None:
+    """Print both probabilities and the verdict."""
+    if as_json:
+        from bertpipe.stages.infer import nsp_row
+
+        _print_json(nsp_row(answer))
+        return
+    verdict = "B follows A" if answer.is_next else "B does not follow A"
+    show_text(f"{verdict}   next {answer.probability_next:.4f}   not next {answer.probability_not_next:.4f}")
+    _warn(answer.warnings)
+
+
+def show_mlm(answer: "MlmAnswer", *, as_json: bool) -> None:
+    """Print the candidates for each mask and the filled text."""
+    if as_json:
+        from bertpipe.stages.infer import mlm_row
+
+        _print_json(mlm_row(answer))
+        return
+    for mask in answer.masks:
+        table = _table(f"[MASK] at token {mask.position}", ("token", "probability"))
+        for candidate in mask.candidates:
+            table.add_row(_plain(candidate.token), f"{candidate.probability:.4f}")
+        _results().print(table)
+    show_text(answer.filled_text)
+    _warn(answer.warnings)
+
+
+def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print every example's question, answer and whether it is as expected."""
+    if as_json:
+        _print_json(result)
+        return
+    rows = read_json(Path(result["file"]))
+    table = _table("Examples", ("question", "model", "answer", "as expected"))
+    marks = {True: "yes", False: "no", None: ""}
+    for row in rows:
+        question = " / ".join(row["inputs"].values())
+        answer = f"none: {row['reason']}" if row["answer"] is None else _short_answer(row)
+        table.add_row(_plain(question), _plain(row["model"]), _plain(answer), marks[row["as_expected"]])
+    _results().print(table)
+    show_text(f"{result['as_expected']} of {result['expected']} as expected; {result['file']}")
+
+
+def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
+    """Print the walk through one input, a table a step."""
+    if as_json:
+        _print_json(inspection.to_dict())
+        return
+    console = _results()
+    table = _table(f"Input to {inspection.model} ({inspection.architecture})", ("position", "token", "id", "segment"))
+    for token in inspection.tokens:
+        table.add_row(str(token.position), _plain(token.token), str(token.token_id), token.segment)
+    console.print(table)
+    for step in inspection.steps:
+        _show_step(step)
+    table = _table("Where the last layer attends most", ("head", "token", "attends to", "weight"))
+    for entry in inspection.attention:
+        table.add_row(
+            str(entry.head),
+            _plain(f"{entry.position} {entry.token}"),
+            _plain(f"{entry.most_attended_position} {entry.most_attended_token}"),
+            f"{entry.weight:.3f}",
+        )
+    console.print(table)
+    _warn(inspection.notes)
+
+
+def _show_step(step: "Step") -> None:
+    shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
+    console = _results()
+    console.print(f"{step.name}  [{shape}]", style="bold", markup=False, highlight=False)
+    console.print(f"  {step.meaning}", markup=False, highlight=False)
+    for row in step.rows:
+        values = "  ".join(f"{value:8.4f}" for value in row.values)
+        console.print(f"  {row.label:<14} {values}", markup=False, highlight=False, soft_wrap=True)
+    show_text("")
+
+
+def _show_frame(title: str, frame: "pd.DataFrame") -> None:
+    table = _table(title, (str(frame.index.name), *map(str, frame.columns)))
+    for name, row in frame.iterrows():
+        table.add_row(str(name), *("" if value != value else _cell(float(value)) for value in row))
+    _results().print(table)
+
+
+def _short_answer(row: Mapping[str, Any]) -> str:
+    answer = row["answer"]
+    if row["task"] == "nsp":
+        return f"{'next' if answer['is_next'] else 'not next'} ({answer['probability_next']:.3f})"
+    return answer["filled_text"]  # type: ignore[no-any-return]
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        _errors().print(f"note: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _plain_lines(console: "Console") -> Callable[[Progress], None]:
+    last_label = ""
+
+    def draw(report: Progress) -> None:
+        nonlocal last_label
+        is_new, last_label = report.label != last_label, report.label
+        if is_new or report.detail:
+            parts = (report.label, _amount(report) if report.detail else "", report.detail)
+            console.print("  ".join(filter(None, parts)), markup=False, highlight=False, soft_wrap=True)
+
+    return draw
+
+
+def _amount(report: Progress) -> str:
+    if report.unit == "bytes":
+        million = f"{report.completed / 1e6:,.1f}"
+        return f"{million} MB" if report.total is None else f"{million} / {report.total / 1e6:,.1f} MB"
+    if report.total is None:
+        return ""
+    return f"{report.completed:,.0f}/{report.total:,.0f} {report.unit}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"  # noqa: PLR2004
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return "\n".join(map(str, value))
+    return str(value)
+
+
+def _table(title: str, columns: Sequence[str]) -> Any:  # noqa: ANN401 - rich is imported when it is needed
+    from rich import box
+    from rich.table import Table
+
+    numeric = [len(columns) > 1 and index > 0 for index in range(len(columns))]
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    for name, is_number in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if is_number and name not in _TEXT_COLUMNS else "left", overflow="fold")
+    return table
+
+
+_TEXT_COLUMNS = frozenset({"", "model", "answer", "as expected", "token", "attends to", "segment"})
+
+
+def _plain(text: str) -> Any:  # noqa: ANN401
+    """Return text whose square brackets rich leaves alone."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _results() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+
+
+def _errors() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _print_json(content: object) -> None:
+    sys.stdout.write(json_text(content))

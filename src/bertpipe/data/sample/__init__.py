@@ -1,0 +1,1 @@
+"""The embedded sample: reviews of an invented film world, written by rule, the same on every machine."""

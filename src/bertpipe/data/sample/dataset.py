@@ -1,0 +1,64 @@
+"""The embedded sample as a zip in the notebook's format."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bertpipe.data.archive import ArchiveWriter, member_name
+from bertpipe.data.masking import Masking
+from bertpipe.data.pairs import sentence_pairs
+from bertpipe.data.randomness import random_bits
+from bertpipe.data.rows import COLUMNS, csv_fields, pair_tokens
+from bertpipe.data.sample.reviews import Review, generate_reviews
+from bertpipe.data.tokenization import Tokenizer, basic_english, word_level_tokenizer
+from bertpipe.data.vocabulary import rank_words
+from bertpipe.params import MaskingParams, SampleParams
+
+_TEST_CHOICE = 30  # stream of randomness
+_SAMPLED_EVERY = 10
+"""The `_sampled` members hold one row in so many."""
+
+
+def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> None:
+    """Write the sample's zip: the same members and columns as the notebook's, and the vocabulary beside them."""
+    reviews = list(generate_reviews(seed=sample.seed, films=sample.films, reviews=sample.reviews))
+    order = np.argsort(random_bits(sample.seed, _TEST_CHOICE, np.arange(len(reviews))), kind="stable")
+    test = set(order[: max(2, round(sample.test_share * len(reviews)))].tolist())
+    splits = {
+        "train": [review for number, review in enumerate(reviews) if number not in test],
+        "test": [review for number, review in enumerate(reviews) if number in test],
+    }
+    vocabulary = rank_words(basic_english([review.text for review in splits["train"]]))
+    tokenizer = word_level_tokenizer(vocabulary)
+    rule = Masking.of(masking, tokenizer)
+    with ArchiveWriter(path) as archive:
+        first_row = 0
+        for split, members in splits.items():
+            rows = list(_csv_rows(members, tokenizer, rule, seed=sample.seed, first_row=first_row))
+            first_row += len(rows)
+            archive.add(member_name(split, "full"), _csv_text(rows))
+            archive.add(member_name(split, "sampled"), _csv_text(rows[::_SAMPLED_EVERY]))
+        archive.add_facts(vocabulary=vocabulary, labels_are_true=True)
+
+
+def _csv_rows(
+    reviews: Sequence[Review], tokenizer: Tokenizer, rule: Masking, *, seed: int, first_row: int
+) -> Iterator[list[str]]:
+    documents = [[tuple(tokenizer.encode(sentence)) for sentence in review.sentences] for review in reviews]
+    for row, pair in enumerate(sentence_pairs(documents, seed=seed), start=first_row):
+        token_ids = np.array(pair_tokens(pair.first, pair.second), dtype=np.int32)
+        corruption = rule.corrupt(token_ids, np.array(row), np.arange(len(token_ids)), seed=seed, epoch=0)
+        yield csv_fields(reviews[pair.document].text, pair, corruption)
+
+
+def _csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    for row in (COLUMNS, *rows):
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()

@@ -1,0 +1,20 @@
+"""The word-level vocabulary of the notebook: special tokens, then words by (-frequency, word)."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from bertpipe.data.tokenization import SPECIAL_TOKENS
+
+
+def rank_words(texts: Iterable[Sequence[str]]) -> list[str]:
+    """Return a vocabulary in the order of its ids.
+
+    Args:
+        texts: the words of each text of the training split; the test split must not shape the vocabulary.
+    """
+    counts: Counter[str] = Counter()
+    for words in texts:
+        counts.update(words)
+    for token in SPECIAL_TOKENS:
+        counts.pop(token, None)
+    return [*SPECIAL_TOKENS, *sorted(counts, key=lambda word: (-counts[word], word))]

@@ -1,0 +1,67 @@
+"""The whole test split, once: losses and accuracies as sums over tokens and rows divided by their counts."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from bertpipe.data.batching import Batcher
+from bertpipe.model.bert import Bert
+
+_TOP = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a model gets on a data set; None where there is nothing to count."""
+
+    rows: int
+    mlm_tokens: int
+    mlm_loss: float | None
+    """Nats a supervised token."""
+    mlm_perplexity: float | None
+    mlm_top1_accuracy: float | None
+    mlm_top5_accuracy: float | None
+    nsp_loss: float | None
+    """Nats a row."""
+    nsp_accuracy: float | None
+    nsp_confusion: tuple[tuple[int, int], tuple[int, int]]
+    """Rows by (true class, predicted class); class 1 is next."""
+
+
+def evaluate(bert: Bert, batcher: Batcher, *, batch_size: int, device: torch.device) -> Evaluation:
+    """Return the evaluation over all rows, in memory that does not grow with their number."""
+    was_training = bert.training
+    bert.eval()
+    mlm_sum = nsp_sum = 0.0
+    mlm_tokens = top1 = top5 = 0
+    confusion = torch.zeros(4, dtype=torch.long)
+    with torch.inference_mode():
+        for batch in batcher.in_length_order(batch_size=batch_size):
+            batch = batch.to(device)  # noqa: PLW2901
+            hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start)
+            logits = bert.mlm_logits(hidden.flatten(0, 1)[batch.masked_positions])
+            mlm_sum += F.cross_entropy(logits, batch.masked_labels, reduction="sum").item()
+            found = logits.topk(min(_TOP, bert.vocab_size)).indices == batch.masked_labels[:, None]
+            top1 += int(found[:, 0].sum())
+            top5 += int(found.sum())
+            mlm_tokens += len(batch.masked_labels)
+            nsp = bert.nsp_logits(hidden)
+            nsp_sum += F.cross_entropy(nsp, batch.is_next, reduction="sum").item()
+            confusion += torch.bincount(2 * batch.is_next + nsp.argmax(dim=-1), minlength=4).cpu()
+    bert.train(was_training)
+    counts = confusion.tolist()
+    rows = sum(counts)
+    mlm_loss = mlm_sum / mlm_tokens if mlm_tokens else None
+    return Evaluation(
+        rows=rows,
+        mlm_tokens=mlm_tokens,
+        mlm_loss=mlm_loss,
+        mlm_perplexity=None if mlm_loss is None else math.exp(mlm_loss),
+        mlm_top1_accuracy=top1 / mlm_tokens if mlm_tokens else None,
+        mlm_top5_accuracy=top5 / mlm_tokens if mlm_tokens else None,
+        nsp_loss=nsp_sum / rows if rows else None,
+        nsp_accuracy=(counts[0] + counts[3]) / rows if rows else None,
+        nsp_confusion=((counts[0], counts[1]), (counts[2], counts[3])),
+    )

@@ -1,0 +1,1 @@
+"""The network, how it is stored, and how foreign weights come in."""

@@ -1,0 +1,225 @@
+"""All of BERT: embeddings, encoder, and the heads for masked-language modelling and next-sentence prediction.
+
+Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden (`embedding_dim`), heads, head_size
+(hidden / heads), masked (supervised tokens of the batch), vocab.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertpipe.params import ModelParams
+
+_BERT_INIT_STD = 0.02
+_BERT_NORM_EPSILON = 1e-12
+_NOTEBOOK_NORM_EPSILON = 1e-5
+
+
+class Bert(nn.Module):
+    """BERT with both heads, in one of two documented shapes.
+
+    `bert` is the published network (Devlin et al. 2018): learned positions, LayerNorm and dropout on the summed
+    embeddings, a post-norm encoder with GELU, a tanh pooler before the NSP head, a transform before the decoder.
+
+    `notebook` is the network of the course notebook made right: token embedding times the square root of its width,
+    sinusoidal positions, three segments (padding, A, B), a post-norm encoder with ReLU, one plain linear layer for
+    each head, and dropout on the sum once.
+
+    The NSP head has two classes; class 1 means that B really follows A.
+    """
+
+    def __init__(self, params: ModelParams, vocab_size: int) -> None:
+        super().__init__()
+        self.params = params
+        self.vocab_size = vocab_size
+        is_bert = params.architecture == "bert"
+        hidden = params.embedding_dim
+        self.embeddings = BertEmbeddings(params, vocab_size) if is_bert else NotebookEmbeddings(params, vocab_size)
+        self.layers = nn.ModuleList(EncoderLayer(params) for _ in range(params.layers))
+        self.pooler = nn.Linear(hidden, hidden) if is_bert else None
+        self.nsp_head = nn.Linear(hidden, 2)
+        self.mlm_transform = MlmTransform(hidden) if is_bert else None
+        self.mlm_decoder = nn.Linear(hidden, vocab_size)
+        if is_bert:
+            self.apply(_init_like_bert)
+        if params.tied:
+            self.mlm_decoder.weight = self.embeddings.token.weight
+
+    def forward(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> Tensor:
+        """Return the encoder's output.
+
+        Args:
+            token_ids: ids, shape [batch, seq].
+            lengths: tokens of each row that are not padding, shape [batch].
+            second_segment_start: position of the first token of B in each row, shape [batch].
+
+        Returns:
+            Hidden states, shape [batch, seq, hidden]; those at padding mean nothing.
+        """
+        hidden = self.embeddings(token_ids, lengths, second_segment_start)
+        mask = attention_mask(lengths, token_ids.shape[1])
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return hidden
+
+    def mlm_logits(self, hidden: Tensor) -> Tensor:
+        """Return vocabulary logits [..., vocab] for hidden states [..., hidden]; pass just the positions needed."""
+        if self.mlm_transform is not None:
+            hidden = self.mlm_transform(hidden)
+        logits: Tensor = self.mlm_decoder(hidden)
+        return logits
+
+    def nsp_logits(self, hidden: Tensor) -> Tensor:
+        """Return NSP logits [batch, 2] (not next, next) from all hidden states [batch, seq, hidden]."""
+        first = hidden[:, 0]
+        if self.pooler is not None:
+            first = torch.tanh(self.pooler(first))
+        logits: Tensor = self.nsp_head(first)
+        return logits
+
+
+class BertEmbeddings(nn.Module):
+    """Token + learned position + segment (A 0, B 1), then LayerNorm and dropout."""
+
+    def __init__(self, params: ModelParams, vocab_size: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, params.embedding_dim)
+        self.position = nn.Embedding(params.max_positions, params.embedding_dim)
+        self.segment = nn.Embedding(2, params.embedding_dim)
+        self.norm = nn.LayerNorm(params.embedding_dim, eps=_BERT_NORM_EPSILON)
+        self.dropout = nn.Dropout(params.dropout)
+
+    def parts(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three summands: token, position and segment embeddings, each [batch, seq, hidden]."""
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)
+        segments = (positions >= second_segment_start[:, None]) & (positions < lengths[:, None])
+        position = self.position(positions).expand(*token_ids.shape, -1)
+        return self.token(token_ids), position, self.segment(segments.long())
+
+    def forward(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> Tensor:
+        """Return the embedded input [batch, seq, hidden]."""
+        token, position, segment = self.parts(token_ids, lengths, second_segment_start)
+        embedded: Tensor = self.dropout(self.norm(token + position + segment))
+        return embedded
+
+
+class NotebookEmbeddings(nn.Module):
+    """Token times sqrt(hidden) + sinusoidal position + segment (padding 0, A 1, B 2), then dropout."""
+
+    def __init__(self, params: ModelParams, vocab_size: int) -> None:
+        super().__init__()
+        hidden = params.embedding_dim
+        self.token = nn.Embedding(vocab_size, hidden)
+        self.segment = nn.Embedding(3, hidden)
+        self.dropout = nn.Dropout(params.dropout)
+        self.register_buffer("position", sinusoidal_positions(params.max_positions, hidden), persistent=False)
+        if params.tied:
+            # The matrix is a decoder too: unit-variance rows would start with logits of size hidden.
+            nn.init.normal_(self.token.weight, std=hidden**-0.5)
+
+    def parts(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three summands: token, position and segment embeddings, each [batch, seq, hidden]."""
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)
+        real = positions < lengths[:, None]
+        segments = real.long() + (real & (positions >= second_segment_start[:, None])).long()
+        token = self.token(token_ids) * math.sqrt(self.token.embedding_dim)
+        position = self.get_buffer("position")[: token_ids.shape[1]].expand_as(token)
+        return token, position, self.segment(segments)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> Tensor:
+        """Return the embedded input [batch, seq, hidden]."""
+        token, position, segment = self.parts(token_ids, lengths, second_segment_start)
+        embedded: Tensor = self.dropout(token + position + segment)
+        return embedded
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer layer: attention, add, norm; feed-forward, add, norm (Vaswani et al. 2017)."""
+
+    def __init__(self, params: ModelParams) -> None:
+        super().__init__()
+        hidden, is_bert = params.embedding_dim, params.architecture == "bert"
+        epsilon = _BERT_NORM_EPSILON if is_bert else _NOTEBOOK_NORM_EPSILON
+        self.heads = params.heads
+        self.attention_dropout = params.dropout
+        self.query_key_value = nn.Linear(hidden, 3 * hidden)
+        self.attention_output = nn.Linear(hidden, hidden)
+        self.attention_norm = nn.LayerNorm(hidden, eps=epsilon)
+        self.feed_forward_in = nn.Linear(hidden, params.feed_forward_dim)
+        self.activation = nn.GELU() if is_bert else nn.ReLU()
+        # The published BERT drops nothing between the two feed-forward matrices; PyTorch's layer, which the
+        # notebook uses, does.
+        self.feed_forward_dropout = nn.Identity() if is_bert else nn.Dropout(params.dropout)
+        self.feed_forward_out = nn.Linear(params.feed_forward_dim, hidden)
+        self.feed_forward_norm = nn.LayerNorm(hidden, eps=epsilon)
+        self.dropout = nn.Dropout(params.dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the layer's output [batch, seq, hidden]; `mask` as from `attention_mask`."""
+        query, key, value = self.split_heads(hidden)
+        rate = self.attention_dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        attended = self.attention_output(mixed.transpose(1, 2).flatten(2))
+        hidden = self.attention_norm(hidden + self.dropout(attended))
+        inner = self.feed_forward_dropout(self.activation(self.feed_forward_in(hidden)))
+        output: Tensor = self.feed_forward_norm(hidden + self.dropout(self.feed_forward_out(inner)))
+        return output
+
+    def split_heads(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each [batch, heads, seq, head_size]."""
+        batch, seq, _ = hidden.shape
+        query, key, value = self.query_key_value(hidden).view(batch, seq, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def attention_weights(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Return how much each token attends to each other one, [batch, heads, seq, seq]; rows add up to one."""
+        query, key, _ = self.split_heads(hidden)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(dim=-1)
+
+
+class MlmTransform(nn.Module):
+    """The MLM head's dense layer, GELU and LayerNorm, before the decoder."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden, eps=_BERT_NORM_EPSILON)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return transformed states of the same shape [..., hidden]."""
+        transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        return transformed
+
+
+def attention_mask(lengths: Tensor, seq: int) -> Tensor | None:
+    """Return which keys may be attended to, [batch, 1, 1, seq]; None where no row has padding.
+
+    Reading the shortest length waits for the device: on a GPU the mask is always built.
+    """
+    if lengths.device.type == "cpu" and int(lengths.min()) == seq:
+        return None
+    real = torch.arange(seq, device=lengths.device) < lengths[:, None]
+    return real[:, None, None, :]
+
+
+def sinusoidal_positions(positions: int, hidden: int) -> Tensor:
+    """Return fixed position embeddings [positions, hidden] (Vaswani et al. 2017, section 3.5), odd widths included."""
+    frequency = torch.exp(torch.arange(0, hidden, 2, dtype=torch.float64) * (-math.log(10000.0) / hidden))
+    angle = torch.arange(positions, dtype=torch.float64)[:, None] * frequency
+    table = torch.zeros(positions, hidden, dtype=torch.float64)
+    table[:, 0::2] = torch.sin(angle)
+    table[:, 1::2] = torch.cos(angle)[:, : hidden // 2]
+    return table.to(torch.get_default_dtype())
+
+
+def _init_like_bert(module: nn.Module) -> None:
+    """Draw matrices from a normal with BERT's deviation; biases zero, LayerNorm one and zero."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=_BERT_INIT_STD)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

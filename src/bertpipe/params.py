@@ -1,0 +1,315 @@
+"""The typed schema of `params.yaml`.
+
+The schema has no defaults: every value lives in `params.yaml`, so `dvc params diff` sees all of them. Importing
+this module loads neither pydantic nor a YAML reader; only `load_params` does.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from bertpipe.errors import ParamsError
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema, ErrorDetails
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A bound on one number, checked by pydantic when `params.yaml` is loaded."""
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    def check(self, value: float) -> float:
+        """Return `value`, or raise ValueError that names the bound it breaks."""
+        if self.above is not None and not value > self.above:
+            raise ValueError(f"{value} must be above {self.above}")
+        if self.at_least is not None and not value >= self.at_least:
+            raise ValueError(f"{value} must be at least {self.at_least}")
+        if self.below is not None and not value < self.below:
+            raise ValueError(f"{value} must be below {self.below}")
+        if self.at_most is not None and not value <= self.at_most:
+            raise ValueError(f"{value} must be at most {self.at_most}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> "CoreSchema":  # noqa: ANN401
+        """Hook `check` in after pydantic's own type check (its protocol for `Annotated` markers)."""
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+Count = Annotated[int, Limit(at_least=1)]
+Natural = Annotated[int, Limit(at_least=0)]
+Positive = Annotated[float, Limit(above=0)]
+NotNegative = Annotated[float, Limit(at_least=0)]
+Share = Annotated[float, Limit(at_least=0, at_most=1)]
+ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
+_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadParams:
+    """Where the zip of CSV files comes from."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    source: str
+    """`sample`, `imdb`, an http, https or file URL, or a path."""
+    sha256: str | None
+    """The expected SHA-256 of the zip in hexadecimal; null takes whatever comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleParams:
+    """The embedded sample: generated reviews of invented films."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Natural
+    """Seed of the film world, the reviews, the pairs and the static masks."""
+    films: Annotated[int, Limit(at_least=20)]
+    """Number of invented films."""
+    reviews: Annotated[int, Limit(at_least=20)]
+    """Number of reviews, training and test together."""
+    test_share: Annotated[float, Limit(above=0, below=1)]
+    """Share of the reviews that goes to the test split, whole reviews at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskingParams:
+    """How tokens are chosen and corrupted for MLM (Devlin et al. 2018, section 3.1)."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    mode: Literal["auto", "static", "dynamic"]
+    """`static`: the masks stored in the data; `dynamic`: new ones each epoch; `auto`: dynamic where possible."""
+    rate: Annotated[float, Limit(above=0, below=1)]
+    """Share of the words that is chosen."""
+    mask_share: Share
+    """Share of the chosen words whose input becomes `[MASK]`."""
+    random_share: Share
+    """Share of the chosen words whose input becomes a random word; the rest stays as it is."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that add up to more than one."""
+        if self.mask_share + self.random_share > 1:
+            raise ValueError(
+                f"mask_share {self.mask_share} and random_share {self.random_share} add up to more than 1: lower one"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertParams:
+    """From the zip of CSV files to Parquet."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    subset: Literal["sampled", "full"]
+    """Which CSV members of the zip are read: the `_sampled` ones, or the whole set."""
+    max_length: Annotated[int, Limit(at_least=8)]
+    """Longest row kept whole, in tokens with `[CLS]` and `[SEP]`; longer rows lose tokens from the longer half."""
+    max_reject_rate: Share
+    """Share of bad rows above which the stage fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelParams:
+    """The shape of BERT."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    architecture: Literal["bert", "notebook"]
+    """`bert`: the published BERT; `notebook`: the course notebook's network, made right."""
+    vocab_size: Literal["auto"] | Count
+    """Rows of the token embedding; `auto` takes the size of the tokenizer."""
+    embedding_dim: Count
+    """Width of the embeddings and of every layer."""
+    heads: Count
+    """Attention heads a layer; must divide `embedding_dim`."""
+    layers: Count
+    """Encoder layers."""
+    feed_forward_dim: Count
+    """Inner width of a layer's feed-forward block."""
+    max_positions: Annotated[int, Limit(at_least=8)]
+    """Longest input in tokens."""
+    dropout: ShareBelowOne
+    """Dropout probability in embeddings, attention and layers, in training only."""
+    tied: bool
+    """Whether the MLM decoder shares its matrix with the token embedding."""
+
+    def __post_init__(self) -> None:
+        """Refuse head counts that do not divide the embedding dim."""
+        if self.embedding_dim >= 1 and self.heads >= 1 and self.embedding_dim % self.heads:
+            divisors = [n for n in range(1, self.embedding_dim + 1) if self.embedding_dim % n == 0]
+            near = sorted(sorted(divisors, key=lambda n: abs(n - self.heads))[:2])
+            raise ValueError(
+                f"embedding_dim {self.embedding_dim} is not a multiple of heads {self.heads}: "
+                f"try {' or '.join(str(n) for n in near)} heads"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainParams:
+    """The training run."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Natural
+    """Seed of the initial weights, the order of rows, dynamic masks and dropout."""
+    epochs: Count
+    """Passes over the training rows."""
+    batch_size: Count
+    """Rows (sentence pairs) an optimiser step."""
+    learning_rate: Positive
+    """Highest learning rate of the schedule."""
+    warmup_share: ShareBelowOne
+    """Share of all steps in which the learning rate rises linearly from zero."""
+    decay_share: Share
+    """Share of all steps, at the end, in which it falls linearly to zero; it is held in between."""
+    weight_decay: NotNegative
+    """AdamW's decoupled weight decay; never on biases and LayerNorm."""
+    adam_beta1: ShareBelowOne
+    """AdamW's decay rate of the gradient's mean."""
+    adam_beta2: ShareBelowOne
+    """AdamW's decay rate of the squared gradient's mean."""
+    adam_epsilon: Positive
+    """AdamW's term against division by zero."""
+    max_grad_norm: Positive
+    """Global gradient norm to which larger gradients are scaled down."""
+    nsp_weight: NotNegative
+    """Weight of the NSP loss; the MLM loss has weight 1."""
+    history_every: Count
+    """Steps a row of `history.csv`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a warm-up and a decay that overlap."""
+        if self.warmup_share + self.decay_share > 1:
+            raise ValueError(
+                f"warmup_share {self.warmup_share} and decay_share {self.decay_share} add up to more than 1: lower one"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateParams:
+    """The evaluation of a trained model."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    batch_size: Count
+    """Rows a forward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NspExample:
+    """One NSP question for `infer examples`."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    task: Literal["nsp"]
+    first: str
+    """Sentence A."""
+    second: str
+    """Sentence B."""
+    model: str | None = None
+    """A model directory or hub name; null asks the trained model."""
+    expect: bool | None = None
+    """Whether B should be said to follow A; null has no expectation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlmExample:
+    """One MLM question for `infer examples`."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    task: Literal["mlm"]
+    text: str
+    """A text with `[MASK]` in it."""
+    model: str | None = None
+    """A model directory or hub name; null asks the trained model."""
+    expect: str | None = None
+    """A word that should be among the first `top_k` for the first `[MASK]`; null has no expectation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferParams:
+    """The inference examples."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    top_k: Count
+    """Candidates shown for each `[MASK]`."""
+    examples: tuple[NspExample | MlmExample, ...]
+    """Questions that `infer examples` asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeParams:
+    """Settings of the machine, which do not define a result."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    device: Literal["auto", "cpu", "cuda"]
+    """Where tensors live; `auto` takes a GPU if there is one."""
+    threads: Literal["auto"] | Count
+    """CPU threads of PyTorch; results are equal to the bit for equal numbers of threads."""
+    log_every: Count
+    """Steps between two progress reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """All of `params.yaml`: one section a stage, and the sections stages share."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    download: DownloadParams
+    sample: SampleParams
+    masking: MaskingParams
+    convert: ConvertParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    infer: InferParams
+    runtime: RuntimeParams
+
+
+def load_params(path: Path) -> Params:
+    """Return the validated content of a params file.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or breaks the schema; all faults are named at once, each
+            with its dotted name.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+
+    data = _read_yaml(path)
+    try:
+        # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
+        return TypeAdapter(Params).validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_describe(detail)}" for detail in error.errors())
+        raise ParamsError(f"{path} has {error.error_count()} fault(s):\n{faults}") from error
+
+
+def section_names() -> tuple[str, ...]:
+    """Return the names of the sections, in the order of the file."""
+    return tuple(field.name for field in fields(Params))
+
+
+def _read_yaml(path: Path) -> object:
+    from ruamel.yaml import YAML, YAMLError  # noqa: PLC0415
+
+    if not path.is_file():
+        raise ParamsError(f"no params file at {path}: run in the project's folder, or name one with --params")
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from error
+
+
+def _describe(detail: "ErrorDetails") -> str:
+    """Return one fault as `section.name: what is wrong`, without pydantic's type tags."""
+    known = {"missing": "is missing: add it", "extra_forbidden": "is not known: check its spelling, or remove it"}
+    tags = {"constrained-int", "NspExample", "MlmExample", "literal['auto']", "int"}
+    name = ".".join(str(part) for part in detail["loc"] if not _is_type_tag(str(part), tags))
+    text = known.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    given = "" if detail["type"] in {"missing", "value_error"} else f" (given: {detail['input']!r:.60})"
+    return f"{name}: {text}{given}"
+
+
+def _is_type_tag(part: str, tags: set[str]) -> bool:
+    return part in tags or part.startswith(("function-", "literal["))

@@ -1,0 +1,99 @@
+"""`evaluate`: a trained model on the test split, beside simple predictors on the same rows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertpipe.artifacts import SPLITS, TOKENIZER_NAME, Progress, file_sha256, ignore_progress, require, write_json
+from bertpipe.baselines import (
+    constant_predictor,
+    second_sentence_accuracy,
+    two_neighbour_accuracy,
+    word_overlap_accuracy,
+)
+from bertpipe.data.batching import Batcher
+from bertpipe.data.dataset import read_dataset
+from bertpipe.errors import ModelError
+from bertpipe.evaluation import evaluate
+from bertpipe.model.device import pick_device
+from bertpipe.model.store import load_model
+from bertpipe.params import EvaluateParams, RuntimeParams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run_evaluate(
+    evaluation: EvaluateParams,
+    runtime: RuntimeParams,
+    *,
+    model: Path,
+    data: Path,
+    out: Path,
+    on_progress: Callable[[Progress], None] = ignore_progress,
+) -> dict[str, Any]:
+    """Write the metrics of a model to `out` and return them.
+
+    Raises:
+        MissingInputError: the model or the data are not there.
+        ModelError: the model was trained with another tokenizer than the data's.
+    """
+    stored = load_model(model)
+    tokenizer_file = require(data / TOKENIZER_NAME, made_by="bertpipe convert")
+    if file_sha256(tokenizer_file) != stored.tokenizer_sha256:
+        raise ModelError(
+            f"{model} was trained with another tokenizer than {tokenizer_file}: its ids mean other words; "
+            f"train on these data, or evaluate on the data it was trained on"
+        )
+    train, test = (read_dataset(data / f"{split}.parquet") for split in SPLITS)
+    on_progress(Progress(label="evaluating the model", completed=0, total=None, unit="rows"))
+    batcher = Batcher(dataset=test, masking=None, seed=0)
+    device = pick_device(runtime.device)
+    result = evaluate(stored.bert.to(device), batcher, batch_size=evaluation.batch_size, device=device)
+    on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
+    constant = constant_predictor(train, test, vocab_size=stored.bert.vocab_size)
+    (true_not, false_next), (false_not, true_next) = result.nsp_confusion
+    metrics = {
+        "mlm": {
+            "tokens": result.mlm_tokens,
+            "model": {
+                "loss": result.mlm_loss,
+                "perplexity": result.mlm_perplexity,
+                "top1_accuracy": result.mlm_top1_accuracy,
+                "top5_accuracy": result.mlm_top5_accuracy,
+            },
+            "constant": asdict(constant),
+            "two_neighbours": {"top1_accuracy": two_neighbour_accuracy(train, test, stored.tokenizer)},
+        },
+        "nsp": {
+            "rows": result.rows,
+            "model": {
+                "loss": result.nsp_loss,
+                "accuracy": result.nsp_accuracy,
+                "confusion": {
+                    "next_called_next": true_next,
+                    "next_called_not": false_not,
+                    "not_called_not": true_not,
+                    "not_called_next": false_next,
+                },
+            },
+            "sentence_b_alone": {"accuracy": second_sentence_accuracy(train, test, stored.tokenizer)},
+            "word_overlap": {"accuracy": word_overlap_accuracy(train, test, stored.tokenizer)},
+        },
+    }
+    write_json(out, metrics)
+    return metrics
+
+
+def comparison(metrics: Mapping[str, Any], task: str) -> "pd.DataFrame":
+    """Return one table for a task (`mlm`, `nsp`): a row a predictor, a column a figure; NaN where it has none."""
+    import pandas as pd  # noqa: PLC0415
+
+    predictors = {name: figures for name, figures in metrics[task].items() if isinstance(figures, Mapping)}
+    rows = {
+        name.replace("_", " "): {k: v for k, v in figures.items() if not isinstance(v, Mapping)}
+        for name, figures in predictors.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype="float64")
+    return table.rename_axis(index="predictor").rename(columns=lambda name: name.replace("_", " "))

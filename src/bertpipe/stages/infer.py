@@ -1,0 +1,128 @@
+"""`infer examples`: the questions of `params.yaml`, answered and held against what was expected."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bertpipe.artifacts import Progress, ignore_progress, write_json
+from bertpipe.errors import BertpipeError, InputError, MissingInputError, ModelError
+from bertpipe.inference import MlmAnswer, NspAnswer, Predictor, load_predictor
+from bertpipe.params import InferParams, MlmExample, NspExample
+
+
+def run_infer_examples(
+    infer: InferParams,
+    *,
+    model: str | Path,
+    out: Path,
+    device: str = "auto",
+    on_progress: Callable[[Progress], None] = ignore_progress,
+) -> dict[str, Any]:
+    """Write the answer to each example as JSON and return how many were asked, answered and as expected.
+
+    An example may name its own model. Where that one cannot be had (a hub name, and no network), or lacks
+    the head that is asked, its answer is null beside the reason, and the others are answered still.
+
+    Raises:
+        InputError: an example cannot be answered by any model; the message names it.
+        MissingInputError: there is no model at `model`, and an example asks it.
+        ModelError: that model cannot be read.
+    """
+    predictors: dict[str, Predictor | BertpipeError] = {}
+    rows: list[dict[str, Any]] = []
+    for number, example in enumerate(infer.examples):
+        on_progress(Progress(label="asking", completed=number, total=len(infer.examples), unit="examples"))
+        name = example.model or str(model)
+        if name not in predictors:
+            predictors[name] = _load(name, device, may_fail=example.model is not None)
+        try:
+            rows.append(_ask(example, name, predictors[name], infer.top_k))
+        except InputError as error:
+            raise InputError(f"infer.examples.{number}: {error}") from error
+    on_progress(Progress(label="asking", completed=len(rows), total=len(rows), unit="examples"))
+    write_json(out, rows)
+    judged = [row["as_expected"] for row in rows if row["as_expected"] is not None]
+    return {
+        "asked": len(rows),
+        "answered": sum(row["answer"] is not None for row in rows),
+        "expected": len(judged),
+        "as_expected": sum(judged),
+        "file": str(out),
+    }
+
+
+def _load(name: str, device: str, *, may_fail: bool) -> Predictor | BertpipeError:
+    try:
+        return load_predictor(name, device=device)
+    except (MissingInputError, ModelError) as error:
+        if may_fail:
+            return error
+        raise
+
+
+def _ask(
+    example: NspExample | MlmExample, name: str, predictor: Predictor | BertpipeError, top_k: int
+) -> dict[str, Any]:
+    """Return one row of the report."""
+    if isinstance(example, NspExample):
+        inputs = {"first": example.first, "second": example.second}
+    else:
+        inputs = {"text": example.text}
+    row: dict[str, Any] = {"task": example.task, "inputs": inputs, "model": name}
+    answer: Mapping[str, Any] | None = None
+    as_expected: bool | None = None
+    try:
+        if isinstance(predictor, BertpipeError):
+            raise predictor
+        if isinstance(example, NspExample):
+            verdict = predictor.next_sentence(example.first, example.second)
+            answer, as_expected = nsp_row(verdict), _nsp_as_expected(verdict, example.expect)
+        else:
+            filled = predictor.fill_masks(example.text, top_k)
+            answer, as_expected = mlm_row(filled), _mlm_as_expected(filled, example.expect)
+    except (MissingInputError, ModelError) as error:
+        if example.model is None:
+            raise
+        row["reason"] = str(error)
+    return row | {"answer": answer, "expect": example.expect, "as_expected": as_expected}
+
+
+def nsp_row(answer: NspAnswer) -> dict[str, Any]:
+    """Return an NSP answer as plain data for JSON."""
+    return {
+        "is_next": answer.is_next,
+        "probability_next": _rounded(answer.probability_next),
+        "probability_not_next": _rounded(answer.probability_not_next),
+        "warnings": list(answer.warnings),
+    }
+
+
+def mlm_row(answer: MlmAnswer) -> dict[str, Any]:
+    """Return an MLM answer as plain data for JSON."""
+    masks = [
+        {
+            "position": mask.position,
+            "candidates": [
+                {"token": c.token, "token_id": c.token_id, "probability": _rounded(c.probability)}
+                for c in mask.candidates
+            ],
+        }
+        for mask in answer.masks
+    ]
+    return {"filled_text": answer.filled_text, "masks": masks, "warnings": list(answer.warnings)}
+
+
+def _nsp_as_expected(answer: NspAnswer, expect: bool | None) -> bool | None:
+    return None if expect is None else answer.is_next == expect
+
+
+def _mlm_as_expected(answer: MlmAnswer, expect: str | None) -> bool | None:
+    """Return whether the expected word is among the candidates for the first mask, capitals aside."""
+    if expect is None:
+        return None
+    return expect.casefold() in (candidate.token.casefold() for candidate in answer.masks[0].candidates)
+
+
+def _rounded(number: float) -> float:
+    """Return a number to six significant digits: the last bits differ between machines."""
+    return float(f"{number:.6g}")

@@ -1,0 +1,244 @@
+"""`inspect`: one input on its way through a model, step by step, as plain data for a learner to look at.
+
+Axes in this file: batch (rows; one here), seq (tokens, padding included), hidden (`embedding_dim`), heads,
+class (not next, next), vocab.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bertpipe.data.tokenization import PAD_ID
+from bertpipe.errors import InputError
+from bertpipe.inference import Vocabulary, own_vocabulary
+from bertpipe.model.bert import Bert, BertEmbeddings, EncoderLayer, attention_mask
+from bertpipe.model.store import load_model
+
+_PADDING = 2
+"""Padding tokens put after the input: one input alone needs none, and its mask would hide nothing."""
+_SHOWN_TOKENS = 3
+_SHOWN_VALUES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedToken:
+    """One token of the input."""
+
+    position: int
+    token: str
+    token_id: int
+    segment: str
+    """`A`, `B`, or `padding`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The first values of one row of a tensor."""
+
+    label: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One tensor on the way from ids to answers."""
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    meaning: str
+    rows: tuple[Row, ...]
+    """The first values of the first tokens; all values where a tensor is small."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """Which token one head of the last layer has one token attend to most."""
+
+    head: int
+    """Counted from 1."""
+    position: int
+    token: str
+    most_attended_position: int
+    most_attended_token: str
+    weight: float
+    """The share of the token's attention that goes there; the shares of a token add up to one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """One input on its way through a model."""
+
+    model: str
+    architecture: str
+    tokens: tuple[InspectedToken, ...]
+    steps: tuple[Step, ...]
+    attention: tuple[Attention, ...]
+    """Of the last layer: a head at a time, a token at a time, padding left out."""
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the inspection as JSON content."""
+        return asdict(self)
+
+
+def run_inspect(text: str, second: str | None, *, model: Path) -> Inspection:
+    """Return each step of a model's work on `[CLS] text [SEP]`, or on `[CLS] text [SEP] second [SEP]`.
+
+    Raises:
+        InputError: a sentence is empty, or they are too long for the model together.
+        MissingInputError: there is no model at `model`.
+        ModelError: it is not one of bertpipe's own models.
+    """
+    stored = load_model(model)
+    bert, vocabulary = stored.bert, own_vocabulary(stored.tokenizer)
+    ids, second_start, notes = _encode(vocabulary, text, second)
+    length, room = len(ids), bert.params.max_positions
+    if length > room:
+        raise InputError(f"the input has {length} tokens, and the model reads {room} at most: shorten it")
+    padded = [*ids, *[PAD_ID] * min(_PADDING, room - length)]
+    if len(padded) > length:
+        notes.append(
+            f"the {len(padded) - length} [PAD] at the end are put there to show the padding mask at work: "
+            f"a batch pads its shorter rows so, and no token attends to them"
+        )
+    names = [vocabulary.token(token_id) for token_id in padded]
+    walk = _Walk(bert=bert, labels=tuple(names))
+    with torch.inference_mode():
+        steps, attention = walk.follow(
+            torch.tensor([padded]), torch.tensor([length]), torch.tensor([second_start]), length
+        )
+    segments = ["A"] * second_start + ["B"] * (length - second_start) + ["padding"] * (len(padded) - length)
+    return Inspection(
+        model=str(model),
+        architecture=bert.params.architecture,
+        tokens=tuple(
+            InspectedToken(position=position, token=token, token_id=token_id, segment=segment)
+            for position, (token, token_id, segment) in enumerate(zip(names, padded, segments, strict=True))
+        ),
+        steps=tuple(steps),
+        attention=tuple(attention),
+        notes=tuple(notes),
+    )
+
+
+def _encode(vocabulary: Vocabulary, text: str, second: str | None) -> tuple[list[int], int, list[str]]:
+    """Return the ids with `[CLS]` and `[SEP]`, where sentence B starts, and what to say of the input."""
+    first = vocabulary.encode(text, "the text" if second is None else "the first sentence")
+    ids = [vocabulary.cls_id, *first.ids, vocabulary.sep_id]
+    if second is None:
+        note = "there is one sentence only: the next-sentence head answers, but it means nothing"
+        return ids, len(ids), [*vocabulary.warnings(first), note]
+    other = vocabulary.encode(second, "the second sentence")
+    return [*ids, *other.ids, vocabulary.sep_id], len(ids), [*vocabulary.warnings(first, other)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """Follows one input through a network; does by hand what `Bert.forward` does, and keeps what it sees."""
+
+    bert: Bert
+    labels: tuple[str, ...]
+
+    def follow(
+        self, ids: Tensor, lengths: Tensor, second_start: Tensor, length: int
+    ) -> tuple[list[Step], list[Attention]]:
+        """Return the steps, and the last layer's attention."""
+        hidden, steps = self._embed(ids, lengths, second_start)
+        mask = attention_mask(lengths, ids.shape[1])
+        seen = torch.arange(ids.shape[1]) < lengths[:, None]
+        steps.append(
+            Step(
+                name="padding mask",
+                axes=("batch", "seq"),
+                shape=tuple(seen.shape),
+                meaning="1: a token that others may attend to; 0: padding, hidden from attention",
+                rows=(Row(label="all tokens", values=tuple(seen[0].int().tolist())),),
+            )
+        )
+        attention: list[Attention] = []
+        for number, module in enumerate(self.bert.layers, start=1):
+            layer = cast("EncoderLayer", module)
+            if number == len(self.bert.layers):
+                attention = self._attention(layer.attention_weights(hidden, mask)[0, :, :length, :length])
+            hidden = layer(hidden, mask)
+            meaning = "each token with what it gathered from the tokens it attends to"
+            steps.append(self._step(f"encoder layer {number}", hidden, "hidden", meaning))
+        return steps + self._heads(hidden), attention
+
+    def _embed(self, ids: Tensor, lengths: Tensor, second_start: Tensor) -> tuple[Tensor, list[Step]]:
+        """Return the embedded input, and the steps on the way to it."""
+        embeddings = self.bert.embeddings
+        token, position, segment = embeddings.parts(ids, lengths, second_start)
+        total = token + position + segment
+        steps = [
+            Step(
+                name="token ids",
+                axes=("batch", "seq"),
+                shape=tuple(ids.shape),
+                meaning="the number of each token in the vocabulary",
+                rows=(Row(label="first tokens", values=tuple(ids[0, :_SHOWN_VALUES].tolist())),),
+            ),
+            self._step("token embedding", token, "hidden", "what the token is"),
+            self._step("position embedding", position, "hidden", "where the token stands"),
+            self._step("segment embedding", segment, "hidden", "which sentence the token belongs to"),
+            self._step("sum of the three", total, "hidden", "what, where and which sentence in one vector"),
+        ]
+        if isinstance(embeddings, BertEmbeddings):
+            total = embeddings.norm(total)
+            meaning = "the sum with mean 0 and variance 1 over each token's values, then scaled and shifted"
+            steps.append(self._step("LayerNorm of the sum", total, "hidden", meaning))
+        return total, steps
+
+    def _heads(self, hidden: Tensor) -> list[Step]:
+        nsp = self.bert.nsp_logits(hidden)
+        probabilities = nsp.softmax(dim=-1)
+        meaning = "from [CLS] alone: a score for `not next`, one for `next`"
+        return [
+            _nsp_step("NSP logits", nsp, meaning),
+            _nsp_step("NSP probabilities", probabilities, "the scores as probabilities (softmax)"),
+            self._step(
+                "MLM logits", self.bert.mlm_logits(hidden), "vocab", "for each token, a score for each word"
+            ),
+        ]
+
+    def _step(self, name: str, tensor: Tensor, last_axis: str, meaning: str) -> Step:
+        """Return the step of a tensor [batch, seq, ...]."""
+        shown = zip(
+            self.labels[:_SHOWN_TOKENS], tensor[0, :_SHOWN_TOKENS, :_SHOWN_VALUES].tolist(), strict=True
+        )
+        return Step(
+            name=name,
+            axes=("batch", "seq", last_axis),
+            shape=tuple(tensor.shape),
+            meaning=meaning,
+            rows=tuple(Row(label=label, values=tuple(values)) for label, values in shown),
+        )
+
+    def _attention(self, weights: Tensor) -> list[Attention]:
+        """Return the strongest link of each head and token from weights [heads, seq, seq]."""
+        strongest, where = weights.max(dim=-1)
+        return [
+            Attention(
+                head=head + 1,
+                position=position,
+                token=self.labels[position],
+                most_attended_position=target,
+                most_attended_token=self.labels[target],
+                weight=weight,
+            )
+            for head, (row, targets) in enumerate(zip(strongest.tolist(), where.tolist(), strict=True))
+            for position, (weight, target) in enumerate(zip(row, targets, strict=True))
+        ]
+
+
+def _nsp_step(name: str, scores: Tensor, meaning: str) -> Step:
+    values: Sequence[float] = scores[0].tolist()
+    rows = tuple(
+        Row(label=label, values=(value,)) for label, value in zip(("not next", "next"), values, strict=True)
+    )
+    return Step(name=name, axes=("batch", "class"), shape=tuple(scores.shape), meaning=meaning, rows=rows)

@@ -1,0 +1,264 @@
+"""`plot`: pictures of a training run, as PNG and SVG, equal to the byte for equal tables."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from bertpipe.artifacts import (
+    EPOCHS_COLUMNS,
+    HISTORY_COLUMNS,
+    TIMING_COLUMNS,
+    Progress,
+    ignore_progress,
+    read_json,
+    require,
+    whole_directory,
+)
+from bertpipe.errors import DataError
+
+# Colours that colour-blind readers tell apart (Okabe and Ito 2008).
+_BLUE, _VERMILION, _GREEN, _BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "bertpipe",
+    "svg.fonttype": "path",
+}
+_PNG_DPI = 150
+_SMOOTHED_SHARE = 0.05
+"""Share of the intervals that one point of the smoothed line averages over."""
+_MARKED_POINTS = 12
+"""Rows up to which a line shows each of its points: with one row there is no line to see."""
+
+Metrics = Mapping[str, Any]
+Baselines = Sequence[tuple[str, float | None]]
+
+
+def run_plot(
+    *,
+    history: Path,
+    epochs: Path,
+    timing: Path | None,
+    metrics: Path | None,
+    out: Path,
+    on_progress: Callable[[Progress], None] = ignore_progress,
+) -> dict[str, Any]:
+    """Draw a training run and return the names of the pictures.
+
+    Args:
+        history: `history.csv` of the run.
+        epochs: `epochs.csv` of the run.
+        timing: `timing.csv`; None, or a file that is not there, leaves the throughput out.
+        metrics: `metrics.json` of the evaluation, for the lines of simple predictors; likewise.
+        out: directory of the pictures, replaced whole.
+        on_progress: is told of each picture.
+
+    Raises:
+        MissingInputError: `history` or `epochs` is not there.
+        DataError: a table lacks a column or holds what is not a number.
+    """
+    steps = _read_table(require(history, made_by="bertpipe train"), HISTORY_COLUMNS)
+    evaluations = _read_table(require(epochs, made_by="bertpipe train"), EPOCHS_COLUMNS)
+    timings = _read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
+    known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
+    names: list[str] = []
+    with whole_directory(out) as staging, style.context("default"), rc_context(_STYLE):
+        figures = {
+            "loss": _draw_loss(steps, evaluations, known),
+            "accuracy": _draw_accuracy(evaluations, known),
+            "learning_rate": _draw_learning_rate(steps),
+        }
+        if timings is not None:
+            figures["throughput"] = _draw_throughput(timings)
+        for number, (name, figure) in enumerate(figures.items()):
+            on_progress(
+                Progress(label="drawing", completed=number, total=len(figures), unit="plots", detail=name)
+            )
+            names += _save(figure, staging / name)
+        on_progress(Progress(label="drawing", completed=len(figures), total=len(figures), unit="plots"))
+    return {"directory": str(out), "files": names, "intervals": len(steps), "epochs": len(evaluations)}
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the columns of a CSV file as floats; an empty cell is NaN, a gap in its line."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    if not isinstance(
+        table.index, pd.RangeIndex
+    ):  # pandas takes what is left of the header's first cell for an index
+        raise DataError(f"{path} has rows with more cells than its header; train again")
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path} lacks the column {missing[0]}: it should have {','.join(columns)}; train again"
+        )
+    try:
+        return table[list(columns)].astype(float)
+    except ValueError as error:
+        raise DataError(f"{path} holds what is not a number: {error}; train again") from error
+
+
+def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
+    figure, axes = _figure("Loss in training, and on the test split after each epoch", panels=2)
+    constant = _number(metrics, "mlm", "constant", "loss")
+    panels = (
+        ("mlm_loss", "Masked words (MLM)", "loss [nats a masked token]", "constant predictor", constant),
+        ("nsp_loss", "Next sentence (NSP)", "loss [nats a pair]", "chance, ln 2", math.log(2)),
+    )
+    for axis, (column, title, unit, name, baseline) in zip(axes, panels, strict=True):
+        window = _window(len(steps))
+        raw = {"alpha": 0.4, "linewidth": 0.8} if window > 1 else {"linewidth": 2}
+        _line(axis, steps["step"], steps[column], color=_BLUE, label="training, each interval", **raw)
+        if window > 1:
+            smooth = steps[column].rolling(window, center=True, min_periods=1).mean()
+            label = f"training, mean of {window} intervals"
+            axis.plot(steps["step"], smooth, color=_BLUE, linewidth=2.2, label=label)
+        axis.plot(
+            evaluations["step"],
+            evaluations[column],
+            color=_VERMILION,
+            linewidth=1,
+            marker="o",
+            label="test split",
+        )
+        _baselines(axis, ((f"{name}: {baseline:.2f}" if baseline else name, baseline),))
+        _finish(axis, title, unit)
+        _step_axis(axis, steps["step"])
+    return figure
+
+
+def _draw_accuracy(evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
+    figure, axes = _figure("Accuracy on the test split after each epoch", panels=2)
+    mlm = (
+        ("constant predictor", _number(metrics, "mlm", "constant", "top1_accuracy")),
+        ("counts of two neighbours", _number(metrics, "mlm", "two_neighbours", "top1_accuracy")),
+    )
+    nsp = (
+        ("chance", 0.5),
+        ("sentence B alone", _number(metrics, "nsp", "sentence_b_alone", "accuracy")),
+        ("word overlap", _number(metrics, "nsp", "word_overlap", "accuracy")),
+    )
+    panels = (
+        ("mlm_top1_accuracy", "Masked words: the first guess is right", "masked tokens [%]", mlm, 0),
+        ("nsp_accuracy", "Next sentence: the verdict is right", "pairs [%]", nsp, 40),
+    )
+    for axis, (column, title, unit, baselines, floor) in zip(axes, panels, strict=True):
+        axis.plot(
+            evaluations["epoch"],
+            100 * evaluations[column],
+            color=_VERMILION,
+            linewidth=2,
+            marker="o",
+            label="model",
+        )
+        shares = [
+            (f"{name}: {100 * share:.1f} %", 100 * share) for name, share in baselines if share is not None
+        ]
+        _baselines(axis, shares)
+        _finish(axis, title, unit)
+        axis.set_ylim(bottom=min(floor, axis.get_ylim()[0]))
+        axis.set_xlabel("epoch")
+        axis.set_xlim(0.5, _last(evaluations["epoch"]) + 0.5)
+    return figure
+
+
+def _draw_learning_rate(steps: pd.DataFrame) -> Figure:
+    figure, (axis,) = _figure("Learning rate of each optimiser step", panels=1)
+    _line(axis, steps["step"], steps["learning_rate"], color=_GREEN, linewidth=2, label="learning rate")
+    _finish(axis, "", "learning rate")
+    _step_axis(axis, steps["step"])
+    axis.set_ylim(bottom=0)
+    axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    return figure
+
+
+def _draw_throughput(timings: pd.DataFrame) -> Figure:
+    figure, (axis,) = _figure("Training throughput, evaluation and saving left out", panels=1)
+    rates = timings["tokens_per_second"]
+    _line(axis, timings["step"], rates, color=_BLUE, linewidth=1.2, label="one interval")
+    median = float(rates.median()) if rates.notna().any() else None
+    _baselines(axis, ((f"median: {median:,.0f} tokens/s" if median else "", median),))
+    _finish(axis, "", "tokens a second, padding not counted")
+    _step_axis(axis, timings["step"])
+    axis.set_ylim(bottom=0)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    return figure
+
+
+def _figure(title: str, *, panels: int) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure with panels side by side."""
+    figure = Figure(figsize=(5.6 * panels + (1.4 if panels == 1 else 0), 4.6))
+    figure.set_layout_engine("constrained", h_pad=0.09, w_pad=0.09)
+    figure.suptitle(title, fontweight="bold")
+    return figure, [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
+
+
+def _line(axis: Axes, x: "pd.Series[float]", y: "pd.Series[float]", **style: Any) -> None:  # noqa: ANN401
+    """Draw a line, with a marker at each point where points are few."""
+    axis.plot(x, y, marker="o" if len(x) <= _MARKED_POINTS else "", markersize=4, **style)
+
+
+def _baselines(axis: Axes, baselines: Baselines) -> None:
+    """Draw a horizontal line for each figure that is known, told apart by its dashes."""
+    for (label, value), dashes in zip(baselines, ("--", ":", "-."), strict=False):
+        if value is not None:
+            axis.axhline(value, color=_BLACK, linestyle=dashes, linewidth=1.3, label=label)
+
+
+def _finish(axis: Axes, title: str, unit: str) -> None:
+    """Name the y axis and put the legend below them, where it covers no line; one line alone needs none."""
+    axis.set_title(title)
+    axis.set_ylabel(unit)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    if len(axis.get_lines()) > 1:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=10)
+
+
+def _step_axis(axis: Axes, step: "pd.Series[float]") -> None:
+    """Let the x axis show the steps from zero to the last one."""
+    axis.set_xlabel("optimiser step")
+    axis.set_xlim(0, 1.03 * _last(step))
+    if step.empty:
+        axis.text(0.5, 0.8, "nothing recorded yet", transform=axis.transAxes, ha="center", va="center")
+
+
+def _last(counts: "pd.Series[float]") -> float:
+    """Return the largest of some counts; 1 if there are none."""
+    return float(counts.max()) if counts.notna().any() else 1.0
+
+
+def _window(rows: int) -> int:
+    """Return how many intervals the smoothed line averages over: an odd number, so that it is not shifted."""
+    return 2 * int(rows * _SMOOTHED_SHARE / 2) + 1
+
+
+def _number(metrics: Metrics, *keys: str) -> float | None:
+    """Return the number at a path of keys; None where a key is missing or its value is null."""
+    value: Any = metrics
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _save(figure: Figure, stem: Path) -> list[str]:
+    """Write a picture as PNG and SVG without dates and versions, and return the two names."""
+    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    figure.savefig(png, dpi=_PNG_DPI, metadata={"Software": "bertpipe"})
+    figure.savefig(svg, metadata={"Date": None, "Creator": "bertpipe"})
+    return [png.name, svg.name]
