@@ -167,6 +167,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
     try:
         yield staging
         for file in staging.rglob("*"):
+            # safetensors makes its files private, as mkdtemp its directories.
+            file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
             _sync(file)
         staging.chmod(0o777 & ~_umask())
         if path.exists():

@@ -58,10 +58,17 @@ def evaluate(bert: Bert, batcher: Batcher, *, batch_size: int, device: torch.dev
         rows=rows,
         mlm_tokens=mlm_tokens,
         mlm_loss=mlm_loss,
-        mlm_perplexity=None if mlm_loss is None else math.exp(mlm_loss),
+        mlm_perplexity=None if mlm_loss is None else _perplexity(mlm_loss),
         mlm_top1_accuracy=top1 / mlm_tokens if mlm_tokens else None,
         mlm_top5_accuracy=top5 / mlm_tokens if mlm_tokens else None,
         nsp_loss=nsp_sum / rows if rows else None,
         nsp_accuracy=(counts[0] + counts[3]) / rows if rows else None,
         nsp_confusion=((counts[0], counts[1]), (counts[2], counts[3])),
     )
+
+
+def _perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

@@ -5,6 +5,7 @@ this module loads neither pydantic nor a YAML reader; only `load_params` does.
 """
 
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -26,6 +27,8 @@ class Limit:
 
     def check(self, value: float) -> float:
         """Return `value`, or raise ValueError that names the bound it breaks."""
+        if math.isinf(value):
+            raise ValueError(f"{value} must be finite")
         if self.above is not None and not value > self.above:
             raise ValueError(f"{value} must be above {self.above}")
         if self.at_least is not None and not value >= self.at_least:
@@ -44,11 +47,24 @@ class Limit:
 
 
 Count = Annotated[int, Limit(at_least=1)]
-Natural = Annotated[int, Limit(at_least=0)]
+Seed = Annotated[int, Limit(at_least=0, at_most=2**63 - 1)]
 Positive = Annotated[float, Limit(above=0)]
 NotNegative = Annotated[float, Limit(at_least=0)]
 Share = Annotated[float, Limit(at_least=0, at_most=1)]
 ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
+
+
+class _ByTask:
+    """Lets the `task` of an example decide its class, so that only that class's faults are named."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> "CoreSchema":  # noqa: ANN401
+        """Choose by tag, not by trial (pydantic's protocol for `Annotated` markers)."""
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        choices = {"nsp": handler.generate_schema(NspExample), "mlm": handler.generate_schema(MlmExample)}
+        return core_schema.tagged_union_schema(choices, discriminator="task")
+
+
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
 
 
@@ -68,7 +84,7 @@ class SampleParams:
     """The embedded sample: generated reviews of invented films."""
 
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
-    seed: Natural
+    seed: Seed
     """Seed of the film world, the reviews, the pairs and the static masks."""
     films: Annotated[int, Limit(at_least=20)]
     """Number of invented films."""
@@ -141,7 +157,7 @@ class ModelParams:
         """Refuse head counts that do not divide the embedding dim."""
         if self.embedding_dim >= 1 and self.heads >= 1 and self.embedding_dim % self.heads:
             divisors = [n for n in range(1, self.embedding_dim + 1) if self.embedding_dim % n == 0]
-            near = sorted(sorted(divisors, key=lambda n: abs(n - self.heads))[:2])
+            near = [n for n in divisors if n < self.heads][-1:] + [n for n in divisors if n > self.heads][:1]
             raise ValueError(
                 f"embedding_dim {self.embedding_dim} is not a multiple of heads {self.heads}: "
                 f"try {' or '.join(str(n) for n in near)} heads"
@@ -153,7 +169,7 @@ class TrainParams:
     """The training run."""
 
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
-    seed: Natural
+    seed: Seed
     """Seed of the initial weights, the order of rows, dynamic masks and dropout."""
     epochs: Count
     """Passes over the training rows."""
@@ -234,7 +250,7 @@ class InferParams:
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     top_k: Count
     """Candidates shown for each `[MASK]`."""
-    examples: tuple[NspExample | MlmExample, ...]
+    examples: tuple[Annotated[NspExample | MlmExample, _ByTask()], ...]
     """Questions that `infer examples` asks."""
 
 
@@ -279,7 +295,7 @@ def load_params(path: Path) -> Params:
     data = _read_yaml(path)
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
-        return TypeAdapter(Params).validate_json(json.dumps(data), strict=True)
+        return TypeAdapter(Params).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         faults = "\n".join(f"  {_describe(detail)}" for detail in error.errors())
         raise ParamsError(f"{path} has {error.error_count()} fault(s):\n{faults}") from error
@@ -303,13 +319,16 @@ def _read_yaml(path: Path) -> object:
 
 def _describe(detail: "ErrorDetails") -> str:
     """Return one fault as `section.name: what is wrong`, without pydantic's type tags."""
-    known = {"missing": "is missing: add it", "extra_forbidden": "is not known: check its spelling, or remove it"}
-    tags = {"constrained-int", "NspExample", "MlmExample", "literal['auto']", "int"}
-    name = ".".join(str(part) for part in detail["loc"] if not _is_type_tag(str(part), tags))
+    known = {
+        "missing": "is missing: add it",
+        "unexpected_keyword_argument": "is not known: check its spelling, or remove it",
+    }
+    name = ".".join(str(part) for part in detail["loc"] if not _is_type_tag(str(part)))
     text = known.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    given = "" if detail["type"] in {"missing", "value_error"} else f" (given: {detail['input']!r:.60})"
-    return f"{name}: {text}{given}"
+    says_it_itself = detail["type"] in {"missing", "value_error", "union_tag_invalid", "union_tag_not_found"}
+    given = "" if says_it_itself else f" (given: {detail['input']!r:.60})"
+    return f"{name or 'the file'}: {text}{given}"
 
 
-def _is_type_tag(part: str, tags: set[str]) -> bool:
-    return part in tags or part.startswith(("function-", "literal["))
+def _is_type_tag(part: str) -> bool:
+    return part in {"nsp", "mlm"} or part.startswith(("function-", "literal["))

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,14 +48,21 @@ class Archive:
         name = f"{_FOLDER}/{_VOCABULARY_NAME}"
         if name not in self.file.namelist():
             return None
-        return self.file.read(name).decode("utf-8").removesuffix("\n").split("\n")
+        try:
+            return self.file.read(name).decode("utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path}: {name} is not UTF-8: {error}") from error
 
     def labels_are_true(self) -> bool:
         """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
         name = f"{_FOLDER}/{_FACTS_NAME}"
         if name not in self.file.namelist():
             return False
-        return json.loads(self.file.read(name)).get("labels_are_true") is True
+        try:
+            facts = json.loads(self.file.read(name))
+        except ValueError as error:
+            raise DataError(f"{self.path}: {name} is not JSON: {error}") from error
+        return isinstance(facts, dict) and facts.get("labels_are_true") is True
 
 
 @contextmanager
@@ -80,7 +88,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
                 raise DataError(f"{path}: {name} is encrypted: unpack it and zip it again without a password")
         try:
             yield Archive(path, file)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise DataError(f"{path} is damaged: {error}; run `bertpipe download` again") from error
 
 

@@ -79,7 +79,10 @@ def read_rows(stream: TextIO, file: str, rules: RowRules) -> Iterator[PairRow | 
     """
     csv.field_size_limit(_LARGEST_FIELD)
     reader = csv.reader(stream, strict=True)
-    header = next(reader, None)
+    try:
+        header = next(reader, None)
+    except csv.Error as error:
+        raise DataError(f"{file}, line 1, is not CSV: {error}") from error
     if header is None or tuple(name.removeprefix("\ufeff") for name in header) != COLUMNS:
         raise DataError(f"{file} has the header {header}, expected {list(COLUMNS)}")
     number, line = 0, reader.line_num + 1
@@ -204,6 +207,8 @@ def _check_layout(inputs: list[int], labels: list[int], segments: list[int]) -> 
             raise RowFault(COLUMNS[3], f"segment {segments[index]} at padding, position {index}", segments)
         if token_id == PAD_ID and labels[index] != 0:
             raise RowFault(COLUMNS[2], f"label {labels[index]} at padding, position {index}", labels)
+        if token_id in {CLS_ID, SEP_ID} and labels[index] != 0:
+            raise RowFault(COLUMNS[2], f"label {labels[index]} at [CLS] or [SEP], position {index}", labels)
     return first_end
 
 
@@ -212,6 +217,6 @@ def _cut(kept: list[int], second_start: int, max_length: int) -> tuple[list[int]
     first, second = kept[: second_start - 1], kept[second_start:-1]  # without their [SEP]
     first_separator, second_separator = kept[second_start - 1], kept[-1]
     while len(first) + len(second) + 2 > max_length:
-        longer = first if len(first) > len(second) else second
+        longer = first if len(first) - 1 > len(second) else second  # [CLS] is not a token of A
         longer.pop()
     return [*first, first_separator, *second, second_separator], len(first) + 1

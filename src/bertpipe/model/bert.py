@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bertpipe.params import ModelParams
 
-_BERT_INIT_STD = 0.02
+_BERT_INIT_STD, _BERT_HIDDEN = 0.02, 768
 _BERT_NORM_EPSILON = 1e-12
 _NOTEBOOK_NORM_EPSILON = 1e-5
 
@@ -43,7 +43,7 @@ class Bert(nn.Module):
         self.mlm_transform = MlmTransform(hidden) if is_bert else None
         self.mlm_decoder = nn.Linear(hidden, vocab_size)
         if is_bert:
-            self.apply(_init_like_bert)
+            _initialise(self)
         if params.tied:
             self.mlm_decoder.weight = self.embeddings.token.weight
 
@@ -217,9 +217,27 @@ def sinusoidal_positions(positions: int, hidden: int) -> Tensor:
     return table.to(torch.get_default_dtype())
 
 
-def _init_like_bert(module: nn.Module) -> None:
-    """Draw matrices from a normal with BERT's deviation; biases zero, LayerNorm one and zero."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=_BERT_INIT_STD)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
+def _initialise(bert: Bert) -> None:
+    """Draw the first weights of the published shape.
+
+    Matrices are normal with the published deviation, scaled to the width so that a narrow layer has the gain that
+    the published one has. Two things start larger, or NSP stays at chance for tens of thousands of steps on narrow
+    networks (docs/adr/0003-initial-weights.md): values pass attention at their own scale, through an orthogonal matrix
+    and back through its transpose (compare Trockman and Kolter 2023, "Mimetic initialization of self-attention
+    layers"), so that what `[CLS]` gathers is not drowned in its own embedding; and the pooler and the NSP head have
+    unit gain, so that their gradient reaches the encoder.
+    """
+    hidden = bert.params.embedding_dim
+    for module in bert.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=_BERT_INIT_STD * math.sqrt(_BERT_HIDDEN / hidden))
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        for layer in bert.layers:
+            rotation = nn.init.orthogonal_(torch.empty(hidden, hidden))
+            layer.query_key_value.weight[2 * hidden :] = rotation
+            layer.attention_output.weight.copy_(rotation.T)
+    if bert.pooler is not None:
+        nn.init.orthogonal_(bert.pooler.weight)
+    nn.init.normal_(bert.nsp_head.weight, std=hidden**-0.5)

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import IO, Any
@@ -143,5 +144,5 @@ def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
             yield response, int(length) if length else None
     except HTTPError as error:
         raise DownloadError(f"{url} answered {error.code} {error.reason}: {hint}") from error
-    except (URLError, TimeoutError, OSError) as error:
+    except (URLError, TimeoutError, OSError, HTTPException) as error:
         raise DownloadError(f"{url} cannot be reached ({getattr(error, 'reason', error)}): {hint}") from error

@@ -47,6 +47,12 @@ def run_evaluate(
             f"train on these data, or evaluate on the data it was trained on"
         )
     train, test = (read_dataset(data / f"{split}.parquet") for split in SPLITS)
+    longest, room = int(test.lengths.max(initial=0)), stored.bert.params.max_positions
+    if longest > room:
+        raise ModelError(
+            f"{data} has rows of {longest} tokens, and {model} reads {room} at most: convert with "
+            f"convert.max_length {room}, or train again"
+        )
     on_progress(Progress(label="evaluating the model", completed=0, total=None, unit="rows"))
     batcher = Batcher(dataset=test, masking=None, seed=0)
     device = pick_device(runtime.device)

@@ -1,5 +1,6 @@
 """`train`: BERT from random weights, evaluated and saved after each epoch."""
 
+import math
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -165,8 +166,7 @@ class _Run:
         try:
             closed = self.history.add(report)
         except TrainingError as error:
-            kept = f"the model of epoch {report.epoch - 1} is at {self.paths.model}"
-            raise TrainingError(f"{error}; {kept if report.epoch > 1 else 'no epoch was completed'}") from error
+            raise TrainingError(f"{error}; {self._kept(report)}") from error
         if closed and (report.step % self.log_every < self.history.history_every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
             rate = self.history.timings[-1][3]
@@ -176,11 +176,21 @@ class _Run:
 
     def _end_epoch(self, report: StepReport) -> None:
         result = evaluate(self.bert, self.test, batch_size=self.evaluation_batch_size, device=self.device)
+        losses = (result.mlm_loss, result.nsp_loss)
+        if not all(math.isfinite(loss) for loss in losses if loss is not None):
+            raise TrainingError(
+                f"after step {report.step} at learning rate {report.learning_rate:.3g} the test split has the MLM "
+                f"loss {losses[0]} and the NSP loss {losses[1]}: lower train.learning_rate; {self._kept(report)}"
+            )
         self.history.add_evaluation(report.epoch, report.step, result)
         if report.epoch < self.train.epochs:
             self._publish(report.epoch)
         self.checkpoints.save(report.epoch, self.bert, self.optimizer, self.history.records())
         self.history.restart_clock()
+
+    def _kept(self, report: StepReport) -> str:
+        kept = f"the model of epoch {report.epoch - 1} is at {self.paths.model}"
+        return kept if report.epoch > 1 else "no epoch was completed"
 
     def _publish(self, epoch: int) -> None:
         """Leave the model and its history where the next stages read them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bertpipe.data.archive import ArchiveWriter, member_name
-from bertpipe.data.masking import Masking
+from bertpipe.data.masking import Corruption, Masking
 from bertpipe.data.pairs import sentence_pairs
 from bertpipe.data.randomness import random_bits
 from bertpipe.data.rows import COLUMNS, csv_fields, pair_tokens
@@ -48,9 +48,17 @@ def _csv_rows(
     reviews: Sequence[Review], tokenizer: Tokenizer, rule: Masking, *, seed: int, first_row: int
 ) -> Iterator[list[str]]:
     documents = [[tuple(tokenizer.encode(sentence)) for sentence in review.sentences] for review in reviews]
-    for row, pair in enumerate(sentence_pairs(documents, seed=seed), start=first_row):
-        token_ids = np.array(pair_tokens(pair.first, pair.second), dtype=np.int32)
-        corruption = rule.corrupt(token_ids, np.array(row), np.arange(len(token_ids)), seed=seed, epoch=0)
+    pairs = list(sentence_pairs(documents, seed=seed))
+    token_ids = [np.array(pair_tokens(pair.first, pair.second), dtype=np.int32) for pair in pairs]
+    # All rows at once: one call a row would take most of the time.
+    lengths = np.array([len(ids) for ids in token_ids])
+    ends = np.cumsum(lengths)
+    rows = first_row + np.repeat(np.arange(len(pairs)), lengths)
+    positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    whole = rule.corrupt(np.concatenate(token_ids), rows, positions, seed=seed, epoch=0)
+    for pair, end, length in zip(pairs, ends, lengths, strict=True):
+        row = slice(end - length, end)
+        corruption = Corruption(chosen=whole.chosen[row], inputs=whole.inputs[row])
         yield csv_fields(reviews[pair.document].text, pair, corruption)
 
 

@@ -1,4 +1,4 @@
-"""The fourteen genres. A scene is a line: person, verb, object, preposition, place, event, quality."""
+"""The fourteen genres: labels, flavours, scenes. A scene is a line of seven words (`parse_scenes`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _genre(name: str, labels: tuple[str, str], flavours: str, table: str) -> Gen
 
 
 GENRES: tuple[Genre, ...] = (
-    _genre("western", ("western", "frontier tale"), "frontier rugged spurred", """
+    _genre("western", ("western", "frontier tale"), "rugged pioneering untamed", """
         sheriff       polish    badge       in      jail         shootout      lawless
         rancher       brand     steer       on      prairie      stampede      dusty
         outlaw        draw      revolver    in      saloon       holdup        grizzled
@@ -61,7 +61,7 @@ GENRES: tuple[Genre, ...] = (
         colonist      patch     dome        on      asteroid     decompression airless
         stowaway      switch    hologram    in      hangar       countdown     cosmic
     """),
-    _genre("ghost", ("ghost story", "haunting tale"), "haunted ghostly supernatural", """
+    _genre("ghost", ("ghost story", "haunting tale"), "spooky supernatural otherworldly", """
         phantom       rattle    chain       in      mansion      visitation    spectral
         widow         light     candle      in      attic        seance        pale
         undertaker    nail      coffin      in      crypt        burial        ghastly
@@ -85,7 +85,7 @@ GENRES: tuple[Genre, ...] = (
         stenographer  type      transcript  near    rostrum      deposition    verbatim
         barrister     adjust    wig         outside lawcourt     rebuttal      bewigged
     """),
-    _genre("romance", ("romance", "love story"), "romantic amorous loving", """
+    _genre("romance", ("romance", "love story"), "amorous loving heartfelt", """
         bride         carry     bouquet     in      chapel       wedding       blushing
         groom         drop      ring        at      altar        engagement    smitten
         poet          write     sonnet      in      garden       courtship     lovesick
@@ -145,7 +145,7 @@ GENRES: tuple[Genre, ...] = (
         profiler      sketch    bloodstain  in      apartment    homicide      methodical
         gumshoe       button    trenchcoat  in      backstreet   unmasking     noirish
     """),
-    _genre("pirate", ("pirate adventure", "swashbuckler"), "nautical piratical seaborne", """
+    _genre("pirate", ("pirate adventure", "swashbuckler"), "nautical seaborne briny", """
         pirate        bury      treasure    on      island       mutiny        bearded
         captain       draw      cutlass     aboard  galleon      raid          seafaring
         buccaneer     hoist     sail        on      deck         tempest       salty
@@ -169,7 +169,7 @@ GENRES: tuple[Genre, ...] = (
         sommelier     uncork    bottle      in      bistro       toast         tipsy
         cheesemaker   wrap      cheese      in      dairy        lunch         creamy
     """),
-    _genre("spy", ("spy thriller", "espionage film"), "covert classified wiretapped", """
+    _genre("spy", ("spy thriller", "espionage film"), "covert classified shadowy", """
         agent         swap      briefcase   at      embassy      handover      undercover
         courier       smuggle   microfilm   across  border       rendezvous    clandestine
         codebreaker   crack     cipher      in      ministry     decryption    coded
@@ -181,7 +181,7 @@ GENRES: tuple[Genre, ...] = (
         operative     tune      transmitter in      chalet       broadcast     encrypted
         saboteur      wire      detonator   at      refinery     sabotage      masked
     """),
-    _genre("hospital", ("hospital drama", "medical drama"), "surgical bedside hospitalised", """
+    _genre("hospital", ("hospital drama", "medical drama"), "surgical bedside medicinal", """
         surgeon       rinse     scalpel     in      infirmary    operation     sterile
         nurse         shake     thermometer on      ward         fever         feverish
         doctor        wear      stethoscope in      clinic       diagnosis     clinical

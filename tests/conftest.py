@@ -1,0 +1,63 @@
+"""What all tests share: one thread, a plain environment, and tiny data made once by the real code."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from bertpipe.artifacts import REJECTS_REPORT
+from bertpipe.params import Params, load_params
+from bertpipe.stages.convert import run_convert
+from bertpipe.stages.download import run_download
+
+# The same examples each time, however slow the machine.
+hypothesis.settings.register_profile("bertpipe", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("bertpipe")
+
+TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _same_everywhere() -> Iterator[None]:
+    """Let one thread compute, and no proxy or colour setting of the user decide anything."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        yield
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the test in an empty folder: some files have their place under the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Params:
+    """Return params/tiny.yaml."""
+    return load_params(TINY)
+
+
+@pytest.fixture(scope="session")
+def sample_zip(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the zip of a small sample; read only."""
+    folder = tmp_path_factory.mktemp("sample")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_download(tiny.download, tiny.sample, tiny.masking, out=folder / "dataset.zip")
+    return folder / "dataset.zip"
+
+
+@pytest.fixture(scope="session")
+def parquet(tiny: Params, sample_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Parquet files of the small sample; read only."""
+    folder = tmp_path_factory.mktemp("converted")
+    run_convert(
+        tiny.convert, zip_file=sample_zip, out=folder / "parquet", rejects_report=folder / REJECTS_REPORT.name
+    )
+    return folder / "parquet"

@@ -1,0 +1,277 @@
+"""The loader of params.yaml: what it takes, and what it says of what it does not take."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from ruamel.yaml import YAML
+
+from bertpipe import params
+from bertpipe.errors import ParamsError
+from bertpipe.params import MaskingParams, ModelParams, Params, load_params, section_names
+
+PROJECT = Path(__file__).parent.parent
+TINY = PROJECT / "params" / "tiny.yaml"
+SECTIONS = {field.name: get_type_hints(Params)[field.name] for field in dataclasses.fields(Params)}
+Change = Callable[[dict[str, Any]], object]
+
+
+def write(path: Path, *changes: Change) -> Path:
+    """Write the tiny params with changes to a file and return its path."""
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(TINY.read_text(encoding="utf-8"))
+    for change in changes:
+        change(content)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+    return path
+
+
+def put(name: str, value: object) -> Change:
+    """Return the change that sets a dotted name."""
+    *sections, key = name.split(".")
+
+    def change(content: dict[str, Any]) -> None:
+        for section in sections:
+            content = content[section]
+        content[key] = value
+
+    return change
+
+
+def faults(path: Path) -> list[str]:
+    """Return the lines of the error, without the first, which counts them."""
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    head, *lines = str(caught.value).splitlines()
+    assert head == f"{path} has {len(lines)} fault(s):"
+    return [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [PROJECT / "params.yaml", *sorted((PROJECT / "params").glob("*.yaml"))],
+    ids=lambda path: path.name,
+)
+def test_every_params_file_of_the_project_loads(path: Path) -> None:
+    loaded = load_params(path)
+    assert section_names() == tuple(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+    assert dataclasses.is_dataclass(loaded.train)
+
+
+def test_values_come_as_they_are_written(tmp_path: Path) -> None:
+    loaded = load_params(
+        write(tmp_path / "p.yaml", put("train.learning_rate", 1), put("download.source", "x"))
+    )
+    assert loaded.train.learning_rate == 1.0
+    assert loaded.download.source == "x"
+    assert loaded.model.vocab_size == "auto"
+    assert [example.task for example in loaded.infer.examples] == ["nsp", "mlm"]
+
+
+def test_scientific_notation_without_a_dot_is_a_number_as_dvc_reads_it(tmp_path: Path) -> None:
+    text = TINY.read_text(encoding="utf-8").replace("learning_rate: 0.01", "learning_rate: 1e-4")
+    path = tmp_path / "p.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert load_params(path).train.learning_rate == 1e-4
+
+
+def test_all_faults_are_named_at_once_with_dotted_names(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.yaml",
+        put("masking.rate", "x"),
+        put("train.epochs", 0),
+        put("model.heads", 3),
+        lambda content: content["convert"].pop("subset"),
+        lambda content: content.pop("runtime"),
+    )
+    assert faults(path) == [
+        "masking.rate: Input should be a valid number (given: 'x')",
+        "convert.subset: is missing: add it",
+        "model: embedding_dim 16 is not a multiple of heads 3: try 2 or 4 heads",
+        "train.epochs: 0 must be at least 1",
+        "runtime: is missing: add it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train.epoch", "train.epoch"),
+        ("extra", "extra"),
+        ("infer.examples.0.answer", "infer.examples.0.answer"),
+    ],
+)
+def test_an_unknown_key_is_named(tmp_path: Path, name: str, expected: str) -> None:
+    def change(content: Any) -> None:  # noqa: ANN401
+        *sections, key = name.split(".")
+        for section in sections:
+            content = content[int(section) if section.isdigit() else section]
+        content[key] = 5
+
+    known = "is not known: check its spelling, or remove it"
+    assert faults(write(tmp_path / "p.yaml", change)) == [f"{expected}: {known} (given: 5)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("train.learning_rate", "1e-4", "Input should be a valid number (given: '1e-4')"),
+        ("train.learning_rate", 0, "0.0 must be above 0"),
+        ("train.learning_rate", float("inf"), "inf must be finite"),
+        ("train.learning_rate", float("nan"), "nan must be above 0"),
+        ("train.epochs", True, "Input should be a valid integer (given: True)"),
+        ("train.epochs", 2.5, "Input should be a valid integer (given: 2.5)"),
+        ("train.seed", 2**63, f"{2**63} must be at most {2**63 - 1}"),
+        ("train.seed", -1, "-1 must be at least 0"),
+        ("model.tied", 1, "Input should be a valid boolean (given: 1)"),
+        ("model.dropout", 1.0, "1.0 must be below 1"),
+        ("model.architecture", "gpt", "Input should be 'bert' or 'notebook' (given: 'gpt')"),
+        ("convert.max_reject_rate", 1.5, "1.5 must be at most 1"),
+        ("download.source", 3, "Input should be a valid string (given: 3)"),
+        ("infer.examples", "none", "Input should be a valid array (given: 'none')"),
+    ],
+)
+def test_a_value_of_another_type_or_out_of_its_limits_is_refused(
+    tmp_path: Path, name: str, value: object, said: str
+) -> None:
+    assert faults(write(tmp_path / "p.yaml", put(name, value))) == [f"{name}: {said}"]
+
+
+def test_a_date_for_a_number_is_a_fault_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    text = TINY.read_text(encoding="utf-8").replace("learning_rate: 0.01", "learning_rate: 2024-01-01")
+    path.write_text(text, encoding="utf-8")
+    assert faults(path) == ["train.learning_rate: Input should be a valid number (given: '2024-01-01')"]
+
+
+@pytest.mark.parametrize("name", ["model.vocab_size", "runtime.threads"])
+@pytest.mark.parametrize("value", [0, "many", True])
+def test_a_choice_of_word_or_count_names_both(tmp_path: Path, name: str, value: object) -> None:
+    said = faults(write(tmp_path / "p.yaml", put(name, value)))
+    assert len(said) == 2
+    assert all(line.startswith(f"{name}: ") for line in said)
+
+
+@pytest.mark.parametrize("value", [1, 147_161])
+def test_a_choice_of_word_or_count_takes_a_count(tmp_path: Path, value: int) -> None:
+    assert load_params(write(tmp_path / "p.yaml", put("model.vocab_size", value))).model.vocab_size == value
+
+
+@pytest.mark.parametrize(
+    ("dim", "heads", "tried"),
+    [(10, 3, "2 or 5"), (7, 2, "1 or 7"), (12, 5, "4 or 6"), (16, 12, "8 or 16"), (4, 5, "4")],
+)
+def test_heads_that_do_not_divide_name_those_that_do(
+    tmp_path: Path, dim: int, heads: int, tried: str
+) -> None:
+    path = write(tmp_path / "p.yaml", put("model.embedding_dim", dim), put("model.heads", heads))
+    assert faults(path) == [
+        f"model: embedding_dim {dim} is not a multiple of heads {heads}: try {tried} heads"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (
+            ("masking.mask_share", 0.8),
+            ("masking.random_share", 0.3),
+            "masking: mask_share 0.8 and random_share 0.3 add up to more than 1: lower one",
+        ),
+        (
+            ("train.warmup_share", 0.5),
+            ("train.decay_share", 0.75),
+            "train: warmup_share 0.5 and decay_share 0.75 add up to more than 1: lower one",
+        ),
+    ],
+)
+def test_shares_that_add_up_to_more_than_one_are_refused(
+    tmp_path: Path, one: tuple[str, float], other: tuple[str, float], said: str
+) -> None:
+    assert faults(write(tmp_path / "p.yaml", put(*one), put(*other))) == [said]
+    assert load_params(write(tmp_path / "ok.yaml", put(one[0], 0.5), put(other[0], 0.5)))
+
+
+def test_an_example_is_judged_by_its_task_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.yaml", lambda content: content["infer"]["examples"][0].pop("second"))
+    assert faults(path) == ["infer.examples.0.second: is missing: add it"]
+
+
+@pytest.mark.parametrize("task", ["nps", None])
+def test_an_example_of_no_known_task_is_named(tmp_path: Path, task: str | None) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["infer"]["examples"][1]["task"] = task
+        if task is None:
+            del content["infer"]["examples"][1]["task"]
+
+    (said,) = faults(write(tmp_path / "p.yaml", change))
+    assert said.startswith("infer.examples.1: ")
+    assert "task" in said
+
+
+def test_a_missing_file_names_the_next_step(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"no params file at .*nowhere\.yaml: .*--params"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"train:\n  seed: 1\n  seed: 2\n", b"\tx: 1"])
+def test_what_is_not_yaml_is_said_to_be_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError, match=r"p\.yaml is not YAML: "):
+        load_params(path)
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "word"])
+def test_a_file_that_holds_no_sections_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(content, encoding="utf-8")
+    (said,) = faults(path)
+    assert said.startswith("the file: Input should be an object")
+
+
+def test_no_section_has_a_default() -> None:
+    # Examples are a list's entries, not sections: a missing `model` or `expect` there means none.
+    for section, schema in SECTIONS.items():
+        for field in dataclasses.fields(schema):
+            assert field.default is dataclasses.MISSING, f"{section}.{field.name}"
+            assert field.default_factory is dataclasses.MISSING, f"{section}.{field.name}"
+
+
+def test_every_field_says_what_it_is() -> None:
+    source = Path(params.__file__).read_text(encoding="utf-8").splitlines()
+    for schema in SECTIONS.values():
+        for field in dataclasses.fields(schema):
+            at = [number for number, line in enumerate(source) if line.startswith(f"    {field.name}: ")]
+            assert all(source[number + 1].strip().startswith(('"""', "`")) for number in at), field.name
+
+
+def test_params_are_frozen(tmp_path: Path) -> None:
+    loaded = load_params(write(tmp_path / "p.yaml"))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loaded.train.epochs = 3  # type: ignore[misc]
+
+
+def test_sections_made_in_code_obey_their_rules_too() -> None:
+    with pytest.raises(ValueError, match="try 2 or 5 heads"):
+        ModelParams(
+            architecture="bert", vocab_size="auto", embedding_dim=10, heads=3, layers=1, feed_forward_dim=4,
+            max_positions=8, dropout=0.0, tied=True,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="more than 1"):
+        MaskingParams(mode="auto", rate=0.15, mask_share=0.9, random_share=0.2)
+
+
+def test_importing_the_schema_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, bertpipe.params\n"
+        "heavy = {'pydantic', 'pydantic_core', 'ruamel.yaml', 'torch', 'pandas', 'pyarrow', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
