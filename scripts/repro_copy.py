@@ -4,6 +4,7 @@ The copy shares DVC's cache, so a stage that has run before with the same inputs
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,16 @@ def main() -> int:
     run = ["git", "init", "--quiet"], ["dvc", "cache", "dir", "--local", str(PROJECT / ".dvc" / "cache")]
     for command in run:
         subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
-    finished = subprocess.run(["dvc", "repro"], cwd=copy, check=False)
-    sys.stdout.write(f"\nThe run is in {copy.relative_to(PROJECT)}: models/bert, reports/\n")
+    finished = subprocess.run(["dvc", "repro"], cwd=copy, check=False, env=environment())
+    outcome = "failed; what it left" if finished.returncode else "is done; its model and reports"
+    sys.stdout.write(f"\nThe run on {params} {outcome} are in {copy.relative_to(PROJECT)}\n")
     return finished.returncode
+
+
+def environment() -> dict[str, str]:
+    """Return our environment, with a relative path to the IMDB zip made absolute: the copy is another folder."""
+    local_zip = os.environ.get("BERTPIPE_IMDB_ZIP")
+    return {**os.environ, **({"BERTPIPE_IMDB_ZIP": str(Path(local_zip).resolve())} if local_zip else {})}
 
 
 def project_files() -> list[Path]:

@@ -11,6 +11,8 @@ from bertpipe.artifacts import REJECTS_REPORT
 from bertpipe.params import Params, load_params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
+from bertpipe.stages.train import run_train
+from runs import paths_in
 
 # The same examples each time, however slow the machine.
 hypothesis.settings.register_profile("bertpipe", deadline=None, derandomize=True, database=None)
@@ -57,7 +59,13 @@ def sample_zip(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parquet(tiny: Params, sample_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the Parquet files of the small sample; read only."""
     folder = tmp_path_factory.mktemp("converted")
-    run_convert(
-        tiny.convert, zip_file=sample_zip, out=folder / "parquet", rejects_report=folder / REJECTS_REPORT.name
-    )
+    run_convert(tiny.convert, zip_file=sample_zip, out=folder / "parquet", rejects_report=folder / REJECTS_REPORT.name)
     return folder / "parquet"
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the model and tables of an uninterrupted run on the small sample; read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    run_train(tiny.model, tiny.train, tiny.masking, tiny.evaluate, tiny.runtime, paths=paths_in(folder, parquet))
+    return folder

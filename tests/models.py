@@ -108,7 +108,5 @@ def save_tiny_huggingface(directory: Path, *, head: str = "BertForPreTraining", 
             for parameter in network.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     network.save_pretrained(directory)
-    transformers.BertTokenizer(vocab={piece: number for number, piece in enumerate(PIECES)}).save_pretrained(
-        directory
-    )
+    transformers.BertTokenizer(vocab={piece: number for number, piece in enumerate(PIECES)}).save_pretrained(directory)
     return network

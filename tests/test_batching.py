@@ -70,9 +70,7 @@ def test_the_order_is_a_pure_function_and_another_epoch_or_seed_has_another() ->
 
 def test_another_epoch_puts_other_rows_together() -> None:
     same = np.full(1000, 7)
-    one, other = (
-        {frozenset(batch.tolist()) for batch in order(lengths=same, epoch=epoch)} for epoch in (1, 2)
-    )
+    one, other = ({frozenset(batch.tolist()) for batch in order(lengths=same, epoch=epoch)} for epoch in (1, 2))
     assert not one & other
 
 
@@ -122,9 +120,7 @@ def test_stored_masks_land_where_they_should() -> None:
 def test_a_batch_moves_to_a_device_whole() -> None:
     batch = Batcher(dataset=pair_dataset(PAIRS), masking=None, seed=1).assemble(np.array([0, 2]), epoch=0)
     moved = batch.to(torch.device("meta"))
-    tensors = [
-        value for value in (getattr(moved, name) for name in Batch.__slots__) if torch.is_tensor(value)
-    ]
+    tensors = [value for value in (getattr(moved, name) for name in Batch.__slots__) if torch.is_tensor(value)]
     assert len(tensors) == 6
     assert all(tensor.is_meta for tensor in tensors)
     assert moved.tokens == batch.tokens
@@ -142,15 +138,11 @@ def test_dynamic_masks_of_a_row_are_the_same_in_any_batch(rows: list[int], size:
 def test_dynamic_masks_follow_the_rows_identity_not_its_place() -> None:
     here = Batcher(dataset=pair_dataset(PAIRS[1:], first_row=1), masking=masking(), seed=4)
     there = Batcher(dataset=pair_dataset(PAIRS), masking=masking(), seed=4)
-    assert rows_of(here.assemble(np.array([0, 1]), epoch=2)) == rows_of(
-        there.assemble(np.array([1, 2]), epoch=2)
-    )
+    assert rows_of(here.assemble(np.array([0, 1]), epoch=2)) == rows_of(there.assemble(np.array([1, 2]), epoch=2))
 
 
 def test_dynamic_masks_predict_true_tokens_and_never_special_ones_or_padding() -> None:
-    batch = Batcher(dataset=pair_dataset(PAIRS), masking=masking(1 - 1e-12), seed=4).assemble(
-        np.arange(3), epoch=1
-    )
+    batch = Batcher(dataset=pair_dataset(PAIRS), masking=masking(1 - 1e-12), seed=4).assemble(np.arange(3), epoch=1)
     for (inputs, labels), pair in zip(rows_of(batch), PAIRS, strict=True):
         words = {at: token for at, token in enumerate(pair.tokens) if token >= 5}
         assert labels == words
@@ -174,8 +166,7 @@ def test_an_epochs_batches_are_those_of_its_order_from_any_one_on() -> None:
     expected = epoch_order(dataset.lengths, batch_size=4, seed=9, epoch=2)
     assert len(batches) == len(expected) == 6
     second_words = [
-        [row[start] for row, start in zip(b.token_ids.tolist(), b.second_segment_start, strict=True)]
-        for b in batches
+        [row[start] for row, start in zip(b.token_ids.tolist(), b.second_segment_start, strict=True)] for b in batches
     ]
     assert second_words == [[6 + row for row in rows] for rows in expected]
     for one, other in zip(batches[4:], batcher.epoch(2, batch_size=4, first_batch=4), strict=True):

@@ -25,9 +25,7 @@ from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
 
 WORDS = [*SPECIAL_TOKENS, "a", "b", "c", "d"]
-OTHER = row_fields(
-    [1, 5, 6, 2, 0, 7, 8, 3, 2, 0], [0] * 7 + [5, 0, 0], [1, 1, 1, 1, 0, 2, 2, 2, 2, 0], 0, "Other."
-)
+OTHER = row_fields([1, 5, 6, 2, 0, 7, 8, 3, 2, 0], [0] * 7 + [5, 0, 0], [1, 1, 1, 1, 0, 2, 2, 2, 2, 0], 0, "Other.")
 NO_LABEL = row_fields([1, 5, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2], 1, "Third.")
 BAD = row_fields([1, 99, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2])
 
@@ -52,21 +50,47 @@ def test_rows_follow_the_parquet_contract(tmp_path: Path) -> None:
     assert pq.read_schema(out / "train.parquet").equals(pair_schema())
     assert table(out / "train.parquet")[:3] == [
         {
-            "row": 0, "length": 6, "token_ids": [1, 5, 3, 2, 6, 2], "second_segment_start": 4, "is_next": True,
-            "document": 0, "masked_positions": [2], "masked_inputs": [3], "masked_labels": [7],
+            "row": 0,
+            "length": 6,
+            "token_ids": [1, 5, 3, 2, 6, 2],
+            "second_segment_start": 4,
+            "is_next": True,
+            "document": 0,
+            "masked_positions": [2],
+            "masked_inputs": [3],
+            "masked_labels": [7],
         },
         {
-            "row": 1, "length": 8, "token_ids": [1, 5, 6, 2, 7, 8, 3, 2], "second_segment_start": 4,
-            "is_next": False, "document": 1, "masked_positions": [6], "masked_inputs": [3], "masked_labels": [5],
+            "row": 1,
+            "length": 8,
+            "token_ids": [1, 5, 6, 2, 7, 8, 3, 2],
+            "second_segment_start": 4,
+            "is_next": False,
+            "document": 1,
+            "masked_positions": [6],
+            "masked_inputs": [3],
+            "masked_labels": [5],
         },
         {
-            "row": 2, "length": 5, "token_ids": [1, 5, 2, 6, 2], "second_segment_start": 3, "is_next": True,
-            "document": 2, "masked_positions": [], "masked_inputs": [], "masked_labels": [],
+            "row": 2,
+            "length": 5,
+            "token_ids": [1, 5, 2, 6, 2],
+            "second_segment_start": 3,
+            "is_next": True,
+            "document": 2,
+            "masked_positions": [],
+            "masked_inputs": [],
+            "masked_labels": [],
         },
-    ]  # fmt: skip
+    ]
     assert sorted(path.name for path in out.iterdir()) == [
-        "documents.parquet", "rejects.parquet", "summary.json", "test.parquet", "tokenizer.json", "train.parquet",
-    ]  # fmt: skip
+        "documents.parquet",
+        "rejects.parquet",
+        "summary.json",
+        "test.parquet",
+        "tokenizer.json",
+        "train.parquet",
+    ]
 
 
 def test_each_document_stands_once_with_the_split_that_names_it_first(tmp_path: Path) -> None:
@@ -97,9 +121,17 @@ def test_the_summary_counts_what_was_found(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD, OTHER, NO_LABEL], [GOOD])
     summary = convert(tmp_path, path, max_length=8)
     assert summary["splits"]["train"] == {
-        "rows": 3, "rejects": 0, "tokens": 6 + 8 + 5, "longest_row": 8, "rows_cut": 0, "tokens_cut": 0,
-        "rows_without_labels": 1, "supervised_tokens": 2, "next_rows": 2, "largest_id": 8,
-    }  # fmt: skip
+        "rows": 3,
+        "rejects": 0,
+        "tokens": 6 + 8 + 5,
+        "longest_row": 8,
+        "rows_cut": 0,
+        "tokens_cut": 0,
+        "rows_without_labels": 1,
+        "supervised_tokens": 2,
+        "next_rows": 2,
+        "largest_id": 8,
+    }
     assert summary["source"] == {"file": "x.zip", "sha256": file_sha256(path), "subset": "full"}
     assert summary["vocabulary"] == {"size": 9, "words_known": False}
     assert summary["masked_tokens_known"] is False
@@ -135,7 +167,7 @@ def test_our_zip_has_words_and_true_tokens(tmp_path: Path) -> None:
 
 def test_an_id_beyond_the_declared_vocabulary_says_so(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD, OTHER], vocabulary=WORDS[:-1])
-    with pytest.raises(DataError, match="1 of 3 rows are bad, more than convert.max_reject_rate 0.0"):
+    with pytest.raises(DataError, match=r"1 of 3 rows are bad, more than convert\.max_reject_rate 0\.0"):
         convert(tmp_path, path)
     (reject,) = table(tmp_path / "rejects.parquet")
     assert reject["reason"] == "8 is not in 0 to 7"
@@ -151,9 +183,13 @@ def test_bad_rows_within_the_limit_are_set_aside_and_told(tmp_path: Path) -> Non
     path = write_zip(tmp_path / "x.zip", [GOOD, BAD[:2], OTHER], [OTHER, GOOD])
     summary = convert(tmp_path, path, max_reject_rate=0.2)  # just the limit
     expected = {
-        "file": "bert_dataset/bert_train_data.csv", "row": 2, "line": 3, "column": "", "reason": "2 columns, expected 5",
+        "file": "bert_dataset/bert_train_data.csv",
+        "row": 2,
+        "line": 3,
+        "column": "",
+        "reason": "2 columns, expected 5",
         "value": str(BAD[:2]),
-    }  # fmt: skip
+    }
     for rejects in (tmp_path / "out" / "rejects.parquet", tmp_path / "rejects.parquet"):
         assert pq.read_schema(rejects).equals(reject_schema())
         assert table(rejects) == [expected]
@@ -166,9 +202,7 @@ def test_bad_rows_beyond_the_limit_fail_and_the_earlier_output_stays(tmp_path: P
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert not (tmp_path / "rejects.parquet").exists()
     bad = write_zip(tmp_path / "bad.zip", [GOOD, BAD[:2]], [OTHER, GOOD])
-    with pytest.raises(
-        DataError, match=r"1 of 4 rows are bad, .* 0\.2: see .*rejects\.parquet, mend the data"
-    ):
+    with pytest.raises(DataError, match=r"1 of 4 rows are bad, .* 0\.2: see .*rejects\.parquet, mend the data"):
         convert(tmp_path, bad, max_reject_rate=0.2)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert len(table(tmp_path / "rejects.parquet")) == 1
@@ -210,8 +244,11 @@ def test_progress_is_told_in_bytes_up_to_the_end(tmp_path: Path, sample_zip: Pat
     told: list[Progress] = []
     run_convert(
         ConvertParams(subset="full", max_length=48, max_reject_rate=0.0),
-        zip_file=sample_zip, out=tmp_path / "out", rejects_report=tmp_path / "r.parquet", on_progress=told.append,
-    )  # fmt: skip
+        zip_file=sample_zip,
+        out=tmp_path / "out",
+        rejects_report=tmp_path / "r.parquet",
+        on_progress=told.append,
+    )
     labels = [f"bert_dataset/bert_{split}_data.csv" for split in ("train", "test")]
     assert [report.label for report in told if report.completed == report.total] == labels
     assert {report.unit for report in told} == {"bytes"}

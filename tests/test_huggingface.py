@@ -22,9 +22,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_importing_the_module_does_not_import_transformers() -> None:
-    code = (
-        "import sys, bertpipe.model.huggingface, bertpipe.inference; sys.exit('transformers' in sys.modules)"
-    )
+    code = "import sys, bertpipe.model.huggingface, bertpipe.inference; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -78,9 +76,7 @@ def test_a_checkpoint_without_masked_word_head_is_refused(tmp_path: Path) -> Non
         ({"vocab_size": 3}, "do not belong together"),
     ],
 )
-def test_a_config_that_is_not_this_berts_is_refused(
-    directory: Path, change: dict[str, object], message: str
-) -> None:
+def test_a_config_that_is_not_this_berts_is_refused(directory: Path, change: dict[str, object], message: str) -> None:
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=message):
@@ -97,9 +93,7 @@ def test_a_config_that_is_not_this_berts_is_refused(
         ("config.json", b"{", "cannot be read"),
     ],
 )
-def test_a_damaged_directory_gives_one_line(
-    directory: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_a_damaged_directory_gives_one_line(directory: Path, name: str, content: bytes | None, message: str) -> None:
     if content is None:
         (directory / name).unlink()
     else:
@@ -143,9 +137,7 @@ def test_a_hub_that_cannot_be_reached_gives_one_line_within_seconds(tmp_path: Pa
         unused.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         message, elapsed_s = _load_by_name("owner/name", tmp_path, HF_ENDPOINT=endpoint)
-    assert message.startswith(
-        "owner/name is not in the local cache, and the Hugging Face hub cannot be reached"
-    )
+    assert message.startswith("owner/name is not in the local cache, and the Hugging Face hub cannot be reached")
     assert "\n" not in message
     assert elapsed_s < 10
 
@@ -221,9 +213,7 @@ def test_our_bert_computes_what_huggingfaces_does() -> None:
     real = torch.arange(seq) < length[:, None]
     segments = ((torch.arange(seq) >= start[:, None]) & real).long()
     with torch.inference_mode():
-        expected = theirs(
-            input_ids=ids, attention_mask=real.long(), token_type_ids=segments, output_hidden_states=True
-        )
+        expected = theirs(input_ids=ids, attention_mask=real.long(), token_type_ids=segments, output_hidden_states=True)
         hidden = ours(ids, length, start)
         mlm, nsp = ours.mlm_logits(hidden), ours.nsp_logits(hidden)
     exactly = {"rtol": 0, "atol": 1e-9}

@@ -111,9 +111,7 @@ def test_a_sentence_too_long_is_cut_where_it_is_longer(own: Path) -> None:
     answer = predictor.next_sentence("cat " * 13, "dog dog dog")
     assert answer.probability_next == predictor.next_sentence("cat " * 11, "dog dog dog").probability_next
     assert len(answer.warnings) == 1
-    assert (
-        "17 tokens at most: the last 2 of the first sentence's 13 tokens were left out" in answer.warnings[0]
-    )
+    assert "17 tokens at most: the last 2 of the first sentence's 13 tokens were left out" in answer.warnings[0]
 
 
 def test_two_sentences_too_long_are_both_cut(own: Path) -> None:
@@ -154,9 +152,7 @@ def test_our_mlm_answer_is_the_networks_on_cls_a_sep(own: Path) -> None:
     (mask,) = predictor.fill_masks("The cat sat [MASK].", 3).masks
     assert mask.position == 4
     assert [candidate.token_id for candidate in mask.candidates] == best.indices.tolist()
-    assert [candidate.probability for candidate in mask.candidates] == pytest.approx(
-        best.values.tolist(), abs=1e-6
-    )
+    assert [candidate.probability for candidate in mask.candidates] == pytest.approx(best.values.tolist(), abs=1e-6)
 
 
 def test_mlm_on_huggingface_equals_a_direct_call(huggingface: Path) -> None:
@@ -167,9 +163,7 @@ def test_mlm_on_huggingface_equals_a_direct_call(huggingface: Path) -> None:
     (mask,) = load_predictor(str(huggingface)).fill_masks("The cats [MASK].", 5).masks
     assert mask.position == 4
     assert [candidate.token for candidate in mask.candidates] == [PIECES[i] for i in best.indices.tolist()]
-    assert [candidate.probability for candidate in mask.candidates] == pytest.approx(
-        best.values.tolist(), abs=1e-6
-    )
+    assert [candidate.probability for candidate in mask.candidates] == pytest.approx(best.values.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["own", "huggingface"])
@@ -281,11 +275,7 @@ def test_an_id_without_a_word_is_named_and_warned_of(tmp_path: Path) -> None:
 
 def test_the_same_question_gets_the_same_answer(own: Path) -> None:
     first, second = load_predictor(str(own)), load_predictor(str(own))
-    assert (
-        first.fill_masks("the [MASK]", 5)
-        == second.fill_masks("the [MASK]", 5)
-        == first.fill_masks("the [MASK]", 5)
-    )
+    assert first.fill_masks("the [MASK]", 5) == second.fill_masks("the [MASK]", 5) == first.fill_masks("the [MASK]", 5)
 
 
 def test_a_tokenizers_own_truncation_does_not_cut_silently(huggingface: Path) -> None:
@@ -319,15 +309,11 @@ def test_a_hub_name_that_cannot_be_had_names_both_possibilities(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bertpipe.model.huggingface.load_huggingface", refuse)
-    with pytest.raises(
-        ModelError, match=f"no directory {name} here, so it was taken for a hub name: the hub cannot"
-    ):
+    with pytest.raises(ModelError, match=f"no directory {name} here, so it was taken for a hub name: the hub cannot"):
         load_predictor(name)
 
 
-def test_what_exists_is_local_even_if_it_reads_like_a_hub_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_exists_is_local_even_if_it_reads_like_a_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner").mkdir()
     save_tiny_model(tmp_path / "owner" / "name")
     monkeypatch.chdir(tmp_path)
@@ -382,9 +368,7 @@ def test_an_examples_own_model_that_cannot_be_had_does_not_fail_the_others(own: 
     save_tiny_huggingface(tmp_path / "mlm-only", head="BertForMaskedLM")
     infer = examples(
         MlmExample(task="mlm", text="the [MASK]", model="./not/there", expect="cat"),
-        NspExample(
-            task="nsp", first="the cat", second="sat .", model=str(tmp_path / "mlm-only"), expect=True
-        ),
+        NspExample(task="nsp", first="the cat", second="sat .", model=str(tmp_path / "mlm-only"), expect=True),
         MlmExample(task="mlm", text="the [MASK]", model=str(tmp_path / "mlm-only")),
         MlmExample(task="mlm", text="the [MASK]"),
     )
@@ -423,7 +407,5 @@ def test_each_model_is_loaded_once(own: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("bertpipe.stages.infer.load_predictor", counting)
     question = MlmExample(task="mlm", text="the [MASK]")
     missing = MlmExample(task="mlm", text="the [MASK]", model="./not/there")
-    run_infer_examples(
-        examples(question, missing, question, missing), model=own, out=tmp_path / "examples.json"
-    )
+    run_infer_examples(examples(question, missing, question, missing), model=own, out=tmp_path / "examples.json")
     assert loaded == [str(own), "./not/there"]

@@ -105,16 +105,12 @@ def test_the_last_steps_are_the_networks_own_answers_without_padding(model: Path
     torch.testing.assert_close(values(inspection, "NSP logits")[:, 0], nsp[0].clone())
     answer = load_predictor(str(model)).next_sentence("The cat", "dog ran .")
     rows = {row.label: row.values[0] for row in step(inspection, "NSP probabilities").rows}
-    assert rows == pytest.approx(
-        {"not next": answer.probability_not_next, "next": answer.probability_next}, abs=1e-6
-    )
+    assert rows == pytest.approx({"not next": answer.probability_not_next, "next": answer.probability_next}, abs=1e-6)
 
 
 def test_attention_is_that_of_the_last_layer_and_never_goes_to_padding(model: Path) -> None:
     inspection = run_inspect("The cat", "dog ran .", model=model)
-    assert [(a.head, a.position) for a in inspection.attention] == [
-        (h, p) for h in (1, 2, 3) for p in range(8)
-    ]
+    assert [(a.head, a.position) for a in inspection.attention] == [(h, p) for h in (1, 2, 3) for p in range(8)]
     assert all(a.most_attended_position < 8 for a in inspection.attention)
     bert = load_model(model).bert
     ids = torch.tensor([[t.token_id for t in inspection.tokens if t.segment != "padding"]])

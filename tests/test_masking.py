@@ -16,9 +16,7 @@ ALMOST_ONE = 1 - 1e-12
 VOCAB = 23
 
 
-def rule(
-    rate: float = 0.15, mask_share: float = 0.8, random_share: float = 0.1, vocab: int = VOCAB
-) -> Masking:
+def rule(rate: float = 0.15, mask_share: float = 0.8, random_share: float = 0.1, vocab: int = VOCAB) -> Masking:
     tokenizer = word_level_tokenizer([*SPECIAL_TOKENS, *(f"w{i}" for i in range(5, vocab))])
     params = MaskingParams(mode="auto", rate=rate, mask_share=mask_share, random_share=random_share)
     return Masking.of(params, tokenizer)
@@ -68,9 +66,7 @@ def test_tokens_given_are_not_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize(("rate", "mask_share", "random_share"), [(0.15, 0.8, 0.1), (0.3, 0.5, 0.25)])
-def test_shares_are_those_asked_within_four_deviations(
-    rate: float, mask_share: float, random_share: float
-) -> None:
+def test_shares_are_those_asked_within_four_deviations(rate: float, mask_share: float, random_share: float) -> None:
     count, vocab = 400_000, 5_003
     ids = tokens(count, vocab)
     done = rule(rate, mask_share, random_share, vocab).corrupt(

@@ -44,10 +44,7 @@ def test_a_negative_comes_from_another_document_and_is_never_its_first_sentence(
 def test_a_negative_comes_from_everywhere_else() -> None:
     seconds = {pair.second for pair in sentence_pairs(documents(7, 5), seed=1) if not pair.is_next}
     many = {
-        pair.second
-        for seed in range(60)
-        for pair in sentence_pairs(documents(7, 5), seed=seed)
-        if not pair.is_next
+        pair.second for seed in range(60) for pair in sentence_pairs(documents(7, 5), seed=seed) if not pair.is_next
     }
     assert seconds < many
     assert many == {(document, position) for document in range(7) for position in range(1, 5)}

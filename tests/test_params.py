@@ -64,9 +64,7 @@ def test_every_params_file_of_the_project_loads(path: Path) -> None:
 
 
 def test_values_come_as_they_are_written(tmp_path: Path) -> None:
-    loaded = load_params(
-        write(tmp_path / "p.yaml", put("train.learning_rate", 1), put("download.source", "x"))
-    )
+    loaded = load_params(write(tmp_path / "p.yaml", put("train.learning_rate", 1), put("download.source", "x")))
     assert loaded.train.learning_rate == 1.0
     assert loaded.download.source == "x"
     assert loaded.model.vocab_size == "auto"
@@ -166,13 +164,9 @@ def test_a_choice_of_word_or_count_takes_a_count(tmp_path: Path, value: int) -> 
     ("dim", "heads", "tried"),
     [(10, 3, "2 or 5"), (7, 2, "1 or 7"), (12, 5, "4 or 6"), (16, 12, "8 or 16"), (4, 5, "4")],
 )
-def test_heads_that_do_not_divide_name_those_that_do(
-    tmp_path: Path, dim: int, heads: int, tried: str
-) -> None:
+def test_heads_that_do_not_divide_name_those_that_do(tmp_path: Path, dim: int, heads: int, tried: str) -> None:
     path = write(tmp_path / "p.yaml", put("model.embedding_dim", dim), put("model.heads", heads))
-    assert faults(path) == [
-        f"model: embedding_dim {dim} is not a multiple of heads {heads}: try {tried} heads"
-    ]
+    assert faults(path) == [f"model: embedding_dim {dim} is not a multiple of heads {heads}: try {tried} heads"]
 
 
 @pytest.mark.parametrize(

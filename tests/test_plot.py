@@ -39,10 +39,7 @@ def write_run(directory: Path, *, epochs: int, intervals: int) -> dict[str, Path
         mlm, nsp = 3 + 5 * math.exp(-number / 40) + 0.2 * math.sin(3 * number), 0.7 - 0.1 * number / total
         history.append((10 * number, 1 + (number - 1) // intervals, 1e-3, mlm, nsp, mlm + nsp, 1.0))
         timing.append((10 * number, 0.5 * number, 900, 1800.0 + number, 30.0))
-    rows = [
-        (e, 10 * e * intervals, 8 - e / 2, 0.1 + e / 50, 0.69, 0.5 + e / 50, 8.7)
-        for e in range(1, epochs + 1)
-    ]
+    rows = [(e, 10 * e * intervals, 8 - e / 2, 0.1 + e / 50, 0.69, 0.5 + e / 50, 8.7) for e in range(1, epochs + 1)]
     paths = {name: directory / f"{name}.csv" for name in ("history", "epochs", "timing")}
     write_csv(paths["history"], HISTORY_COLUMNS, history)
     write_csv(paths["epochs"], EPOCHS_COLUMNS, rows)
@@ -133,9 +130,7 @@ def test_accuracy_stands_beside_simple_predictors(tmp_path: Path, figures: dict[
     mlm, nsp = figures["accuracy"].axes
     assert line(mlm, "model").get_ydata() == pytest.approx([12, 14])
     assert line(nsp, "model").get_ydata() == pytest.approx([52, 54])
-    assert horizontal(mlm) == pytest.approx(
-        {"constant predictor: 6.0 %": 6, "counts of two neighbours: 21.0 %": 21}
-    )
+    assert horizontal(mlm) == pytest.approx({"constant predictor: 6.0 %": 6, "counts of two neighbours: 21.0 %": 21})
     assert horizontal(nsp) == pytest.approx(
         {"chance: 50.0 %": 50, "sentence B alone: 51.0 %": 51, "word overlap: 64.0 %": 64}
     )

@@ -85,8 +85,7 @@ def test_torchs_integers_wrap_alike() -> None:
     counters = np.arange(-50, 50)
     state = torch.zeros(1, dtype=torch.int64)
     gamma, first, second = (
-        c - WORD if c >= WORD // 2 else c
-        for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+        c - WORD if c >= WORD // 2 else c for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
     )
     for counter in (torch.tensor(17), torch.from_numpy(counters)):
         bits = state * gamma + counter + gamma

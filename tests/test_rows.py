@@ -169,9 +169,7 @@ def changed(column: int, value: str) -> list[str]:
     return fields
 
 
-def with_ids(
-    inputs: list[int] = TOKENS, labels: list[int] = LABELS, segments: list[int] = SEGMENTS
-) -> list[str]:
+def with_ids(inputs: list[int] = TOKENS, labels: list[int] = LABELS, segments: list[int] = SEGMENTS) -> list[str]:
     return row_fields(inputs, labels, segments)
 
 
@@ -250,15 +248,11 @@ def test_whatever_ids_a_row_holds_it_keeps_the_contract_or_is_a_reject(
 
 
 def test_a_reject_tells_file_row_line_and_value() -> None:
-    text = csv_text(
-        [["two\r\nlines", *GOOD[1:]], GOOD, ["x\ny\nz", *changed(4, "?")[1:]], changed(1, "[1"), GOOD]
-    )
+    text = csv_text([["two\r\nlines", *GOOD[1:]], GOOD, ["x\ny\nz", *changed(4, "?")[1:]], changed(1, "[1"), GOOD])
     rows = read(text, rules())
     assert [isinstance(row, Reject) for row in rows] == [False, False, True, True, False]
     bad_next, bad_input = rows[2], rows[3]
-    assert bad_next == Reject(
-        file="some.csv", row=3, line=5, column="Is Next", reason="neither 0 nor 1", value="?"
-    )
+    assert bad_next == Reject(file="some.csv", row=3, line=5, column="Is Next", reason="neither 0 nor 1", value="?")
     assert isinstance(bad_input, Reject)
     assert (bad_input.row, bad_input.line, bad_input.column, bad_input.value) == (4, 8, "BERT Input", "[1")
 

@@ -129,11 +129,7 @@ def test_there_are_many_patterns_and_words(reviews: list[Review]) -> None:
 
 def test_every_pattern_is_used(reviews: list[Review]) -> None:
     said = sentences(reviews)
-    unused = [
-        pattern
-        for pattern in GENERIC_PATTERNS + REMARKS
-        if not any(map(pattern_regex(pattern).fullmatch, said))
-    ]
+    unused = [pattern for pattern in GENERIC_PATTERNS + REMARKS if not any(map(pattern_regex(pattern).fullmatch, said))]
     assert unused == []
 
 

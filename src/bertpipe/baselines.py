@@ -148,9 +148,11 @@ def _commonest(seen_key: _Ids, middle: _Ids, asked_key: _Ids, size: int) -> tupl
 
 def _overlap(rows: _Rows, weight: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     size = len(weight)
-    in_first, in_second = (np.unique((rows.row * size + rows.visible)[side]) for side in (~rows.is_second, rows.is_second))
+    in_first, in_second = (
+        np.unique((rows.row * size + rows.visible)[side]) for side in (~rows.is_second, rows.is_second)
+    )
     shared = np.intersect1d(in_first, in_second, assume_unique=True)
-    return np.bincount(shared // size, weights=weight[shared % size], minlength=count)
+    return np.bincount(shared // size, weights=weight[shared % size], minlength=count).astype(np.float64)
 
 
 def _best_threshold(score: NDArray[np.float64], label: NDArray[np.bool_]) -> float:

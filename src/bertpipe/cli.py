@@ -33,7 +33,7 @@ EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of
 TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, a row an interval of steps.")]
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+def _show_version(wanted: bool) -> None:
     if wanted:
         console.show_text(f"bertpipe {__version__}")
         raise typer.Exit
@@ -42,7 +42,8 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
     ] = False,
 ) -> None:
     pass
@@ -51,7 +52,8 @@ def _root(
 @app.command()
 def download(
     source: Annotated[
-        str | None, typer.Option(help="sample, imdb, a URL or a path; default: download.source in the params.")
+        str | None,
+        typer.Option(help="sample, imdb, a URL or a path; default: download.source in the params."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the zip goes.")] = artifacts.ZIP_FILE,
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the zip, hexadecimal.")] = None,
@@ -65,9 +67,7 @@ def download(
     from bertpipe.stages.download import run_download
 
     loaded = load_params(params)
-    section = replace(
-        loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256
-    )
+    section = replace(loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256)
     with console.progress() as on_progress:
         result = run_download(section, loaded.sample, loaded.masking, out=out, on_progress=on_progress)
     console.show_facts("Downloaded", result, as_json=json_)
@@ -87,7 +87,11 @@ def convert(
     section = load_params(params).convert
     with console.progress() as on_progress:
         summary = run_convert(
-            section, zip_file=zip_file, out=out, rejects_report=artifacts.REJECTS_REPORT, on_progress=on_progress
+            section,
+            zip_file=zip_file,
+            out=out,
+            rejects_report=artifacts.REJECTS_REPORT,
+            on_progress=on_progress,
         )
     console.show_conversion(summary, out, as_json=json_)
 
@@ -114,7 +118,12 @@ def train(
     section = loaded.train if epochs is None else replace(loaded.train, epochs=epochs)
     overrides = {} if section == loaded.train else {"train.epochs": section.epochs}
     paths = TrainPaths(
-        data=data, model=out, history=history, epochs=epoch_history, timing=timing, state=artifacts.WORK_DIR / "state"
+        data=data,
+        model=out,
+        history=history,
+        epochs=epoch_history,
+        timing=timing,
+        state=artifacts.WORK_DIR / "state",
     )
     with console.progress() as on_progress:
         summary = run_train(
@@ -159,7 +168,12 @@ def plot(
 
     with console.progress() as on_progress:
         result = run_plot(
-            history=history, epochs=epoch_history, timing=timing, metrics=metrics, out=out, on_progress=on_progress
+            history=history,
+            epochs=epoch_history,
+            timing=timing,
+            metrics=metrics,
+            out=out,
+            on_progress=on_progress,
         )
     console.show_facts("Plotted", result, as_json=json_)
 
@@ -197,7 +211,7 @@ def infer_mlm(
     top_k: Annotated[int, typer.Option(min=1, help="Candidates for each \\[MASK].")] = 5,
     json_: JsonOption = False,
 ) -> None:
-    """Fill each \\[MASK] of a text."""
+    """Fill the masked words of a text."""
     from bertpipe.inference import load_predictor
 
     console.show_mlm(load_predictor(model).fill_masks(text, top_k), as_json=json_)

@@ -1,5 +1,6 @@
 """What a person sees: results on standard output, progress, notes and errors on standard error."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,11 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
     table = _table(f"Converted to {out}", ("", *splits))
     for name in next(iter(splits.values())):
         table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
-    table.add_row("vocabulary", _cell(summary["vocabulary"]["size"]), "" if summary["vocabulary"]["words_known"] else "words unknown")
+    table.add_row(
+        "vocabulary",
+        _cell(summary["vocabulary"]["size"]),
+        "" if summary["vocabulary"]["words_known"] else "words unknown",
+    )
     table.add_row("documents", _cell(summary["documents"]), "")
     _results().print(table)
 
@@ -153,7 +158,8 @@ def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
         answer = f"none: {row['reason']}" if row["answer"] is None else _short_answer(row)
         table.add_row(_plain(question), _plain(row["model"]), _plain(answer), marks[row["as_expected"]])
     _results().print(table)
-    show_text(f"{result['as_expected']} of {result['expected']} as expected; {result['file']}")
+    answered = f"{result['answered']} of {result['asked']} answered"
+    show_text(f"{answered}, {result['as_expected']} of the {result['expected']} with an expectation as expected")
 
 
 def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
@@ -186,15 +192,19 @@ def _show_step(step: "Step") -> None:
     console.print(f"{step.name}  [{shape}]", style="bold", markup=False, highlight=False)
     console.print(f"  {step.meaning}", markup=False, highlight=False)
     for row in step.rows:
-        values = "  ".join(f"{value:8.4f}" for value in row.values)
+        values = "  ".join(_number(value) for value in row.values)
         console.print(f"  {row.label:<14} {values}", markup=False, highlight=False, soft_wrap=True)
     show_text("")
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:8.4f}"
 
 
 def _show_frame(title: str, frame: "pd.DataFrame") -> None:
     table = _table(title, (str(frame.index.name), *map(str, frame.columns)))
     for name, row in frame.iterrows():
-        table.add_row(str(name), *("" if value != value else _cell(float(value)) for value in row))
+        table.add_row(str(name), *("" if math.isnan(value) else _cell(float(value)) for value in row))
     _results().print(table)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bertpipe.artifacts import CONFIG_NAME, MODEL_DIR
-from bertpipe.data.tokenization import Tokenizer, unknown_token
+from bertpipe.data.tokenization import Tokenizer, load_tokenizer, unknown_token
 from bertpipe.errors import InputError, MissingInputError, ModelError
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
@@ -191,9 +191,7 @@ class Vocabulary:
         if not words:
             return ()
         more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
-        return (
-            f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",
-        )
+        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,9 +248,7 @@ class Predictor:
         masked = [index for index, token_id in enumerate(encoded.ids) if token_id == vocabulary.mask_id]
         if not masked:
             capitals = ", in capitals" if MASK.lower() in text.lower() else ""
-            raise InputError(
-                f"there is no {MASK} in {text!r}: write {MASK}{capitals} where a word is to be found"
-            )
+            raise InputError(f"there is no {MASK} in {text!r}: write {MASK}{capitals} where a word is to be found")
         start, end = _window(len(encoded.ids), masked, self.network.max_positions - 2)
         ids = [vocabulary.cls_id, *encoded.ids[start:end], vocabulary.sep_id]
         logits = self.network.mlm_logits(ids, [index - start + 1 for index in masked])
@@ -262,9 +258,7 @@ class Predictor:
         )
         warnings = list(vocabulary.warnings(encoded))
         if len(masked) > 1:
-            warnings.append(
-                f"each of the {len(masked)} {MASK} is answered by itself: the words need not fit together"
-            )
+            warnings.append(f"each of the {len(masked)} {MASK} is answered by itself: the words need not fit together")
         if end - start < len(encoded.ids):
             warnings.append(
                 f"the model reads {self.network.max_positions} tokens at most: "
@@ -272,9 +266,7 @@ class Predictor:
             )
         if vocabulary.has_words and any(_is_nameless(c.token) for mask in masks for c in mask.candidates):
             warnings.append("a candidate [unknown-ID] is an id that has no word in this model's vocabulary")
-        filled = _fill(
-            encoded, masked, [mask.candidates[0].token for mask in masks], vocabulary.continuation_prefix
-        )
+        filled = _fill(encoded, masked, [mask.candidates[0].token for mask in masks], vocabulary.continuation_prefix)
         return MlmAnswer(masks=masks, filled_text=filled, warnings=tuple(warnings))
 
     def _candidates(self, logits: Tensor, top_k: int) -> tuple[Candidate, ...]:
@@ -316,23 +308,19 @@ def load_predictor(model: str, *, device: str = "auto") -> Predictor:
     try:
         return _huggingface_predictor(model, target)
     except ModelError as error:
-        raise ModelError(
-            f"there is no directory {model} here, so it was taken for a hub name: {error}"
-        ) from error
+        raise ModelError(f"there is no directory {model} here, so it was taken for a hub name: {error}") from error
 
 
 def own_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """Return the vocabulary of one of our tokenizers."""
     _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
-    return Vocabulary(
-        backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id
-    )
+    return Vocabulary(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
 
 
 def _own_predictor(path: Path, device: torch.device) -> Predictor:
     stored = load_model(path)
     network = OwnNetwork(bert=stored.bert.to(device))
-    return Predictor(name=str(path), network=network, vocabulary=own_vocabulary(stored.tokenizer))
+    return Predictor(name=str(path), network=network, vocabulary=own_vocabulary(load_tokenizer(stored.tokenizer_file)))
 
 
 def _huggingface_predictor(source: str | Path, device: torch.device) -> Predictor:

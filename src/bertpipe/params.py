@@ -297,8 +297,12 @@ def load_params(path: Path) -> Params:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
         return TypeAdapter(Params).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(detail)}" for detail in error.errors())
-        raise ParamsError(f"{path} has {error.error_count()} fault(s):\n{faults}") from error
+        faults: dict[str, list[str]] = {}
+        for detail in error.errors():
+            name, fault = _describe(detail)
+            faults.setdefault(name, []).append(fault)  # several where a value may be of several types
+        lines = "\n".join(f"  {name}: {', or '.join(fault)}" for name, fault in faults.items())
+        raise ParamsError(f"{path} has {len(faults)} fault(s):\n{lines}") from error
 
 
 def section_names() -> tuple[str, ...]:
@@ -307,7 +311,8 @@ def section_names() -> tuple[str, ...]:
 
 
 def _read_yaml(path: Path) -> object:
-    from ruamel.yaml import YAML, YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     if not path.is_file():
         raise ParamsError(f"no params file at {path}: run in the project's folder, or name one with --params")
@@ -317,8 +322,8 @@ def _read_yaml(path: Path) -> object:
         raise ParamsError(f"{path} is not YAML: {error}") from error
 
 
-def _describe(detail: "ErrorDetails") -> str:
-    """Return one fault as `section.name: what is wrong`, without pydantic's type tags."""
+def _describe(detail: "ErrorDetails") -> tuple[str, str]:
+    """Return one fault as its dotted name, without pydantic's type tags, and what is wrong."""
     known = {
         "missing": "is missing: add it",
         "unexpected_keyword_argument": "is not known: check its spelling, or remove it",
@@ -327,7 +332,7 @@ def _describe(detail: "ErrorDetails") -> str:
     text = known.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     says_it_itself = detail["type"] in {"missing", "value_error", "union_tag_invalid", "union_tag_not_found"}
     given = "" if says_it_itself else f" (given: {detail['input']!r:.60})"
-    return f"{name or 'the file'}: {text}{given}"
+    return name or "the file", f"{text}{given}"
 
 
 def _is_type_tag(part: str) -> bool:

@@ -33,7 +33,7 @@ def source_digest(module: str) -> str:
 
 
 def _imports(path: Path) -> list[str]:
-    names = []
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.extend(alias.name for alias in node.names)
@@ -45,7 +45,7 @@ def _imports(path: Path) -> list[str]:
 def _target(module: str, name: str) -> str:
     """Return the module that `from module import name` reads: a submodule, or the module itself."""
     submodule = f"{module}.{name}"
-    return submodule if module.split(".")[0] == _PACKAGE and _path(submodule).is_file() else module
+    return submodule if module.partition(".")[0] == _PACKAGE and _path(submodule).is_file() else module
 
 
 def _file(name: str) -> Path:

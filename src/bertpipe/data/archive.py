@@ -40,7 +40,7 @@ class Archive:
     @contextmanager
     def open_csv(self, member: str) -> Iterator[tuple[TextIO, "zipfile.ZipExtFile"]]:
         """Yield a member as text, inflated on the way, and the byte stream below it, whose `tell` is the progress."""
-        with self.file.open(member) as raw:  # type: ignore[attr-defined]
+        with self.file.open(member) as raw:
             yield io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline=""), raw  # type: ignore[misc]
 
     def vocabulary(self) -> list[str] | None:

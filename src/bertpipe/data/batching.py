@@ -46,7 +46,14 @@ class Batch:
 
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on a device."""
-        names = ("token_ids", "lengths", "second_segment_start", "is_next", "masked_positions", "masked_labels")
+        names = (
+            "token_ids",
+            "lengths",
+            "second_segment_start",
+            "is_next",
+            "masked_positions",
+            "masked_labels",
+        )
         return Batch(tokens=self.tokens, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -110,7 +117,9 @@ def epoch_order(lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch
     batches: list[NDArray[np.intp]] = []
     for start in range(0, len(groups), _GROUPS_PER_WINDOW):
         window = groups[start : start + _GROUPS_PER_WINDOW]
-        rows = np.concatenate([np.arange(g * ROWS_PER_GROUP, min((g + 1) * ROWS_PER_GROUP, len(lengths))) for g in window])
+        rows = np.concatenate(
+            [np.arange(g * ROWS_PER_GROUP, min((g + 1) * ROWS_PER_GROUP, len(lengths))) for g in window]
+        )
         rows = rows[np.argsort(random_bits(seed, _ROW_ORDER, epoch, rows), kind="stable")]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         cut = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]

@@ -48,7 +48,13 @@ class Masking:
         )
 
     def corrupt(
-        self, token_ids: NDArray[np.int32], rows: NDArray[np.int64], positions: NDArray[np.int64], *, seed: int, epoch: int
+        self,
+        token_ids: NDArray[np.int32],
+        rows: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        *,
+        seed: int,
+        epoch: int,
     ) -> Corruption:
         """Choose and corrupt tokens (Devlin et al. 2018, section 3.1, task 1).
 

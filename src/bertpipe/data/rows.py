@@ -155,9 +155,7 @@ def csv_fields(text: str, pair: SentencePair, corruption: Corruption) -> list[st
         corruption: masks over `[CLS] A [SEP] B [SEP]`.
     """
     token_ids = pair_tokens(pair.first, pair.second)
-    labels = [
-        token_id if chosen else 0 for token_id, chosen in zip(token_ids, corruption.chosen.tolist(), strict=True)
-    ]
+    labels = [token_id if chosen else 0 for token_id, chosen in zip(token_ids, corruption.chosen.tolist(), strict=True)]
     split = len(pair.first) + 2
     width = max(split, len(token_ids) - split)
     inputs = corruption.inputs.tolist()
@@ -168,7 +166,13 @@ def csv_fields(text: str, pair: SentencePair, corruption: Corruption) -> list[st
 
     segments = padded([_FIRST_SEGMENT] * split + [_SECOND_SEGMENT] * (len(token_ids) - split))
     segment_field = ",".join(str(segment) for segment in segments)
-    return [text, json.dumps(padded(inputs)), json.dumps(padded(labels)), segment_field, str(int(pair.is_next))]
+    return [
+        text,
+        json.dumps(padded(inputs)),
+        json.dumps(padded(labels)),
+        segment_field,
+        str(int(pair.is_next)),
+    ]
 
 
 def pair_tokens(first: Sequence[int], second: Sequence[int]) -> list[int]:

@@ -51,7 +51,8 @@ class Tokenizer:
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
         """Ids of `[PAD] [CLS] [SEP] [MASK] [UNK]`."""
-        return tuple(self.backend.token_to_id(token) for token in SPECIAL_TOKENS)
+        vocabulary = self.backend.get_vocab()
+        return tuple(vocabulary[token] for token in SPECIAL_TOKENS)
 
     @property
     def mask_id(self) -> int:

@@ -5,6 +5,7 @@ Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -58,11 +59,17 @@ class Bert(nn.Module):
         Returns:
             Hidden states, shape [batch, seq, hidden]; those at padding mean nothing.
         """
-        hidden = self.embeddings(token_ids, lengths, second_segment_start)
+        hidden: Tensor = self.embeddings(token_ids, lengths, second_segment_start)
         mask = attention_mask(lengths, token_ids.shape[1])
-        for layer in self.layers:
+        for layer in self.encoder_layers():
             hidden = layer(hidden, mask)
         return hidden
+
+    def encoder_layers(self) -> "Iterator[EncoderLayer]":
+        """Yield the encoder's layers, from the input on."""
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            yield layer
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         """Return vocabulary logits [..., vocab] for hidden states [..., hidden]; pass just the positions needed."""
@@ -234,7 +241,7 @@ def _initialise(bert: Bert) -> None:
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
     with torch.no_grad():
-        for layer in bert.layers:
+        for layer in bert.encoder_layers():
             rotation = nn.init.orthogonal_(torch.empty(hidden, hidden))
             layer.query_key_value.weight[2 * hidden :] = rotation
             layer.attention_output.weight.copy_(rotation.T)

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertpipe.data.tokenization import SPECIAL_TOKENS
 from bertpipe.errors import ModelError
 
 _HUB_TIMEOUT_S = 10.0
 _NSP_WEIGHTS = ("cls.seq_relationship.", "bert.pooler.")
 _MLM_WEIGHTS = ("cls.predictions.",)
+_SPECIAL_TOKENS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +82,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
             try:
                 return _read(source, local_only=True)
             except OSError as error:
-                raise ModelError(
-                    f"{source} cannot be read as a Hugging Face model: {_one_line(error)}"
-                ) from error
+                raise ModelError(f"{source} cannot be read as a Hugging Face model: {_one_line(error)}") from error
         try:
             return _read(source, local_only=True)
         except OSError:
@@ -92,9 +90,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
         try:
             return _read(source, local_only=False)
         except OSError as error:
-            raise ModelError(
-                f"{source} cannot be loaded from the Hugging Face hub: {_one_line(error)}"
-            ) from error
+            raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {_one_line(error)}") from error
 
 
 def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
@@ -109,7 +105,7 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     if config.model_type != "bert":
         raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
     tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
-    if len(tokenizer) <= len(SPECIAL_TOKENS):
+    if len(tokenizer) <= _SPECIAL_TOKENS:
         # Without vocabulary files transformers makes up a tokenizer of nothing but special tokens.
         raise OSError("it has no vocabulary (tokenizer.json or vocab.txt)")
     _check_tokenizer(source, tokenizer, config.vocab_size)
@@ -119,9 +115,7 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         "output_loading_info": True,
         "local_files_only": local_only,
     }
-    network, info = _read_part(
-        source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights)
-    )
+    network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
     missing = sorted(info["missing_keys"])
     needed = [name for name in missing if not name.startswith(_NSP_WEIGHTS)]
     if needed:
@@ -144,9 +138,7 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
         return read()
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # tokenizers, safetensors and pickle each have their own, some of them plain Exception
+    except Exception as error:  # tokenizers, safetensors and pickle each have their own, some of them plain Exception
         raise ModelError(f"the {part} of {source} cannot be read: {_one_line(error)}") from error
 
 
@@ -158,9 +150,7 @@ def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> Non
         )
     ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id)
     if None in ids:
-        raise ModelError(
-            f"{source} has a tokenizer without one of [CLS] [SEP] [MASK] [UNK]: BERT needs all of them"
-        )
+        raise ModelError(f"{source} has a tokenizer without one of [CLS] [SEP] [MASK] [UNK]: BERT needs all of them")
     if len(tokenizer) > vocab_size:
         raise ModelError(
             f"{source} has a tokenizer of {len(tokenizer)} tokens, and a model of {vocab_size}: "
@@ -188,9 +178,7 @@ def _ask_hub(name: str) -> None:
     try:
         HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
     except (RepositoryNotFoundError, GatedRepoError) as error:
-        raise ModelError(
-            f"the Hugging Face hub has no model {name} that is open to all: check the name"
-        ) from error
+        raise ModelError(f"the Hugging Face hub has no model {name} that is open to all: check the name") from error
     except HFValidationError as error:
         raise ModelError(f"{name} is not a name that the Hugging Face hub allows: check it") from error
     except OfflineModeIsEnabled as error:
@@ -212,9 +200,7 @@ def _ask_hub(name: str) -> None:
 def _is_network_error(error: Exception) -> bool:
     """Return whether an HTTP client did not reach its host; which client, that is up to huggingface_hub."""
     clients = ("httpx", "httpcore", "requests", "urllib3")
-    return isinstance(error, OSError) or any(
-        kind.__module__.startswith(clients) for kind in type(error).__mro__
-    )
+    return isinstance(error, OSError) or any(kind.__module__.startswith(clients) for kind in type(error).__mro__)
 
 
 def _one_line(error: Exception) -> str:

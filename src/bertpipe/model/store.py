@@ -19,7 +19,6 @@ from bertpipe.artifacts import (
     whole_directory,
     write_json,
 )
-from bertpipe.data.tokenization import Tokenizer, load_tokenizer
 from bertpipe.errors import DataError, ModelError
 from bertpipe.model.bert import Bert
 from bertpipe.params import ModelParams
@@ -33,7 +32,7 @@ class StoredModel:
     """A model as read from its directory."""
 
     bert: Bert
-    tokenizer: Tokenizer
+    tokenizer_file: Path
     tokenizer_sha256: str
     facts: Mapping[str, Any]
     """What `save_model` was told of its training."""
@@ -118,7 +117,7 @@ def load_model(directory: Path) -> StoredModel:
     load_weights(directory / WEIGHTS_NAME, bert)
     return StoredModel(
         bert=bert.eval(),
-        tokenizer=load_tokenizer(directory / TOKENIZER_NAME),
+        tokenizer_file=directory / TOKENIZER_NAME,
         tokenizer_sha256=config["sha256"][TOKENIZER_NAME],
         facts=config["facts"],
     )

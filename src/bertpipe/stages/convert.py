@@ -64,7 +64,7 @@ class SplitCounts:
         self.rows_without_labels += supervised == 0
         self.supervised_tokens += supervised
         self.next_rows += row.is_next
-        self.largest_id = max(self.largest_id, max(row.token_ids), max(row.masked_labels, default=0))
+        self.largest_id = max(self.largest_id, *row.token_ids, *row.masked_labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +220,11 @@ def _check_counts(
         )
     for split, count in counts.items():
         if not count.rows:
-            raise DataError(f"the {split} split has no valid row: see {rejects_report}" if rejected else
-                            f"the {split} split has no rows")
+            raise DataError(
+                f"the {split} split has no valid row: see {rejects_report}"
+                if rejected
+                else f"the {split} split has no rows"
+            )
 
 
 def _summary(

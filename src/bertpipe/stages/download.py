@@ -136,7 +136,9 @@ class _WebOnly(HTTPRedirectHandler):
 
 @contextmanager
 def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    hint = f"check the network, or set download.source to `sample` or to a local copy (or {IMDB_COPY_VARIABLE} for `imdb`)"
+    hint = (
+        f"check the network, or set download.source to `sample` or to a local copy (or {IMDB_COPY_VARIABLE} for `imdb`)"
+    )
     request = Request(url, headers={"User-Agent": f"bertpipe/{__version__}", "Accept-Encoding": "identity"})  # noqa: S310
     try:
         with build_opener(_WebOnly).open(request, timeout=_TIMEOUT_S) as response:

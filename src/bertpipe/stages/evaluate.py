@@ -5,7 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.artifacts import SPLITS, TOKENIZER_NAME, Progress, file_sha256, ignore_progress, require, write_json
+from bertpipe.artifacts import (
+    SPLITS,
+    TOKENIZER_NAME,
+    Progress,
+    file_sha256,
+    ignore_progress,
+    require,
+    write_json,
+)
 from bertpipe.baselines import (
     constant_predictor,
     second_sentence_accuracy,
@@ -14,6 +22,7 @@ from bertpipe.baselines import (
 )
 from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import read_dataset
+from bertpipe.data.tokenization import load_tokenizer
 from bertpipe.errors import ModelError
 from bertpipe.evaluation import evaluate
 from bertpipe.model.device import pick_device
@@ -46,6 +55,7 @@ def run_evaluate(
             f"{model} was trained with another tokenizer than {tokenizer_file}: its ids mean other words; "
             f"train on these data, or evaluate on the data it was trained on"
         )
+    tokenizer = load_tokenizer(tokenizer_file)
     train, test = (read_dataset(data / f"{split}.parquet") for split in SPLITS)
     longest, room = int(test.lengths.max(initial=0)), stored.bert.params.max_positions
     if longest > room:
@@ -70,7 +80,7 @@ def run_evaluate(
                 "top5_accuracy": result.mlm_top5_accuracy,
             },
             "constant": asdict(constant),
-            "two_neighbours": {"top1_accuracy": two_neighbour_accuracy(train, test, stored.tokenizer)},
+            "two_neighbours": {"top1_accuracy": two_neighbour_accuracy(train, test, tokenizer)},
         },
         "nsp": {
             "rows": result.rows,
@@ -84,8 +94,8 @@ def run_evaluate(
                     "not_called_next": false_next,
                 },
             },
-            "sentence_b_alone": {"accuracy": second_sentence_accuracy(train, test, stored.tokenizer)},
-            "word_overlap": {"accuracy": word_overlap_accuracy(train, test, stored.tokenizer)},
+            "sentence_b_alone": {"accuracy": second_sentence_accuracy(train, test, tokenizer)},
+            "word_overlap": {"accuracy": word_overlap_accuracy(train, test, tokenizer)},
         },
     }
     write_json(out, metrics)

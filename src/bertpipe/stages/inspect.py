@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bertpipe.data.tokenization import PAD_ID
+from bertpipe.data.tokenization import PAD_ID, load_tokenizer
 from bertpipe.errors import InputError
 from bertpipe.inference import Vocabulary, own_vocabulary
 from bertpipe.model.bert import Bert, BertEmbeddings, EncoderLayer, attention_mask
@@ -95,7 +95,7 @@ def run_inspect(text: str, second: str | None, *, model: Path) -> Inspection:
         ModelError: it is not one of bertpipe's own models.
     """
     stored = load_model(model)
-    bert, vocabulary = stored.bert, own_vocabulary(stored.tokenizer)
+    bert, vocabulary = stored.bert, own_vocabulary(load_tokenizer(stored.tokenizer_file))
     ids, second_start, notes = _encode(vocabulary, text, second)
     length, room = len(ids), bert.params.max_positions
     if length > room:
@@ -201,16 +201,12 @@ class _Walk:
         return [
             _nsp_step("NSP logits", nsp, meaning),
             _nsp_step("NSP probabilities", probabilities, "the scores as probabilities (softmax)"),
-            self._step(
-                "MLM logits", self.bert.mlm_logits(hidden), "vocab", "for each token, a score for each word"
-            ),
+            self._step("MLM logits", self.bert.mlm_logits(hidden), "vocab", "for each token, a score for each word"),
         ]
 
     def _step(self, name: str, tensor: Tensor, last_axis: str, meaning: str) -> Step:
         """Return the step of a tensor [batch, seq, ...]."""
-        shown = zip(
-            self.labels[:_SHOWN_TOKENS], tensor[0, :_SHOWN_TOKENS, :_SHOWN_VALUES].tolist(), strict=True
-        )
+        shown = zip(self.labels[:_SHOWN_TOKENS], tensor[0, :_SHOWN_TOKENS, :_SHOWN_VALUES].tolist(), strict=True)
         return Step(
             name=name,
             axes=("batch", "seq", last_axis),
@@ -238,7 +234,5 @@ class _Walk:
 
 def _nsp_step(name: str, scores: Tensor, meaning: str) -> Step:
     values: Sequence[float] = scores[0].tolist()
-    rows = tuple(
-        Row(label=label, values=(value,)) for label, value in zip(("not next", "next"), values, strict=True)
-    )
+    rows = tuple(Row(label=label, values=(value,)) for label, value in zip(("not next", "next"), values, strict=True))
     return Step(name=name, axes=("batch", "class"), shape=tuple(scores.shape), meaning=meaning, rows=rows)

@@ -85,9 +85,7 @@ def run_plot(
         if timings is not None:
             figures["throughput"] = _draw_throughput(timings)
         for number, (name, figure) in enumerate(figures.items()):
-            on_progress(
-                Progress(label="drawing", completed=number, total=len(figures), unit="plots", detail=name)
-            )
+            on_progress(Progress(label="drawing", completed=number, total=len(figures), unit="plots", detail=name))
             names += _save(figure, staging / name)
         on_progress(Progress(label="drawing", completed=len(figures), total=len(figures), unit="plots"))
     return {"directory": str(out), "files": names, "intervals": len(steps), "epochs": len(evaluations)}
@@ -99,15 +97,11 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    if not isinstance(
-        table.index, pd.RangeIndex
-    ):  # pandas takes what is left of the header's first cell for an index
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is left of the header's first cell for an index
         raise DataError(f"{path} has rows with more cells than its header; train again")
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise DataError(
-            f"{path} lacks the column {missing[0]}: it should have {','.join(columns)}; train again"
-        )
+        raise DataError(f"{path} lacks the column {missing[0]}: it should have {','.join(columns)}; train again")
     try:
         return table[list(columns)].astype(float)
     except ValueError as error:
@@ -167,9 +161,7 @@ def _draw_accuracy(evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
             marker="o",
             label="model",
         )
-        shares = [
-            (f"{name}: {100 * share:.1f} %", 100 * share) for name, share in baselines if share is not None
-        ]
+        shares = [(f"{name}: {100 * share:.1f} %", 100 * share) for name, share in baselines if share is not None]
         _baselines(axis, shares)
         _finish(axis, title, unit)
         axis.set_ylim(bottom=min(floor, axis.get_ylim()[0]))

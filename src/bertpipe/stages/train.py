@@ -97,7 +97,12 @@ def run_train(
         "params": sections,
         "overrides": dict(overrides or {}),
         "data_sha256": data.sha256,
-        "versions": {"bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__, **machine},
+        "versions": {
+            "bertpipe": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **machine,
+        },
     }
     run = _Run(
         bert=bert,
@@ -182,7 +187,9 @@ class _Run:
                 f"after step {report.step} at learning rate {report.learning_rate:.3g} the test split has the MLM "
                 f"loss {losses[0]} and the NSP loss {losses[1]}: lower train.learning_rate; {self._kept(report)}"
             )
-        self.history.add_evaluation(report.epoch, report.step, result)
+        self.history.add_evaluation(
+            report, mlm=(result.mlm_loss, result.mlm_top1_accuracy), nsp=(result.nsp_loss, result.nsp_accuracy)
+        )
         if report.epoch < self.train.epochs:
             self._publish(report.epoch)
         self.checkpoints.save(report.epoch, self.bert, self.optimizer, self.history.records())

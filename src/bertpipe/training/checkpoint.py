@@ -26,9 +26,7 @@ class Checkpoints:
 
     directory: Path
 
-    def save(
-        self, epoch: int, bert: Bert, optimizer: torch.optim.Optimizer, records: Mapping[str, Any]
-    ) -> None:
+    def save(self, epoch: int, bert: Bert, optimizer: torch.optim.Optimizer, records: Mapping[str, Any]) -> None:
         """Write the state after `epoch`; the one before the last goes away once the new one is complete.
 
         Args:
@@ -44,9 +42,7 @@ class Checkpoints:
             write_json(staging / _MANIFEST, {"epoch": epoch, "sha256": hashes, "records": dict(records)})
         shutil.rmtree(self._path(epoch - 2), ignore_errors=True)
 
-    def load_newest(
-        self, bert: Bert, optimizer: torch.optim.Optimizer
-    ) -> tuple[int, Mapping[str, Any]] | None:
+    def load_newest(self, bert: Bert, optimizer: torch.optim.Optimizer) -> tuple[int, Mapping[str, Any]] | None:
         """Read the newest undamaged state into `bert` and `optimizer`.
 
         Returns:

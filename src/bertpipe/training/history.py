@@ -11,7 +11,6 @@ import torch
 
 from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv
 from bertpipe.errors import TrainingError
-from bertpipe.evaluation import Evaluation
 from bertpipe.training.loop import StepReport
 
 Rows = list[Sequence[float | int | None]]
@@ -49,11 +48,12 @@ class History:
         self._close_interval()
         return True
 
-    def add_evaluation(self, epoch: int, step: int, result: Evaluation) -> None:
-        """Add the evaluation after an epoch."""
-        mlm, nsp = result.mlm_loss, result.nsp_loss
-        loss = (mlm or 0.0) + self.nsp_weight * (nsp or 0.0)
-        self.epochs.append([epoch, step, mlm, result.mlm_top1_accuracy, nsp, result.nsp_accuracy, loss])
+    def add_evaluation(
+        self, report: StepReport, *, mlm: tuple[float | None, float | None], nsp: tuple[float | None, float | None]
+    ) -> None:
+        """Add the evaluation after an epoch whose last step was `report`: loss and accuracy of each task."""
+        loss = (mlm[0] or 0.0) + self.nsp_weight * (nsp[0] or 0.0)
+        self.epochs.append([report.epoch, report.step, *mlm, *nsp, loss])
 
     def records(self) -> dict[str, Any]:
         """Return everything as JSON content, for a checkpoint."""

@@ -90,7 +90,10 @@ def train_steps(
                 ends_epoch=step == last,
                 learning_rate=rate,
                 sums=LossSums(
-                    mlm=sums.mlm.detach(), mlm_tokens=sums.mlm_tokens, nsp=sums.nsp.detach(), nsp_rows=sums.nsp_rows
+                    mlm=sums.mlm.detach(),
+                    mlm_tokens=sums.mlm_tokens,
+                    nsp=sums.nsp.detach(),
+                    nsp_rows=sums.nsp_rows,
                 ),
                 gradient_norm=norm.detach(),
                 tokens=batch.tokens,
