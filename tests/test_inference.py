@@ -39,7 +39,7 @@ def favouring(directory: Path, token_ids: list[int], architecture: str = "bert")
     with torch.no_grad():
         bert.mlm_decoder.bias.zero_()
         for rank, token_id in enumerate(token_ids):
-            bert.mlm_decoder.bias[token_id] = 1000.0 - rank
+            bert.mlm_decoder.bias[token_id] = 1000.0 - 100.0 * rank
     save_changed(directory, bert)
     return load_predictor(str(directory))
 
@@ -333,7 +333,7 @@ def test_examples_are_asked_and_judged(tmp_path: Path) -> None:
     bert = save_tiny_model(tmp_path / "own")
     with torch.no_grad():
         bert.nsp_head.bias.copy_(torch.tensor([0.0, 40.0]))
-        bert.mlm_decoder.bias[[word_id("mat"), word_id("dog")]] = torch.tensor([1000.0, 999.0])
+        bert.mlm_decoder.bias[[word_id("mat"), word_id("dog")]] = torch.tensor([1000.0, 900.0])
     save_changed(tmp_path / "own", bert)
     infer = examples(
         NspExample(task="nsp", first="the cat", second="sat .", expect=True),

@@ -270,16 +270,31 @@ def test_linked_choices_and_tenses_agree() -> None:
         linked.add(story.sentence("<neither|both> one <nor|and> two."))
         tenses.add(story.sentence("it is/was, the {person0} {does0}, it has/had."))
     assert linked == {"Neither one nor two.", "Both one and two."}
-    assert tenses == {"It is, the sheriff polishes, it has.", "It was, the sheriff polished, it had."}
+    assert tenses == {
+        told
+        for flavour in film().genre.flavours
+        for told in (f"It is, the {flavour} sheriff polishes, it has.", f"It was, the {flavour} sheriff polished, it had.")
+    }
 
 
 def test_a_scene_stays_whole_within_a_sentence() -> None:
     by_person = {scene.person: scene for scene in film().genre.scenes}
     story = scope()
     for _ in range(8):
-        person, thing, place, other = story.sentence("{person} {object} {place} {person2}").lower().split()
+        flavour, person, thing, place, other = story.sentence("{person} {object} {place} {person2}").lower().split()
+        assert flavour in film().genre.flavours
         assert (by_person[person].object, by_person[person].place) == (thing, place)
         assert other != person
+
+
+def test_the_first_noun_that_can_take_one_takes_an_adjective_of_the_genre(reviews: list[Review]) -> None:
+    flavoured = [
+        len([word for word in words(sentence) if word in review.film.genre.flavours])
+        for review in reviews
+        for sentence in review.sentences
+    ]
+    assert max(flavoured) == 1
+    assert sum(flavoured) > 0.85 * len(flavoured)
 
 
 def test_inflections() -> None:

@@ -7,23 +7,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bertpipe.artifacts import CONFIG_NAME, MODEL_DIR
-from bertpipe.data.tokenization import Tokenizer, load_tokenizer, unknown_token
+from bertpipe.data.tokenization import load_tokenizer
+from bertpipe.data.wording import MASK, Encoded, Vocabulary, is_nameless, own_vocabulary
 from bertpipe.errors import InputError, MissingInputError, ModelError
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
 from bertpipe.model.store import is_own_model, load_model
 
-MASK = "[MASK]"
-"""What the user writes for a hidden word, whatever the model's own mask token is."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_SHOWN_WORDS = 5
-"""Unknown words that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,88 +110,6 @@ class OwnNetwork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """A text as token ids, without `[CLS]` and `[SEP]`."""
-
-    text: str
-    """What was encoded: `[MASK]` is the model's own mask token in it."""
-    ids: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
-    """Where each token begins and ends in the text."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
-    """From text to ids and back, for both kinds of model."""
-
-    backend: Any
-    """A `tokenizers.Tokenizer`."""
-    cls_id: int
-    sep_id: int
-    mask_id: int
-    unknown_id: int
-
-    def __post_init__(self) -> None:
-        """Switch off what a tokenizer.json says of cutting and padding: texts are cut here, and said so."""
-        self.backend.no_truncation()
-        self.backend.no_padding()
-
-    def encode(self, text: str, name: str) -> Encoded:
-        """Return the ids of a text.
-
-        Args:
-            text: the text.
-            name: what an error calls it, for example "the first sentence".
-
-        Raises:
-            InputError: it is empty.
-        """
-        if not text.strip():
-            raise InputError(f"{name} is empty: write some words")
-        marked = text.replace(MASK, self.token(self.mask_id))
-        encoding = self.backend.encode(marked, add_special_tokens=False)
-        if not encoding.ids:
-            raise InputError(f"{name}, {text!r}, holds no word that the tokenizer keeps: write some words")
-        return Encoded(text=marked, ids=tuple(encoding.ids), spans=tuple(encoding.offsets))
-
-    def token(self, token_id: int) -> str:
-        """Return the token of an id; `[unknown-ID]` where it has none."""
-        return self.backend.id_to_token(token_id) or unknown_token(token_id)
-
-    @property
-    def continuation_prefix(self) -> str:
-        """What a token that goes on with the word before it begins with (`##`); empty if there are none."""
-        return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
-
-    @property
-    def has_words(self) -> bool:
-        """Whether any token beside the special ones has a name; data without a vocabulary leave only ids."""
-        special = {self.cls_id, self.sep_id, self.mask_id, self.unknown_id}
-        ids = (i for i in range(self.backend.get_vocab_size()) if i not in special)
-        return any(not _is_nameless(self.token(i)) and self.token(i) != "[PAD]" for i in ids)
-
-    def warnings(self, *texts: Encoded) -> tuple[str, ...]:
-        """Return what is to be said of words that the vocabulary does not have."""
-        if not self.has_words:
-            return (
-                "this model's vocabulary has no words (its data came without one): "
-                "it reads every word as [UNK], and its answer means nothing",
-            )
-        unknown = self.token(self.unknown_id)
-        pieces = (
-            encoded.text[start:end].strip()
-            for encoded in texts
-            for token_id, (start, end) in zip(encoded.ids, encoded.spans, strict=True)
-            if token_id == self.unknown_id
-        )
-        words = [word for word in dict.fromkeys(pieces) if word != unknown]
-        if not words:
-            return ()
-        more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
-        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
     """A model with its vocabulary, ready for questions; the same question gets the same answer."""
 
@@ -264,7 +179,7 @@ class Predictor:
                 f"the model reads {self.network.max_positions} tokens at most: "
                 f"of {len(encoded.ids)} tokens it read numbers {start + 1} to {end}, which hold every {MASK}"
             )
-        if vocabulary.has_words and any(_is_nameless(c.token) for mask in masks for c in mask.candidates):
+        if vocabulary.has_words and any(is_nameless(c.token) for mask in masks for c in mask.candidates):
             warnings.append("a candidate [unknown-ID] is an id that has no word in this model's vocabulary")
         filled = _fill(encoded, masked, [mask.candidates[0].token for mask in masks], vocabulary.continuation_prefix)
         return MlmAnswer(masks=masks, filled_text=filled, warnings=tuple(warnings))
@@ -309,12 +224,6 @@ def load_predictor(model: str, *, device: str = "auto") -> Predictor:
         return _huggingface_predictor(model, target)
     except ModelError as error:
         raise ModelError(f"there is no directory {model} here, so it was taken for a hub name: {error}") from error
-
-
-def own_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """Return the vocabulary of one of our tokenizers."""
-    _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
-    return Vocabulary(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
 
 
 def _own_predictor(path: Path, device: torch.device) -> Predictor:
@@ -382,7 +291,3 @@ def _fill(encoded: Encoded, masked: Sequence[int], tokens: Sequence[str], contin
         filled += token
         done = end
     return filled + encoded.text[done:]
-
-
-def _is_nameless(token: str) -> bool:
-    return re.fullmatch(r"\[unknown-\d+\]", token) is not None

@@ -130,6 +130,7 @@ class _WebOnly(HTTPRedirectHandler):
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:  # noqa: ANN401
         """Return the next request, or refuse it."""
         if urlsplit(newurl).scheme not in {"http", "https"}:
+            fp.close()
             raise DownloadError(f"{req.full_url} redirects to {newurl}: only http and https are followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -145,6 +146,7 @@ def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
             length = response.headers.get("Content-Length")
             yield response, int(length) if length else None
     except HTTPError as error:
+        error.close()
         raise DownloadError(f"{url} answered {error.code} {error.reason}: {hint}") from error
     except (URLError, TimeoutError, OSError, HTTPException) as error:
         raise DownloadError(f"{url} cannot be reached ({getattr(error, 'reason', error)}): {hint}") from error

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bertpipe.data.tokenization import PAD_ID, load_tokenizer
+from bertpipe.data.wording import Vocabulary, own_vocabulary
 from bertpipe.errors import InputError
-from bertpipe.inference import Vocabulary, own_vocabulary
 from bertpipe.model.bert import Bert, BertEmbeddings, EncoderLayer, attention_mask
 from bertpipe.model.store import load_model
 

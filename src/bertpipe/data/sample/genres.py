@@ -85,7 +85,7 @@ GENRES: tuple[Genre, ...] = (
         stenographer  type      transcript  near    rostrum      deposition    verbatim
         barrister     adjust    wig         outside lawcourt     rebuttal      bewigged
     """),
-    _genre("romance", ("romance", "love story"), "amorous loving heartfelt", """
+    _genre("romance", ("romance", "love story"), "amorous loving wedded", """
         bride         carry     bouquet     in      chapel       wedding       blushing
         groom         drop      ring        at      altar        engagement    smitten
         poet          write     sonnet      in      garden       courtship     lovesick

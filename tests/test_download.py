@@ -1,0 +1,337 @@
+"""`download`: one verified zip, or nothing and what stood there before."""
+
+import contextlib
+import dataclasses
+import hashlib
+import socket
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertpipe.artifacts import Progress, ignore_progress
+from bertpipe.data.archive import member_name
+from bertpipe.errors import BertpipeError, DataError, DownloadError
+from bertpipe.params import Params
+from bertpipe.stages.download import IMDB_COPY_VARIABLE, run_download
+from datasets import GOOD, write_zip
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+Answer = Callable[["Handler"], None]
+OUT = Path("data/raw/dataset.zip")
+
+
+class Handler(BaseHTTPRequestHandler):
+    answers: dict[str, Answer]
+
+    def do_GET(self) -> None:  # noqa: N802 - the name is the library's
+        self.answers[self.path](self)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Site:
+    """A web server on this machine whose paths answer as they are told to."""
+
+    def __init__(self, port: int, answers: dict[str, Answer]) -> None:
+        self.port, self.answers = port, answers
+
+    def serve(self, path: str, answer: Answer) -> str:
+        self.answers[path] = answer
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    answers: dict[str, Answer] = {}
+    handler = type("Answering", (Handler,), {"answers": answers})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield Site(server.server_port, answers)
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def zip_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    # Stored words that do not pack well: several chunks of the reader.
+    text = "".join(hashlib.sha512(str(i).encode()).hexdigest() for i in range(40_000))
+    return write_zip(tmp_path_factory.mktemp("zip") / "x.zip", [[text, *GOOD[1:]]]).read_bytes()
+
+
+def body(content: bytes, *, length: int | None = None, kind: str = "application/zip") -> Answer:
+    def answer(request: Handler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(content) if length is None else length))
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def status(code: int, **headers: str) -> Answer:
+    def answer(request: Handler) -> None:
+        request.send_response(code)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+@pytest.fixture
+def fetch(tiny: Params) -> Callable[..., dict[str, Any]]:
+    def run(
+        source: str, *, sha256: str | None = None, on_progress: Callable[[Progress], None] = ignore_progress
+    ) -> dict[str, Any]:
+        download = dataclasses.replace(tiny.download, source=source, sha256=sha256)
+        return run_download(download, tiny.sample, tiny.masking, out=OUT, on_progress=on_progress)
+
+    return run
+
+
+Fetch = Callable[..., dict[str, Any]]
+
+
+def left_over() -> list[Path]:
+    """Return every file that a download left, besides its output."""
+    return [path for path in Path().rglob("*") if path.is_file() and path != OUT]
+
+
+# What is brought
+
+
+def test_a_path_is_copied(fetch: Fetch, zip_bytes: bytes) -> None:
+    Path("here.zip").write_bytes(zip_bytes)
+    result = fetch("here.zip")
+    assert OUT.read_bytes() == zip_bytes
+    assert result == {
+        "source": "here.zip", "file": str(OUT), "bytes": len(zip_bytes),
+        "sha256": hashlib.sha256(zip_bytes).hexdigest(),
+    }  # fmt: skip
+    assert left_over() == [Path("here.zip")]
+
+
+def test_a_file_url_is_copied(fetch: Fetch, zip_bytes: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "with space.zip"
+    path.write_bytes(zip_bytes)
+    assert "%20" in path.as_uri()
+    fetch(path.as_uri())
+    assert OUT.read_bytes() == zip_bytes
+
+
+def test_http_is_streamed_and_its_size_and_progress_told(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:
+    told: list[Progress] = []
+    fetch(site.serve("/x.zip", body(zip_bytes)), on_progress=told.append)
+    assert OUT.read_bytes() == zip_bytes
+    assert len(told) > 2
+    assert {report.total for report in told} == {len(zip_bytes)}
+    completed = [report.completed for report in told]
+    assert completed == sorted(completed)
+    assert completed[-1] == len(zip_bytes)
+    assert {report.unit for report in told} == {"bytes"}
+    assert left_over() == []
+
+
+def test_a_body_of_unknown_size_is_taken(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:
+    def answer(request: Handler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(zip_bytes)
+
+    told: list[Progress] = []
+    fetch(site.serve("/unknown.zip", answer), on_progress=told.append)
+    assert OUT.read_bytes() == zip_bytes
+    assert {report.total for report in told} == {None}
+
+
+def test_bytes_in_flight_never_stand_at_the_final_name(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:
+    seen: list[list[str]] = []
+
+    def look(_: Progress) -> None:
+        seen.append([path.name for path in OUT.parent.iterdir()] if OUT.parent.exists() else [])
+        assert any(Path(".bertpipe/downloads").rglob("*.zip"))
+
+    fetch(site.serve("/flight.zip", body(zip_bytes)), on_progress=look)
+    assert len(seen) > 2
+    assert not any(seen)
+    OUT.write_bytes(b"earlier")
+    during: list[bytes] = []
+    fetch(site.serve("/flight.zip", body(zip_bytes)), on_progress=lambda _: during.append(OUT.read_bytes()))
+    assert set(during) == {b"earlier"}
+    assert OUT.read_bytes() == zip_bytes
+
+
+def test_a_redirect_to_http_is_followed(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:
+    target = site.serve("/target.zip", body(zip_bytes))
+    fetch(site.serve("/redirect", status(302, Location=target)))
+    assert OUT.read_bytes() == zip_bytes
+
+
+def test_an_expected_hash_is_compared_in_any_case(fetch: Fetch, zip_bytes: bytes) -> None:
+    Path("here.zip").write_bytes(zip_bytes)
+    fetch("here.zip", sha256=hashlib.sha256(zip_bytes).hexdigest().upper())
+    assert OUT.read_bytes() == zip_bytes
+
+
+def test_imdb_takes_a_local_copy_that_the_environment_names(
+    fetch: Fetch, zip_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("copy.zip").write_bytes(zip_bytes)
+    monkeypatch.setenv(IMDB_COPY_VARIABLE, "copy.zip")
+    assert fetch("imdb")["source"] == "imdb"
+    assert OUT.read_bytes() == zip_bytes
+
+
+def test_imdb_is_the_notebooks_url(fetch: Fetch, site: Site, zip_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(IMDB_COPY_VARIABLE, raising=False)
+    monkeypatch.setattr("bertpipe.stages.download.IMDB_URL", site.serve("/imdb.zip", body(zip_bytes)))
+    fetch("imdb")
+    assert OUT.read_bytes() == zip_bytes
+
+
+def test_the_sample_is_equal_to_the_byte_on_two_builds(fetch: Fetch, sample_zip: Path) -> None:
+    told: list[Progress] = []
+    fetch("sample", on_progress=told.append)
+    assert OUT.read_bytes() == sample_zip.read_bytes()
+    assert [report.label for report in told] == ["building the sample"]
+    assert left_over() == []
+
+
+def test_another_seed_gives_another_sample(tiny: Params, sample_zip: Path) -> None:
+    sample = dataclasses.replace(tiny.sample, seed=tiny.sample.seed + 1)
+    run_download(tiny.download, sample, tiny.masking, out=OUT)
+    assert OUT.read_bytes() != sample_zip.read_bytes()
+
+
+def test_the_sample_holds_the_notebooks_members_and_the_vocabulary(sample_zip: Path) -> None:
+    with zipfile.ZipFile(sample_zip) as file:
+        assert set(file.namelist()) == {
+            *(member_name(split, subset) for split in ("train", "test") for subset in ("full", "sampled")),
+            "bert_dataset/vocab.txt",
+            "bert_dataset/dataset.json",
+        }
+
+
+# What is refused
+
+BROKEN: dict[str, tuple[Answer, type[BertpipeError], str]] = {
+    "/404": (status(404), DownloadError, r"answered 404 Not Found: .*download\.source"),
+    "/500": (status(500), DownloadError, "answered 500"),
+    "/ftp": (status(302, Location="ftp://127.0.0.1/x.zip"), DownloadError, r"redirects to ftp://.*only http"),
+    "/file": (status(302, Location="file:///etc/passwd"), DownloadError, r"file:///etc/passwd"),
+    "/loop": (status(302, Location="/loop"), DownloadError, "infinite loop"),
+    "/html": (body(b"<html>Sign in</html>", kind="text/html"), DataError, r"what came from http\S+ is not a zip file"),
+    "/empty": (body(b""), DataError, "is not a zip file"),
+    "/short": (body(b"PK only this", length=10_000), DownloadError, r"ended after 12 of 10,000 bytes: try again"),
+}
+
+
+@pytest.mark.parametrize("path", BROKEN)
+@pytest.mark.parametrize("earlier", [None, b"earlier"])
+def test_what_is_no_such_zip_is_refused_and_the_earlier_file_stays(
+    fetch: Fetch, site: Site, path: str, earlier: bytes | None
+) -> None:
+    answer, error, said = BROKEN[path]
+    if earlier is not None:
+        OUT.parent.mkdir(parents=True)
+        OUT.write_bytes(earlier)
+    with pytest.raises(error, match=said) as caught:
+        fetch(site.serve(path, answer))
+    assert OUT.exists() == (earlier is not None)
+    assert left_over() == []
+    if earlier is not None:
+        assert OUT.read_bytes() == earlier
+        assert str(caught.value).endswith(f"({OUT} is as it was before)")
+
+
+def test_a_chunked_body_that_breaks_off_is_refused(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:
+    def answer(request: Handler) -> None:
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        request.wfile.write(b"5000\r\n" + zip_bytes[:100])
+        request.close_connection = True
+
+    with pytest.raises(DownloadError, match="cannot be reached"):
+        fetch(site.serve("/chunked", answer))
+    assert left_over() == []
+
+
+def test_an_answer_that_is_not_http_is_refused(fetch: Fetch, site: Site) -> None:
+    def answer(request: Handler) -> None:
+        request.wfile.write(b"hello\r\n\r\n")
+        request.close_connection = True
+
+    with pytest.raises(DownloadError, match="cannot be reached"):
+        fetch(site.serve("/nonsense", answer))
+
+
+def test_a_refused_connection_names_the_next_step(fetch: Fetch) -> None:
+    with contextlib.closing(socket.socket()) as held:
+        held.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        port = held.getsockname()[1]
+        with pytest.raises(DownloadError, match=r"cannot be reached \(.*refused.*\): check the network, or set"):
+            fetch(f"http://127.0.0.1:{port}/x.zip")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("ftp://127.0.0.1/x.zip", "has the scheme 'ftp': use http, https, file, or a path"),
+        ("s3://bucket/x.zip", "has the scheme 's3'"),
+        ("nowhere.zip", r"nowhere\.zip cannot be read \(No such file or directory\): download\.source is `sample`"),
+        (".", "cannot be read"),
+        ("file:///nowhere/x.zip", r"/nowhere/x\.zip cannot be read"),
+        ("http://127.0.0.1:port/x.zip", "cannot be reached"),
+    ],
+)
+def test_a_source_that_cannot_be_opened_says_what_one_may_be(fetch: Fetch, source: str, said: str) -> None:
+    with pytest.raises(DownloadError, match=said):
+        fetch(source)
+    assert left_over() == []
+
+
+def test_a_zip_with_damaged_bytes_is_refused(fetch: Fetch, zip_bytes: bytes) -> None:
+    damaged = bytearray(zip_bytes)
+    damaged[1000] ^= 0xFF
+    Path("here.zip").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"what came from here\.zip is damaged"):
+        fetch("here.zip")
+    assert not OUT.exists()
+
+
+def test_another_hash_is_refused_and_the_earlier_file_stays(fetch: Fetch, zip_bytes: bytes) -> None:
+    Path("here.zip").write_bytes(zip_bytes)
+    OUT.parent.mkdir(parents=True)
+    OUT.write_bytes(b"earlier")
+    with pytest.raises(DownloadError, match="expected 0000: the source has changed or was tampered with"):
+        fetch("here.zip", sha256="0000")
+    assert OUT.read_bytes() == b"earlier"
+
+
+def test_dvc_checkout_is_named_where_dvc_may_have_removed_the_earlier_file(fetch: Fetch) -> None:
+    Path(".dvc").mkdir()
+    with pytest.raises(DownloadError, match="`dvc checkout` brings it back"):
+        fetch("nowhere.zip")
+
+
+def test_a_stop_in_flight_leaves_nothing(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(site.serve("/x.zip", body(zip_bytes)), on_progress=interrupt)
+    assert not OUT.exists()
+    assert left_over() == []
