@@ -66,6 +66,16 @@ def test_an_earlier_file_survives_an_error(tmp_path: Path, error: type[BaseExcep
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_whoever_has_the_earlier_file_open_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("earlier", encoding="utf-8")
+    with path.open(encoding="utf-8") as reader:
+        with whole_file(path) as temporary:
+            temporary.write_text("new", encoding="utf-8")
+        assert reader.read() == "earlier"
+    assert path.read_text(encoding="utf-8") == "new"
+
+
 def test_a_files_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
     with whole_file(tmp_path / "file.txt"):
         pass

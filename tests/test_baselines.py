@@ -158,6 +158,17 @@ def test_word_overlap_by_hand() -> None:
     assert word_overlap_accuracy(seen, seen, TOKENIZER) == 1.0
 
 
+def test_unknown_words_and_masks_that_a_and_b_share_are_no_overlap() -> None:
+    seen = pair_dataset(
+        [
+            Pair(first=[5, 6], second=[6], is_next=True),
+            Pair(first=[7, 4], second=[8, 4], is_next=False),
+            Pair(first=[7, 9], second=[8, 9], is_next=False, masks={2: (3, 9), 5: (3, 9)}),
+        ]
+    )
+    assert word_overlap_accuracy(seen, seen, TOKENIZER) == 1.0
+
+
 def test_a_word_shared_many_times_counts_once() -> None:
     seen = pair_dataset([
         Pair(first=[5, 6], second=[5, 6], is_next=True),

@@ -29,7 +29,7 @@ OUT = Path("data/raw/dataset.zip")
 class Handler(BaseHTTPRequestHandler):
     answers: dict[str, Answer]
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is the library's
+    def do_GET(self) -> None:
         self.answers[self.path](self)
 
     def log_message(self, *_: object) -> None:

@@ -58,6 +58,7 @@ PAIRS = (
     Pair(first=[8, 9], second=[10], is_next=False, masks={2: (11, 9)}),  # wrong
     Pair(first=[9, 5], second=[5], is_next=False),  # without labels
     Pair(first=[5, 5, 5, 5, 5, 5, 5], second=[5], is_next=False, masks={2: (3, 0)}),  # a mask without label
+    Pair(first=[9], second=[5], is_next=True),
 )
 
 
@@ -69,13 +70,13 @@ def judge(pairs: tuple[Pair, ...] | list[Pair], batch_size: int = 2, bert: Any =
 def test_every_figure_by_hand() -> None:
     result = judge(PAIRS)
     right, alike, wrong = -math.log(0.5), math.log(16), -math.log(0.5 / 15)
-    assert (result.rows, result.mlm_tokens) == (5, 5)
+    assert (result.rows, result.mlm_tokens) == (6, 5)
     assert result.mlm_loss == pytest.approx((right + 3 * alike + wrong) / 5, rel=1e-12)
     assert result.mlm_perplexity == pytest.approx(math.exp((right + 3 * alike + wrong) / 5), rel=1e-12)
-    # NSP: rows 0 (even, next), 1 (odd, next), 2 (even, not), 3 and 4 (odd, not).
-    assert result.nsp_loss == pytest.approx(-(3 * math.log(0.75) + 2 * math.log(0.25)) / 5, rel=1e-12)
-    assert result.nsp_accuracy == 3 / 5
-    assert result.nsp_confusion == ((2, 1), (1, 1))
+    # NSP: row 0 (even, next), 1 and 5 (odd, next), 2 (even, not), 3 and 4 (odd, not).
+    assert result.nsp_loss == pytest.approx(-(3 * math.log(0.75) + 3 * math.log(0.25)) / 6, rel=1e-12)
+    assert result.nsp_accuracy == 3 / 6
+    assert result.nsp_confusion == ((2, 1), (2, 1))
 
 
 def test_the_mlm_loss_is_weighted_by_tokens_not_by_batches() -> None:

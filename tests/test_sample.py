@@ -273,7 +273,10 @@ def test_linked_choices_and_tenses_agree() -> None:
     assert tenses == {
         told
         for flavour in film().genre.flavours
-        for told in (f"It is, the {flavour} sheriff polishes, it has.", f"It was, the {flavour} sheriff polished, it had.")
+        for told in (
+            f"It is, the {flavour} sheriff polishes, it has.",
+            f"It was, the {flavour} sheriff polished, it had.",
+        )
     }
 
 

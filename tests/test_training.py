@@ -35,7 +35,7 @@ from models import save_tiny_model, tiny_bert
 from runs import paths_in, results
 
 
-class StopRequested(Exception):  # noqa: N818 - the test's own way to stop a run
+class StopRequested(Exception):  # noqa: N818 - no error: the test's own way to stop a run
     pass
 
 

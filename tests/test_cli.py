@@ -1,0 +1,360 @@
+"""The command line: exit codes, where results and messages go, and what a command shows."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertpipe import __version__, cli
+from bertpipe.artifacts import Progress
+from bertpipe.console import progress
+from bertpipe.params import Params
+
+TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
+COMMANDS = (
+    ("download",), ("convert",), ("train",), ("evaluate",), ("plot",), ("inspect",), ("infer",),
+    ("infer", "nsp"), ("infer", "mlm"), ("infer", "examples"),
+)  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs one command line in this process."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["bertpipe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        written = capsys.readouterr()
+        return Ended(int(caught.value.code or 0), written.out, written.err)
+
+    return call
+
+
+def process(*arguments: str, **environment: str) -> Ended:
+    """Run one command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bertpipe", *arguments],
+        capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def project(workdir: Path, sample_zip: Path, parquet: Path, trained: Path) -> Path:
+    """Fill the working folder with the results of the tiny pipeline at their default places."""
+    shutil.copy(TINY, workdir / "params.yaml")
+    (workdir / "data/raw").mkdir(parents=True)
+    shutil.copy(sample_zip, workdir / "data/raw/dataset.zip")
+    shutil.copytree(parquet, workdir / "data/parquet")
+    shutil.copytree(trained / "model", workdir / "models/bert")
+    (workdir / "reports").mkdir()
+    for name in ("history", "epochs", "timing"):
+        shutil.copy(trained / f"{name}.csv", workdir / "reports")
+    return workdir
+
+
+# Help and usage
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(run: Run, command: tuple[str, ...]) -> None:
+    ended = run(*command, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"Usage: bertpipe {' '.join(command)}" in ended.out
+
+
+def test_the_first_help_names_every_command(run: Run) -> None:
+    out = run("--help").out
+    assert all(command[0] in out for command in COMMANDS)
+    assert run("-h").out == out
+
+
+def test_mask_is_shown_in_capitals_and_brackets(run: Run) -> None:
+    assert "[MASK]" in run("infer", "mlm", "--help").out
+    assert "[MASK]" in run("infer", "--help").out
+    assert "\\[" not in run("infer", "mlm", "--help").out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == Ended(0, f"bertpipe {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",), ("train", "--nonsense"), ("train", "--epochs", "0"), ("train", "--epochs", "x"),
+        ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_usage_error_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).code == 2
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("download", "--params", "none.yaml"), "error: no params file at none.yaml"),
+        (("download", "--params", TINY, "--source", "none.zip"), "error: none.zip cannot be read"),
+        (("convert", "--params", TINY), "error: data/raw/dataset.zip does not exist: run `bertpipe download` first"),
+        (("train", "--params", TINY), "error: data/parquet/summary.json does not exist: run `bertpipe convert`"),
+        (("evaluate", "--params", TINY), "error: models/bert does not exist: run `bertpipe train` first"),
+        (("plot",), "error: reports/history.csv does not exist: run `bertpipe train` first"),
+        (("infer", "nsp", "a", "b"), "error: there is no model at models/bert: run `bertpipe train` first"),
+        (("infer", "mlm", "a [MASK]"), "error: there is no model at models/bert: run `bertpipe train` first"),
+        (("infer", "examples", "--params", TINY), "error: there is no model at models/bert"),
+        (("inspect", "a"), "error: models/bert does not exist: run `bertpipe train` first"),
+    ],
+)
+def test_an_error_the_user_can_mend_is_one_line_and_exits_with_1(
+    run: Run, arguments: tuple[object, ...], said: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (1, "")
+    (error,) = (line for line in ended.err.splitlines() if line.startswith("error"))
+    assert error.startswith(said)
+    assert "Traceback" not in ended.err
+
+
+def test_all_faults_of_the_params_are_shown_at_once(run: Run) -> None:
+    text = TINY.read_text(encoding="utf-8").replace("heads: 2", "heads: 3").replace("epochs: 2", "epochs: '2'")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    ended = run("convert")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [
+        "error: params.yaml has 2 fault(s):",
+        "  model: embedding_dim 16 is not a multiple of heads 3: try 2 or 4 heads",
+        "  train.epochs: Input should be a valid integer (given: '2')",
+    ]
+
+
+def test_an_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("bertpipe.inference.load_predictor", fail)
+    monkeypatch.setattr(sys, "argv", ["bertpipe", "infer", "mlm", "a [MASK]"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+# Results and messages
+
+
+JSON_COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "download": (("download",), {"source", "file", "bytes", "sha256"}),
+    "convert": (("convert",), {"splits", "vocabulary", "documents"}),
+    "evaluate": (("evaluate",), {"mlm", "nsp"}),
+    "plot": (("plot",), {"files", "intervals", "epochs"}),
+    "nsp": (("infer", "nsp", "the film .", "the music ."), {"is_next", "probability_next", "probability_not_next"}),
+    "mlm": (("infer", "mlm", "the [MASK] ."), {"filled_text", "masks"}),
+    "examples": (("infer", "examples"), {"asked", "answered", "as_expected"}),
+    "inspect": (("inspect", "the film .", "the music ."), {"tokens", "steps", "attention"}),
+}
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("name", JSON_COMMANDS)
+def test_json_goes_to_standard_output_alone(run: Run, name: str) -> None:
+    arguments, keys = JSON_COMMANDS[name]
+    ended = run(*arguments, "--json")
+    assert ended.code == 0
+    assert keys <= json.loads(ended.out, parse_constant=pytest.fail).keys()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("name", JSON_COMMANDS)
+def test_for_people_there_is_a_table_on_standard_output(run: Run, name: str) -> None:
+    ended = run(*JSON_COMMANDS[name][0])
+    assert ended.code == 0
+    assert ended.out.strip()
+    assert "\x1b" not in ended.out + ended.err
+    if len(JSON_COMMANDS[name][0]) == 1:
+        assert ended.err.strip()  # progress
+        assert not set(ended.err.splitlines()) & set(ended.out.splitlines())
+
+
+@pytest.mark.usefixtures("project")
+def test_train_shows_its_summary_and_its_progress_apart(run: Run, tiny: Params) -> None:
+    ended = run("train", "--json")
+    assert ended.code == 0
+    summary = json.loads(ended.out)
+    assert {
+        "steps", "elapsed_s", "sequences_per_second", "tokens_per_second", "train_mlm_loss", "test_nsp_loss"
+    } <= summary.keys()  # fmt: skip
+    lines = ended.err.splitlines()
+    assert lines[-1].startswith(f"epoch {tiny.train.epochs}/{tiny.train.epochs}")
+    assert "note:" not in ended.err
+
+
+@pytest.mark.usefixtures("project")
+def test_an_override_of_epochs_is_stored_and_told(run: Run) -> None:
+    ended = run("train", "--epochs", 1)
+    assert ended.code == 0
+    note = ended.err.splitlines()[-1]
+    assert note.startswith("note: train.epochs was 1, not what params.yaml says. `dvc repro` would bring back")
+    assert note.endswith("dvc exp run -S train.epochs=1")
+    config = json.loads(Path("models/bert/config.json").read_text(encoding="utf-8"))
+    assert config["facts"]["overrides"] == {"train.epochs": 1}
+    assert config["facts"]["params"]["train"]["epochs"] == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_the_params_own_number_of_epochs_is_no_override(run: Run, tiny: Params) -> None:
+    assert "note:" not in run("train", "--epochs", tiny.train.epochs).err
+
+
+@pytest.mark.usefixtures("project")
+def test_results_stand_at_their_default_places(run: Run) -> None:
+    for arguments in (("evaluate",), ("plot",), ("infer", "examples")):
+        assert run(*arguments).code == 0
+    for name in ("metrics.json", "plots/loss.png", "plots/throughput.svg", "examples.json"):
+        assert Path("reports", name).is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_warnings_go_to_standard_error(run: Run) -> None:
+    ended = run("infer", "mlm", "qwertz [MASK] [MASK] .")
+    assert ended.code == 0
+    assert "note: not in the vocabulary, read as [UNK]: 'qwertz'" in ended.err
+    assert "qwertz" in ended.out  # the filled text
+    assert "note:" not in ended.out
+    assert "[MASK] at token 2" in ended.out
+
+
+def test_square_brackets_of_an_input_are_shown_as_they_are(run: Run, project: Path) -> None:
+    ended = run("infer", "mlm", "the [bold]film[/bold] is [MASK] .")
+    assert "the [bold]film[/bold] is" in ended.out
+    assert ended.code == 0
+
+
+def test_a_model_is_named_by_path(run: Run, project: Path) -> None:
+    (project / "models/bert").rename(project / "mine")
+    assert run("infer", "nsp", "a", "b", "--model", "./mine").code == 0
+    assert run("evaluate", "--model", "mine", "--out", "elsewhere.json").code == 0
+    assert Path("elsewhere.json").is_file()
+
+
+def test_a_download_from_a_path_with_a_wrong_hash_names_both(run: Run, project: Path) -> None:
+    before = Path("data/raw/dataset.zip").read_bytes()
+    ended = run("download", "--source", "data/raw/dataset.zip", "--sha256", "00")
+    assert ended.code == 1
+    assert "expected 00" in ended.err
+    assert Path("data/raw/dataset.zip").read_bytes() == before
+
+
+# Colours and bars
+
+
+class Terminal:
+    """Standard error as a terminal."""
+
+    def __init__(self) -> None:
+        self.written = ""
+
+    def write(self, text: str) -> int:
+        self.written += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_has_a_bar_and_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch, no_color: bool) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    with progress() as draw:
+        draw(Progress(label="fetching", completed=1_500_000, total=3_000_000, unit="bytes"))
+        draw(Progress(label="fetching", completed=3_000_000, total=3_000_000, unit="bytes"))
+    assert "fetching" in terminal.written
+    assert "3.0 / 3.0 MB" in terminal.written
+    has_colour = any(f"\x1b[{code}" in terminal.written for code in ("3", "9", "1;3", "38;"))
+    assert has_colour is not no_color
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (Progress(label="a", completed=1, total=None, unit="rows"), "a"),
+        (Progress(label="a", completed=1e6, total=None, unit="bytes", detail="x"), "a  1.0 MB  x"),
+        (Progress(label="a", completed=10, total=2000, unit="steps", detail="x"), "a  10/2,000 steps  x"),
+    ],
+)
+def test_elsewhere_progress_is_plain_lines(capsys: pytest.CaptureFixture[str], report: Progress, line: str) -> None:
+    with progress() as draw:
+        draw(report)
+    assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_a_label_is_told_once_where_there_is_nothing_more_to_say(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as draw:
+        for label in ("a", "a", "b", "a"):
+            draw(Progress(label=label, completed=0, total=None, unit="rows"))
+    assert capsys.readouterr().err == "a\nb\na\n"
+
+
+# Processes
+
+
+def test_a_process_ends_as_main_does() -> None:
+    assert process("--version") == Ended(0, f"bertpipe {__version__}\n", "")
+    ended = process("convert", "--params", "none.yaml", NO_COLOR="1")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "error: no params file at none.yaml: run in the project's folder, or name one with --params\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"]], ids=["import", "help", "train help"])
+def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from bertpipe import cli\n"
+        f"sys.argv = ['bertpipe', *{arguments!r}]\n"
+        "try:\n"
+        "    cli.main() if len(sys.argv) > 1 else None\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'pyarrow', 'matplotlib', 'dvc'}\n"
+        "sys.stderr.write(repr(sorted(heavy & set(sys.modules))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]"
+
+
+def test_the_same_question_gets_the_same_bytes_in_any_process(project: Path) -> None:
+    one, other = (process("infer", "nsp", "the film .", "the music .", "--json", PYTHONHASHSEED=s) for s in "12")
+    assert one.code == 0
+    assert one == other
+    answer: dict[str, Any] = json.loads(one.out)
+    assert answer["probability_next"] + answer["probability_not_next"] == pytest.approx(1, abs=1e-5)

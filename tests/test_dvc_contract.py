@@ -1,0 +1,162 @@
+"""dvc.yaml says what the stages really read, take and write."""
+
+import hashlib
+import importlib
+import inspect
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import typer.main
+from ruamel.yaml import YAML
+
+from bertpipe import artifacts, cli
+from bertpipe.params import Params, section_names
+from bertpipe.sources import source_files
+
+PROJECT = Path(__file__).parent.parent
+DVC = YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES: dict[str, Any] = DVC["stages"]
+FUNCTIONS = {
+    "download": "bertpipe.stages.download:run_download",
+    "convert": "bertpipe.stages.convert:run_convert",
+    "train": "bertpipe.stages.train:run_train",
+    "evaluate": "bertpipe.stages.evaluate:run_evaluate",
+    "plot": "bertpipe.stages.plot:run_plot",
+    "examples": "bertpipe.stages.infer:run_infer_examples",
+}
+
+
+def function(stage: str) -> Callable[..., Any]:
+    """Return the function that does the work of a stage."""
+    module, name = FUNCTIONS[stage].split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def words(stage: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a stage, and its options."""
+    program, *rest = shlex.split(STAGES[stage]["cmd"])
+    assert program == "bertpipe"
+    first = next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest))
+    return rest[:first], dict(zip(rest[first::2], rest[first + 1 :: 2], strict=True))
+
+
+def defaults(stage: str) -> dict[str, object]:
+    """Return the default of each option of the stage's command."""
+    command: Any = typer.main.get_command(cli.app)
+    for word in words(stage)[0]:
+        command = command.commands[word]
+    return {name: parameter.default for parameter in command.params for name in parameter.opts}
+
+
+def paths(entries: list[Any]) -> list[str]:
+    """Return the paths of `deps` or `outs`, which may have settings below them."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def test_every_stage_is_checked_here() -> None:
+    assert STAGES.keys() == FUNCTIONS.keys()
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_params_are_the_sections_that_the_stage_takes(stage: str) -> None:
+    section_of = {get_type_hints(Params)[name]: name for name in section_names()}
+    hints = get_type_hints(function(stage))
+    taken = {
+        section_of[hints[name]]
+        for name in inspect.signature(function(stage)).parameters
+        if hints.get(name) in section_of
+    }
+    assert set(STAGES[stage].get("params", [])) == taken - {"runtime"}
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_deps_are_the_modules_that_the_stage_imports(stage: str) -> None:
+    module = FUNCTIONS[stage].split(":")[0]
+    source_root = Path(artifacts.__file__).parent.parent
+    imported = [f"src/{path.relative_to(source_root).as_posix()}" for path in source_files(module)]
+    declared = [path for path in paths(STAGES[stage]["deps"]) if path.startswith("src/")]
+    assert sorted(declared) == sorted(imported)
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_options_in_the_command_are_the_defaults(stage: str) -> None:
+    known = defaults(stage)
+    for name, value in words(stage)[1].items():
+        assert str(known[name]) == value, name
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_data_and_outs_are_the_paths_of_the_command(stage: str) -> None:
+    data = {path for path in paths(STAGES[stage]["deps"]) if not path.startswith("src/")}
+    outs = set(paths(STAGES[stage]["outs"]))
+    options = {str(value) for value in defaults(stage).values() if isinstance(value, Path | str)}
+    assert data | outs == {option for option in options if "/" in option}
+    assert not data & outs
+
+
+def test_what_a_stage_reads_another_stage_writes() -> None:
+    written: set[str] = set()
+    for stage in STAGES.values():
+        assert {path for path in paths(stage["deps"]) if not path.startswith("src/")} <= written
+        assert not written & set(paths(stage["outs"]))
+        written |= set(paths(stage["outs"]))
+
+
+def test_metrics_and_history_are_kept_in_git_not_in_the_cache() -> None:
+    uncached = {
+        path
+        for stage in STAGES.values()
+        for entry in stage["outs"]
+        if isinstance(entry, dict)
+        for path, settings in entry.items()
+        if settings["cache"] is False
+    }
+    assert uncached == {
+        str(path)
+        for path in (artifacts.METRICS_FILE, artifacts.HISTORY_FILE, artifacts.EPOCHS_FILE, artifacts.EXAMPLES_FILE)
+    }
+
+
+def test_metrics_and_plots_name_what_is_there() -> None:
+    assert DVC["metrics"] == [str(artifacts.METRICS_FILE)]
+    columns = {
+        str(artifacts.HISTORY_FILE): artifacts.HISTORY_COLUMNS,
+        str(artifacts.EPOCHS_FILE): artifacts.EPOCHS_COLUMNS,
+    }
+    for plot in DVC["plots"]:
+        for settings in plot.values():
+            for file, names in settings["y"].items():
+                for name in [settings["x"], *([names] if isinstance(names, str) else names)]:
+                    assert name in columns[file]
+
+
+@pytest.fixture(scope="module")
+def lock() -> Any:  # noqa: ANN401
+    """Return the stages of dvc.lock."""
+    path = PROJECT / "dvc.lock"
+    if not path.is_file():
+        pytest.skip("there is no dvc.lock")
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"]
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_the_lock_was_made_from_these_sources(lock: Any, stage: str) -> None:  # noqa: ANN401
+    recorded = {dep["path"]: dep["md5"] for dep in lock[stage]["deps"] if dep["path"].startswith("src/")}
+    current = {
+        path: hashlib.md5((PROJECT / path).read_bytes(), usedforsecurity=False).hexdigest()
+        for path in paths(STAGES[stage]["deps"])
+        if path.startswith("src/")
+    }
+    assert recorded == current
+    assert lock[stage]["cmd"] == STAGES[stage]["cmd"]
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_the_lock_was_made_from_these_params(lock: Any, stage: str) -> None:  # noqa: ANN401
+    current = YAML(typ="safe", pure=True).load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    recorded = lock[stage].get("params", {}).get("params.yaml", {})
+    assert recorded == {section: current[section] for section in STAGES[stage].get("params", [])}
