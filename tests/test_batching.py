@@ -121,7 +121,7 @@ def test_a_batch_moves_to_a_device_whole() -> None:
     batch = Batcher(dataset=pair_dataset(PAIRS), masking=None, seed=1).assemble(np.array([0, 2]), epoch=0)
     moved = batch.to(torch.device("meta"))
     tensors = [value for value in (getattr(moved, name) for name in Batch.__slots__) if torch.is_tensor(value)]
-    assert len(tensors) == 6
+    assert len(tensors) == 8
     assert all(tensor.is_meta for tensor in tensors)
     assert moved.tokens == batch.tokens
 
@@ -179,3 +179,34 @@ def test_length_order_gives_every_row_once_shortest_first(batch_size: int) -> No
     batches = list(batcher.in_length_order(batch_size=batch_size))
     assert [length for batch in batches for length in batch.lengths.tolist()] == [5, 6, 7]
     assert all(batch.rows <= batch_size for batch in batches)
+
+
+# What the heads read
+
+
+def test_head_positions_are_cls_and_the_supervised_tokens_of_each_row() -> None:
+    pairs = (
+        Pair(first=[5, 6, 7], second=[8], masks={1: (3, 5), 3: (3, 7), 5: (3, 8)}),
+        Pair(first=[9], second=[10]),
+        Pair(first=[11, 12], second=[13], masks={2: (3, 12)}),
+    )
+    batch = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1).assemble(np.arange(3), epoch=0)
+    assert batch.head_positions.tolist() == [[0, 1, 3, 5], [0, 0, 0, 0], [0, 2, 0, 0]]
+    assert batch.head_slots.tolist() == [0, 4, 8, 1, 2, 3, 9]  # three [CLS], then the supervised ones
+    flat = batch.head_positions + torch.arange(3)[:, None] * batch.token_ids.shape[1]
+    assert flat.flatten()[batch.head_slots[3:]].tolist() == batch.masked_positions.tolist()
+
+
+def test_a_batch_without_any_label_asks_for_cls_alone() -> None:
+    batch = Batcher(dataset=pair_dataset([Pair(first=[5], second=[6])] * 2), masking=None, seed=1).assemble(
+        np.arange(2), epoch=0
+    )
+    assert batch.head_positions.tolist() == [[0], [0]]
+    assert batch.head_slots.tolist() == [0, 1]
+
+
+def test_padded_says_whether_rows_differ_in_length() -> None:
+    same, longer = Pair(first=[5], second=[6]), Pair(first=[5, 6], second=[7])
+    batcher = Batcher(dataset=pair_dataset([same, same, longer]), masking=None, seed=1)
+    assert not batcher.assemble(np.array([0, 1]), epoch=0).padded
+    assert batcher.assemble(np.array([0, 2]), epoch=0).padded

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bertpipe.model.bert import Bert, EncoderLayer, NotebookEmbeddings, attention_mask, sinusoidal_positions
+from bertpipe.model.bert import Bert, EncoderLayer, NotebookEmbeddings, Wanted, attention_mask, sinusoidal_positions
 from bertpipe.training.objective import PretrainingObjective
 from datasets import Pair, pair_dataset
 from models import tiny_bert, tiny_params
@@ -232,7 +232,7 @@ def test_every_parameter_gets_a_gradient(architecture: str, tied: bool) -> None:
         Pair(first=[8, 9, 10], second=[11, 12], is_next=False, masks={2: (3, 9), 6: (3, 12)}),
     ]
     (batch,) = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1).in_length_order(batch_size=2)
-    PretrainingObjective(bert)(batch).loss(nsp_weight=1.0).backward()
+    PretrainingObjective(bert)(batch).total(nsp_weight=1.0).backward()
     dead = [
         name
         for name, parameter in bert.named_parameters()
@@ -274,3 +274,50 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
     assert torch.equal(bert(IDS, LENGTHS, STARTS), bert(IDS, LENGTHS, STARTS))
     bert.train()
     assert not torch.equal(bert(IDS, LENGTHS, STARTS), bert(IDS, LENGTHS, STARTS))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_wanted_positions_have_the_states_they_have_among_all(architecture: str, layers: int) -> None:
+    bert = tiny_bert(architecture, vocab_size=VOCAB, layers=layers).double().eval()
+    wanted = Wanted(positions=torch.tensor([[0, 2, 4], [0, 3, 0], [0, 0, 0]]), slots=torch.tensor([0, 3, 6, 1, 2, 4]))
+    hidden = bert(IDS, LENGTHS, STARTS)
+    expected = torch.stack([hidden[row, at] for row, at in ((0, 0), (1, 0), (2, 0), (0, 2), (0, 4), (1, 3))])
+    assert torch.allclose(bert(IDS, LENGTHS, STARTS, wanted), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_training_with_dropout_attends_as_without_it_does(architecture: str) -> None:
+    # A rate that drops next to nothing takes the way of training, and gives what evaluation gives.
+    bert = tiny_bert(architecture, vocab_size=VOCAB, dropout=1e-9).double()
+    expected = bert.eval()(IDS, LENGTHS, STARTS)
+    found = bert.train()(IDS, LENGTHS, STARTS)
+    real = torch.arange(IDS.shape[1]) < LENGTHS[:, None]
+    assert torch.allclose(found[real], expected[real], rtol=1e-12, atol=1e-12)
+
+
+def test_without_padding_no_mask_is_needed() -> None:
+    bert = tiny_bert("bert", vocab_size=VOCAB).double().eval()
+    lengths = torch.full_like(LENGTHS, IDS.shape[1])
+    assert torch.equal(bert(IDS, lengths, STARTS, padded=False), bert(IDS, lengths, STARTS))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_start_at_frequencies_predicts_them_where_logits_are_zero(architecture: str) -> None:
+    bert = tiny_bert(architecture, vocab_size=VOCAB).double()
+    counts = torch.arange(VOCAB)
+    bert.start_at_frequencies(counts)
+    with torch.no_grad():
+        bert.mlm_decoder.weight.zero_()
+    predicted = bert.mlm_logits(torch.randn(3, bert.params.embedding_dim, dtype=torch.float64)).softmax(-1)
+    expected = (counts + 1).double() / (counts + 1).sum()
+    assert torch.allclose(predicted, expected.expand(3, -1), rtol=1e-12)
+
+
+def test_an_untrained_tied_network_points_to_the_words_it_reads() -> None:
+    torch.manual_seed(1)
+    bert = Bert(tiny_params("bert", embedding_dim=64, heads=4, max_positions=25), vocab_size=1000)
+    ids = torch.arange(5, 105).view(4, 25)
+    with torch.no_grad():
+        best = bert.eval().mlm_logits(bert(ids, torch.full((4,), 25), torch.full((4,), 13))).argmax(-1)
+    assert (best == ids).double().mean() > 0.1  # a hundred times what chance would give

@@ -13,7 +13,7 @@ import typer.main
 from ruamel.yaml import YAML
 
 from bertpipe import artifacts, cli
-from bertpipe.params import Params, section_names
+from bertpipe.params import Params
 from bertpipe.sources import source_files
 
 PROJECT = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ def test_every_stage_is_checked_here() -> None:
 
 @pytest.mark.parametrize("stage", FUNCTIONS)
 def test_params_are_the_sections_that_the_stage_takes(stage: str) -> None:
-    section_of = {get_type_hints(Params)[name]: name for name in section_names()}
+    section_of = {kind: name for name, kind in get_type_hints(Params).items()}
     hints = get_type_hints(function(stage))
     taken = {
         section_of[hints[name]]

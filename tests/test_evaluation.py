@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.evaluation import Evaluation, evaluate
+from bertpipe.model.bert import Wanted
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 
@@ -34,10 +35,12 @@ class SureOfWhatItReads:
     def eval(self) -> None:
         self.training = False
 
-    def __call__(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> Tensor:
+    def __call__(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor, wanted: Wanted) -> Tensor:
         self.modes.append(self.training)
         assert lengths.shape == second_segment_start.shape
-        return token_ids.double()[..., None]
+        first_word = token_ids[:, 1:2].expand_as(token_ids)
+        hidden = torch.stack([token_ids, first_word], dim=-1).double()
+        return hidden[torch.arange(len(hidden))[:, None], wanted.positions].flatten(0, 1)[wanted.slots]
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         read = hidden[..., 0].long()
@@ -47,7 +50,7 @@ class SureOfWhatItReads:
         return table[read] + 7  # a constant changes no probability
 
     def nsp_logits(self, hidden: Tensor) -> Tensor:
-        is_even = hidden[:, 1, 0].long() % 2 == 0
+        is_even = hidden[:, 0, 1].long() % 2 == 0
         share = torch.where(is_even, 0.75, 0.25).double()
         return torch.stack([torch.log(1 - share), torch.log(share)], dim=-1)
 

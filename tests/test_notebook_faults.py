@@ -19,14 +19,14 @@ from bertpipe.data.rows import Reject, RowRules, read_rows
 from bertpipe.errors import DownloadError, ParamsError
 from bertpipe.evaluation import Evaluation, evaluate
 from bertpipe.inference import load_predictor
-from bertpipe.model.bert import NotebookEmbeddings, sinusoidal_positions
+from bertpipe.model.bert import NotebookEmbeddings, Wanted, sinusoidal_positions
 from bertpipe.model.store import load_model
 from bertpipe.params import Params, load_params
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
 from bertpipe.training.history import History
 from bertpipe.training.loop import StepReport, train_steps
-from bertpipe.training.objective import LossSums, PretrainingObjective
+from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer
 from datasets import GOOD, Pair, csv_text, pair_dataset
 from models import tiny_bert, tiny_params
@@ -49,8 +49,8 @@ class Guesser:
     def eval(self) -> None:
         self.training = False
 
-    def __call__(self, token_ids: Tensor, *_: Tensor) -> Tensor:
-        return torch.zeros(*token_ids.shape, 1)
+    def __call__(self, _ids: Tensor, _lengths: Tensor, _starts: Tensor, wanted: Wanted) -> Tensor:
+        return torch.zeros(len(wanted.slots), 1)
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         return torch.zeros(len(hidden), 8, dtype=torch.float64)
@@ -84,11 +84,11 @@ def test_averages_divide_by_what_was_counted_and_not_by_one_more() -> None:
 def test_the_training_loss_is_added_once_and_nothing_is_added_to_it() -> None:
     history = History(2, 1.0)
     for step in (1, 2):
-        sums = LossSums(mlm=torch.tensor(6.0), mlm_tokens=2, nsp=torch.tensor(1.0), nsp_rows=2)
+        losses = Losses(mlm=torch.tensor(3.0), mlm_tokens=2, nsp=torch.tensor(0.5), nsp_rows=2)
         history.add(
             StepReport(
-                step=step, epoch=1, ends_epoch=step == 2, learning_rate=1e-4, sums=sums,
-                gradient_norm=torch.tensor(1.0), tokens=9,
+                step=step, epoch=1, ends_epoch=step == 2, learning_rate=1e-4, losses=losses,
+                gradient_norm=torch.tensor(1.0), tokens=9, flops=1.0,
             )
         )  # fmt: skip
     (row,) = history.intervals
@@ -140,7 +140,7 @@ def test_no_parameter_is_dead() -> None:
     bert = tiny_bert("notebook", vocab_size=8, embedding_dim=10, heads=2, feed_forward_dim=2048, layers=1)
     assert sum(parameter.numel() for parameter in bert.layers.parameters()) == 43_498
     batch = Batcher(dataset=pair_dataset([LABELLED, UNLABELLED]), masking=None, seed=1).assemble(np.arange(2), epoch=0)
-    PretrainingObjective(bert)(batch).loss(nsp_weight=1.0).backward()
+    PretrainingObjective(bert)(batch).total(nsp_weight=1.0).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in bert.parameters())
 
 
@@ -163,7 +163,7 @@ def test_weight_decay_spares_biases_and_layer_norm(tiny: Params) -> None:
     optimizer = make_optimizer(bert, dataclasses.replace(tiny.train, weight_decay=0.5, learning_rate=0.1))
     for parameter in bert.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    optimizer.step(learning_rate=0.1, max_grad_norm=1.0)
     for name, parameter in bert.named_parameters():
         spared = name.endswith("bias") or "norm" in name
         assert torch.allclose(parameter, before[name] * (1.0 if spared else 0.95)), name

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.training.objective import LossSums, PretrainingObjective
+from bertpipe.training.objective import Losses, PretrainingObjective
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 
@@ -27,7 +27,7 @@ def batch_of(*pairs: Pair) -> Batch:
 @pytest.mark.parametrize(("architecture", "tied"), list(itertools.product(("bert", "notebook"), (True, False))))
 def test_losses_equal_the_plain_formula_row_by_row(architecture: str, tied: bool) -> None:
     bert = tiny_bert(architecture, vocab_size=VOCAB, tied=tied).double()
-    sums = PretrainingObjective(bert)(batch_of(*PAIRS))
+    losses = PretrainingObjective(bert)(batch_of(*PAIRS))
     mlm, tokens, nsp = 0.0, 0, 0.0
     for pair in PAIRS:
         inputs = [pair.masks[at][0] if at in pair.masks else token for at, token in enumerate(pair.tokens)]
@@ -40,41 +40,66 @@ def test_losses_equal_the_plain_formula_row_by_row(architecture: str, tied: bool
                 tokens += 1
         not_next, is_next = bert.nsp_logits(hidden)[0].tolist()
         nsp += math.log(math.exp(not_next) + math.exp(is_next)) - (is_next if pair.is_next else not_next)
-    assert (sums.mlm_tokens, sums.nsp_rows) == (tokens, 3) == (3, 3)
-    assert math.isclose(sums.mlm.item(), mlm, rel_tol=1e-12)
-    assert math.isclose(sums.nsp.item(), nsp, rel_tol=1e-12)
+    assert (losses.mlm_tokens, losses.nsp_rows) == (tokens, 3) == (3, 3)
+    assert math.isclose(losses.mlm.item(), mlm / 3, rel_tol=1e-12)
+    assert math.isclose(losses.nsp.item(), nsp / 3, rel_tol=1e-12)
 
 
-def test_the_loss_is_a_mean_over_tokens_and_a_mean_over_rows() -> None:
-    sums = LossSums(mlm=torch.tensor(6.0), mlm_tokens=4, nsp=torch.tensor(3.0), nsp_rows=2)
-    assert sums.loss(nsp_weight=1.0).item() == 3.0
-    assert sums.loss(nsp_weight=0.5).item() == 2.25
-    assert sums.loss(nsp_weight=0.0).item() == 1.5
+def test_the_total_loss_adds_the_two_means() -> None:
+    losses = Losses(mlm=torch.tensor(1.5), mlm_tokens=4, nsp=torch.tensor(1.5), nsp_rows=2)
+    assert losses.total(nsp_weight=1.0).item() == 3.0
+    assert losses.total(nsp_weight=0.5).item() == 2.25
+    assert losses.total(nsp_weight=0.0).item() == 1.5
 
 
 @pytest.mark.parametrize("architecture", ["bert", "notebook"])
 def test_a_batch_without_any_label_gives_a_finite_loss_and_gradients(architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=VOCAB)
-    sums = PretrainingObjective(bert)(batch_of(PAIRS[1], PAIRS[1]))
-    assert (sums.mlm.item(), sums.mlm_tokens, sums.nsp_rows) == (0.0, 0, 2)
-    loss = sums.loss(nsp_weight=1.0)
-    assert math.isclose(loss.item(), sums.nsp.item() / 2, rel_tol=1e-6)
+    losses = PretrainingObjective(bert)(batch_of(PAIRS[1], PAIRS[1]))
+    assert (losses.mlm.item(), losses.mlm_tokens, losses.nsp_rows) == (0.0, 0, 2)
+    loss = losses.total(nsp_weight=1.0)
+    assert loss.item() == losses.nsp.item()
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in bert.parameters() if p.grad is not None)
+    decoder_grad = bert.mlm_decoder.bias.grad
+    assert decoder_grad is not None
+    assert decoder_grad.abs().sum() == 0
 
 
-def test_sums_of_a_batch_are_the_sums_of_its_rows() -> None:
+def test_losses_of_a_batch_are_the_weighted_means_of_its_rows() -> None:
     objective = PretrainingObjective(tiny_bert("bert", vocab_size=VOCAB).double())
     whole = objective(batch_of(*PAIRS))
     parts = [objective(batch_of(pair)) for pair in PAIRS]
-    assert math.isclose(whole.mlm.item(), sum(part.mlm.item() for part in parts), rel_tol=1e-12)
-    assert math.isclose(whole.nsp.item(), sum(part.nsp.item() for part in parts), rel_tol=1e-12)
+    mlm_sum = sum(part.mlm.item() * part.mlm_tokens for part in parts)
+    assert math.isclose(whole.mlm.item(), mlm_sum / whole.mlm_tokens, rel_tol=1e-12)
+    assert math.isclose(whole.nsp.item(), sum(part.nsp.item() for part in parts) / 3, rel_tol=1e-12)
     assert whole.mlm_tokens == sum(part.mlm_tokens for part in parts)
 
 
-def test_the_vocabulary_head_runs_at_supervised_positions_only() -> None:
+@pytest.mark.parametrize(("architecture", "tied"), list(itertools.product(("bert", "notebook"), (True, False))))
+def test_gradients_equal_those_of_every_position_written_out(architecture: str, tied: bool) -> None:
+    bert = tiny_bert(architecture, vocab_size=VOCAB, tied=tied).double()
+    batch = batch_of(*PAIRS)
+    PretrainingObjective(bert)(batch).total(nsp_weight=0.7).backward()
+    found = {name: parameter.grad for name, parameter in bert.named_parameters()}
+    bert.zero_grad(set_to_none=True)
+    hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start)
+    logits = bert.mlm_logits(hidden).flatten(0, 1)[batch.masked_positions]
+    mlm = torch.nn.functional.cross_entropy(logits, batch.masked_labels)
+    nsp = torch.nn.functional.cross_entropy(bert.nsp_logits(hidden), batch.is_next)
+    (mlm + 0.7 * nsp).backward()
+    for name, parameter in bert.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.allclose(found[name], parameter.grad, rtol=1e-10, atol=1e-13), name  # type: ignore[arg-type]
+
+
+def test_the_last_layer_and_the_heads_see_only_what_the_losses_need() -> None:
     seen: list[tuple[int, ...]] = []
     bert = tiny_bert("bert", vocab_size=VOCAB)
-    bert.mlm_decoder.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape)))
+    layer, transform = bert.layers[-1], bert.mlm_transform
+    assert transform is not None
+    layer.feed_forward_in.register_forward_hook(lambda *call: seen.append(tuple(call[1][0].shape)))  # type: ignore[union-attr, operator]
+    transform.register_forward_hook(lambda *call: seen.append(tuple(call[1][0].shape)))
     PretrainingObjective(bert)(batch_of(*PAIRS))
-    assert seen == [(3, VOCAB)]
+    hidden = bert.params.embedding_dim
+    assert seen == [(3 + 3, hidden), (3, hidden)]  # three rows' [CLS] and three supervised tokens

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bertpipe.params import Params, TrainParams
-from bertpipe.training.optim import learning_rate, make_optimizer
+from bertpipe.training.optim import AdamW, learning_rate, make_optimizer
 from models import tiny_bert
 
 
@@ -53,22 +53,19 @@ def test_every_step_learns_something_and_none_more_than_asked(train: TrainParams
 @pytest.mark.parametrize("architecture", ["bert", "notebook"])
 def test_matrices_decay_biases_and_norms_do_not(train: TrainParams, architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=19)
-    decayed, spared = make_optimizer(bert, train).param_groups
     names = {id(parameter): name for name, parameter in bert.named_parameters()}
-    assert decayed["weight_decay"] == 0.1
-    assert spared["weight_decay"] == 0.0
-    for parameter in decayed["params"]:
-        assert names[id(parameter)].endswith("weight")
-        assert "norm" not in names[id(parameter)]
-    for parameter in spared["params"]:
-        assert names[id(parameter)].endswith("bias") or "norm" in names[id(parameter)]
-    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+    states = make_optimizer(bert, train).states
+    decay = {names[id(state.parameter)]: state.weight_decay for state in states}
+    assert len(decay) == len(states) == len(names)
+    for name, rate in decay.items():
+        assert rate == (0.0 if name.endswith("bias") or "norm" in name else 0.1), name
+    assert set(decay.values()) == {0.0, 0.1}
 
 
 def test_frozen_parameters_are_left_alone(train: TrainParams) -> None:
     layer = nn.Linear(2, 3)
     layer.bias.requires_grad_(False)
-    assert [len(group["params"]) for group in make_optimizer(layer, train).param_groups] == [1, 0]
+    assert [state.parameter is layer.weight for state in make_optimizer(layer, train).states] == [True]
 
 
 def test_two_steps_by_hand(train: TrainParams) -> None:
@@ -83,10 +80,71 @@ def test_two_steps_by_hand(train: TrainParams) -> None:
     for step, gradient in enumerate((3.0, -1.0), start=1):
         layer.weight.grad = torch.full_like(layer.weight, gradient)
         layer.bias.grad = torch.full_like(layer.bias, gradient)
-        optimizer.step()
+        norm = optimizer.step(learning_rate=0.5, max_grad_norm=1e9)
+        assert norm.item() == pytest.approx(abs(gradient) * math.sqrt(2), rel=1e-12)
         mean, square = 0.6 * mean + 0.4 * gradient, 0.9 * square + 0.1 * gradient**2
         move = rate * (mean / (1 - 0.6**step)) / (math.sqrt(square / (1 - 0.9**step)) + 0.01)
         weight = weight * (1 - rate * 0.1) - move
         bias -= move
         assert layer.weight.item() == pytest.approx(weight, rel=1e-12)
         assert layer.bias.item() == pytest.approx(bias, rel=1e-12)
+
+
+def copies(train: TrainParams) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(3)
+    first = nn.Sequential(nn.Linear(7, 5), nn.LayerNorm(5), nn.Linear(5, 3))
+    second = nn.Sequential(nn.Linear(7, 5), nn.LayerNorm(5), nn.Linear(5, 3))
+    second.load_state_dict(first.state_dict())
+    return first, second
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.05, 1e9])
+def test_it_is_torchs_adamw_after_torchs_clipping(train: TrainParams, max_grad_norm: float) -> None:
+    ours, theirs = copies(train)
+    optimizer = make_optimizer(ours, train)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.dim() > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in theirs.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    betas = (train.adam_beta1, train.adam_beta2)
+    reference = torch.optim.AdamW(groups, betas=betas, eps=train.adam_epsilon)  # not the fused one
+    for step in range(1, 8):
+        inputs = torch.randn(11, 7)
+        for network in (ours, theirs):
+            network(inputs).square().mean().backward()
+        norm = optimizer.step(learning_rate=0.01 * step, max_grad_norm=max_grad_norm)
+        expected = nn.utils.clip_grad_norm_(theirs.parameters(), max_grad_norm)
+        for group in reference.param_groups:
+            group["lr"] = 0.01 * step
+        reference.step()
+        reference.zero_grad()
+        assert norm.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert (norm > 0.05).item()  # so that the smaller limit does scale
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_forgets_the_gradients_and_passes_over_parameters_without(train: TrainParams) -> None:
+    layer = nn.Linear(2, 3)
+    before = layer.bias.detach().clone()
+    layer.weight.grad = torch.ones_like(layer.weight)
+    make_optimizer(layer, train).step(learning_rate=0.1, max_grad_norm=1.0)
+    assert layer.weight.grad is None
+    assert torch.equal(layer.bias, before)
+
+
+def test_what_it_remembers_goes_to_a_checkpoint_and_back(train: TrainParams) -> None:
+    first, second = copies(train)
+    before, after = make_optimizer(first, train), make_optimizer(second, train)
+
+    def step(network: nn.Module, optimizer: AdamW) -> None:
+        network(torch.ones(2, 7)).square().sum().backward()
+        optimizer.step(learning_rate=0.1, max_grad_norm=1.0)
+
+    step(first, before)
+    second.load_state_dict(first.state_dict())
+    after.restore({name: tensor.clone() for name, tensor in before.tensors().items()})
+    step(first, before)
+    step(second, after)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)

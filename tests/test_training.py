@@ -29,7 +29,7 @@ from bertpipe.training.checkpoint import Checkpoints
 from bertpipe.training.history import History
 from bertpipe.training.loop import plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
-from bertpipe.training.optim import learning_rate, make_optimizer
+from bertpipe.training.optim import AdamW, learning_rate, make_optimizer
 from datasets import GOOD, Pair, pair_dataset, row_fields, write_zip
 from models import save_tiny_model, tiny_bert
 from runs import paths_in, results
@@ -231,7 +231,7 @@ def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tm
 def test_two_checkpoints_are_kept_at_most(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "state")
     bert = tiny_bert(vocab_size=11)
-    optimizer = torch.optim.AdamW(bert.parameters())
+    optimizer = AdamW([(list(bert.parameters()), 0.0)], betas=(0.9, 0.999), epsilon=1e-8)
     for epoch in range(1, 5):
         checkpoints.save(epoch, bert, optimizer, {"epoch": epoch})
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["epoch-000003", "epoch-000004"]
@@ -324,20 +324,22 @@ def test_a_loss_of_the_history_is_a_mean_over_tokens_not_over_batches(tiny: Para
 def test_gradients_are_scaled_down_to_the_largest_norm(tiny: Params) -> None:
     pairs = [Pair(first=[5, 6], second=[7, 8], masks={1: (3, 5)})]
     batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
-    seen: list[float] = []
+    params = dataclasses.replace(tiny.train, epochs=1, max_grad_norm=0.25)
+    asked: list[float] = []
 
-    class Watching(torch.optim.SGD):
-        def step(self, *_: object) -> None:  # type: ignore[override]
-            gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-            seen.append(math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients)))
+    class Watching(AdamW):
+        def step(self, *, learning_rate: float, max_grad_norm: float) -> torch.Tensor:
+            asked.append(max_grad_norm)
+            return super().step(learning_rate=learning_rate, max_grad_norm=max_grad_norm)
 
     bert = tiny_bert(vocab_size=11, dropout=0.0)
-    params = dataclasses.replace(tiny.train, epochs=1, max_grad_norm=0.25)
-    (report,) = train_steps(
-        PretrainingObjective(bert), Watching(bert.parameters(), lr=1.0), batcher, params, device=torch.device("cpu")
-    )
+    optimizer = Watching([(list(bert.parameters()), 0.0)], betas=(0.0, 0.0), epsilon=1e-8)
+    (report,) = train_steps(PretrainingObjective(bert), optimizer, batcher, params, device=torch.device("cpu"))
     assert report.gradient_norm.item() > 1
-    assert seen == [pytest.approx(0.25, rel=1e-4)]
+    assert asked == [0.25]
+    # With no memory of other steps, the second moment is the square of the scaled gradient.
+    squares = sum(float(state.square.sum()) for state in optimizer.states)
+    assert math.sqrt(squares) == pytest.approx(0.25, rel=1e-4)
 
 
 # Errors

@@ -42,7 +42,7 @@ class _Rows:
 
 def constant_predictor(train: PairDataset, test: PairDataset, *, vocab_size: int) -> ConstantPredictor:
     """Return what the frequencies of the training labels get on the test labels."""
-    counts = np.bincount(train.masked_labels[train.masked_labels != 0], minlength=vocab_size)
+    counts = train.label_counts(vocab_size)
     labels = test.masked_labels[test.masked_labels != 0]
     if not len(labels):
         return ConstantPredictor(loss=None, top1_accuracy=None, top5_accuracy=None)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bertpipe.data.batching import Batcher
-from bertpipe.model.bert import Bert
+from bertpipe.model.bert import Bert, Wanted
 
 _TOP = 5
 
@@ -40,14 +40,15 @@ def evaluate(bert: Bert, batcher: Batcher, *, batch_size: int, device: torch.dev
     with torch.inference_mode():
         for batch in batcher.in_length_order(batch_size=batch_size):
             batch = batch.to(device)  # noqa: PLW2901
-            hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start)
-            logits = bert.mlm_logits(hidden.flatten(0, 1)[batch.masked_positions])
+            wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
+            hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)
+            logits = bert.mlm_logits(hidden[batch.rows :])
             mlm_sum += F.cross_entropy(logits, batch.masked_labels, reduction="sum").item()
             found = logits.topk(min(_TOP, bert.vocab_size)).indices == batch.masked_labels[:, None]
             top1 += int(found[:, 0].sum())
             top5 += int(found.sum())
             mlm_tokens += len(batch.masked_labels)
-            nsp = bert.nsp_logits(hidden)
+            nsp = bert.nsp_logits(hidden[: batch.rows, None])
             nsp_sum += F.cross_entropy(nsp, batch.is_next, reduction="sum").item()
             confusion += torch.bincount(2 * batch.is_next + nsp.argmax(dim=-1), minlength=4).cpu()
     bert.train(was_training)

@@ -6,7 +6,7 @@ this module loads neither pydantic nor a YAML reader; only `load_params` does.
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -193,6 +193,8 @@ class TrainParams:
     """Global gradient norm to which larger gradients are scaled down."""
     nsp_weight: NotNegative
     """Weight of the NSP loss; the MLM loss has weight 1."""
+    precision: Literal["float32", "bfloat16"]
+    """Type of the matrix products; `bfloat16` is mixed precision, for a GPU, with weights and sums in float32."""
     history_every: Count
     """Steps a row of `history.csv`."""
 
@@ -303,11 +305,6 @@ def load_params(path: Path) -> Params:
             faults.setdefault(name, []).append(fault)  # several where a value may be of several types
         lines = "\n".join(f"  {name}: {', or '.join(fault)}" for name, fault in faults.items())
         raise ParamsError(f"{path} has {len(faults)} fault(s):\n{lines}") from error
-
-
-def section_names() -> tuple[str, ...]:
-    """Return the names of the sections, in the order of the file."""
-    return tuple(field.name for field in fields(Params))
 
 
 def _read_yaml(path: Path) -> object:

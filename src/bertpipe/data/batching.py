@@ -27,7 +27,7 @@ class Batch:
     """Padded rows and what to predict of them.
 
     Shapes: `token_ids` [batch, seq]; `lengths`, `second_segment_start` and `is_next` [batch]; `masked_positions`
-    and `masked_labels` [masked], positions counted through the flattened [batch * seq].
+    and `masked_labels` [masked], positions counted through the flattened [batch * seq], row after row.
     """
 
     token_ids: "Tensor"
@@ -36,6 +36,11 @@ class Batch:
     is_next: "Tensor"
     masked_positions: "Tensor"
     masked_labels: "Tensor"
+    head_positions: "Tensor"
+    """Positions that the heads read: `[CLS]`, then the row's supervised ones, filled up with 0; [batch, queries]."""
+    head_slots: "Tensor"
+    """Where in the flattened `head_positions` each row's `[CLS]` stands, then where each supervised token does; shape
+    [batch + masked]."""
     tokens: int
     """Real tokens, padding not counted."""
 
@@ -44,17 +49,29 @@ class Batch:
         """Number of rows."""
         return self.token_ids.shape[0]
 
+    @property
+    def padded(self) -> bool:
+        """Whether any row is shorter than the others."""
+        return self.tokens < self.token_ids.numel()
+
     def to(self, device: "torch.device") -> "Batch":
-        """Return the batch on a device."""
-        names = (
-            "token_ids",
-            "lengths",
-            "second_segment_start",
-            "is_next",
-            "masked_positions",
-            "masked_labels",
-        )
-        return Batch(tokens=self.tokens, **{name: getattr(self, name).to(device) for name in names})
+        """Return the batch on a device; on a GPU in one copy that the host does not wait for."""
+        if device.type == "cpu":
+            return self
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        flat = torch.cat([tensor.flatten() for tensor in tensors.values()])
+        if device.type == "cuda":
+            flat = flat.pin_memory()
+        flat = flat.to(device, non_blocking=True)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors.values()])
+        moved = {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
+        return Batch(tokens=self.tokens, **moved)
+
+
+_TENSORS = (
+    "token_ids", "lengths", "second_segment_start", "is_next",
+    "masked_positions", "masked_labels", "head_positions", "head_slots",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +106,7 @@ class Batcher:
             inputs = corruption.inputs
             positions = np.flatnonzero(corruption.chosen & real)
             labels = token_ids.reshape(-1)[positions]
+        head_positions, head_slots = _head_positions(positions, rows=len(rows), seq=token_ids.shape[1])
         return Batch(
             token_ids=torch.from_numpy(inputs.astype(np.int64)),
             lengths=torch.from_numpy(data.lengths[rows]),
@@ -96,6 +114,8 @@ class Batcher:
             is_next=torch.from_numpy(data.is_next[rows].astype(np.int64)),
             masked_positions=torch.from_numpy(positions.astype(np.int64)),
             masked_labels=torch.from_numpy(labels.astype(np.int64)),
+            head_positions=torch.from_numpy(head_positions),
+            head_slots=torch.from_numpy(head_slots),
             tokens=int(real.sum()),
         )
 
@@ -138,6 +158,20 @@ def _padded(
     padded = np.full(real.shape, PAD_ID, dtype=np.int32)
     padded[real] = values[(starts[:, None] + columns[None, :])[real]]
     return padded, real
+
+
+def _head_positions(
+    masked_positions: NDArray[np.int64], *, rows: int, seq: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return `head_positions` and `head_slots` of a `Batch`."""
+    row, position = np.divmod(masked_positions, seq)
+    counts = np.bincount(row, minlength=rows)
+    rank = 1 + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    positions = np.zeros((rows, 1 + int(counts.max())), dtype=np.int64)
+    positions[row, rank] = position
+    return positions, np.concatenate([np.arange(rows), row]) * positions.shape[1] + np.concatenate(
+        [np.zeros(rows, dtype=np.int64), rank]
+    )
 
 
 def _stored_masks(

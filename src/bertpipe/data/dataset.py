@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,10 @@ class PairDataset:
         """Return the number of rows."""
         return len(self.row)
 
+    def label_counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """Return how often each id is a label of the stored masks; shape [vocab]."""
+        return np.bincount(self.masked_labels[self.masked_labels != 0], minlength=vocab_size)
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row; shape [rows]."""
@@ -47,7 +52,8 @@ def read_dataset(path: Path) -> PairDataset:
 
     require(path, made_by="bertpipe convert")
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table loads a data-set library that one file has no need of
+            table = file.read(use_threads=False)  # its threads keep twice the memory, and gain little
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}; run `bertpipe convert` again") from error
     if not table.schema.equals(pair_schema()):
@@ -58,10 +64,10 @@ def read_dataset(path: Path) -> PairDataset:
     return PairDataset(
         token_ids=token_ids,
         offsets=offsets,
-        row=columns["row"].to_numpy(),
-        second_segment_start=columns["second_segment_start"].to_numpy(),
-        is_next=columns["is_next"].to_numpy(zero_copy_only=False),
-        document=columns["document"].to_numpy(),
+        row=_values(columns["row"]),
+        second_segment_start=_values(columns["second_segment_start"]),
+        is_next=_values(columns["is_next"].cast(pa.uint8())).view(np.bool_),
+        document=_values(columns["document"]),
         masked_offsets=masked_offsets,
         masked_positions=masked_positions,
         masked_inputs=_ragged(columns["masked_inputs"])[0],
@@ -70,6 +76,10 @@ def read_dataset(path: Path) -> PairDataset:
 
 
 def _ragged(column: "object") -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    offsets = column.offsets.to_numpy().astype(np.int64)  # type: ignore[attr-defined]
-    values = column.values.to_numpy()[offsets[0] : offsets[-1]]  # type: ignore[attr-defined]
+    offsets = _values(column.offsets).astype(np.int64)  # type: ignore[attr-defined]
+    values = _values(column.values)[offsets[0] : offsets[-1]]  # type: ignore[attr-defined]
     return values, offsets - offsets[0]
+
+
+def _values(column: "object") -> NDArray[Any]:
+    return np.from_dlpack(column)  # type: ignore[arg-type]  # Arrow's own to_numpy imports pandas

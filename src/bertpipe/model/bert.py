@@ -6,16 +6,29 @@ Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden 
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertpipe.model.dropout import Dropout
+from bertpipe.model.vocabulary_loss import vocabulary_loss
 from bertpipe.params import ModelParams
 
 _BERT_INIT_STD, _BERT_HIDDEN = 0.02, 768
 _BERT_NORM_EPSILON = 1e-12
 _NOTEBOOK_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Positions of a batch, as the last layer's queries: it asks from these alone and still attends to all."""
+
+    positions: Tensor
+    """Positions in each row, [batch, queries]; rows with fewer are filled up with any."""
+    slots: Tensor
+    """Which of them are wanted, as flat indices into [batch * queries]; shape [wanted]."""
 
 
 class Bert(nn.Module):
@@ -48,22 +61,34 @@ class Bert(nn.Module):
         if params.tied:
             self.mlm_decoder.weight = self.embeddings.token.weight
 
-    def forward(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> Tensor:
+    def forward(
+        self,
+        token_ids: Tensor,
+        lengths: Tensor,
+        second_segment_start: Tensor,
+        wanted: "Wanted | None" = None,
+        *,
+        padded: bool = True,
+    ) -> Tensor:
         """Return the encoder's output.
 
         Args:
             token_ids: ids, shape [batch, seq].
             lengths: tokens of each row that are not padding, shape [batch].
             second_segment_start: position of the first token of B in each row, shape [batch].
+            wanted: the positions whose output is wanted; the last layer is computed there alone.
+            padded: false where the caller knows that no row has padding; attention then needs no mask.
 
         Returns:
-            Hidden states, shape [batch, seq, hidden]; those at padding mean nothing.
+            Hidden states, shape [batch, seq, hidden], those at padding mean nothing; or [wanted, hidden].
         """
         hidden: Tensor = self.embeddings(token_ids, lengths, second_segment_start)
-        mask = attention_mask(lengths, token_ids.shape[1])
-        for layer in self.encoder_layers():
+        mask = attention_mask(lengths, token_ids.shape[1]) if padded else None
+        *lower, last = self.encoder_layers()
+        for layer in lower:
             hidden = layer(hidden, mask)
-        return hidden
+        output: Tensor = last(hidden, mask, wanted)
+        return output
 
     def encoder_layers(self) -> "Iterator[EncoderLayer]":
         """Yield the encoder's layers, from the input on."""
@@ -73,10 +98,29 @@ class Bert(nn.Module):
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         """Return vocabulary logits [..., vocab] for hidden states [..., hidden]; pass just the positions needed."""
-        if self.mlm_transform is not None:
-            hidden = self.mlm_transform(hidden)
-        logits: Tensor = self.mlm_decoder(hidden)
+        logits: Tensor = self.mlm_decoder(self._decoder_input(hidden))
         return logits
+
+    def mlm_loss(self, hidden: Tensor, labels: Tensor, *, scale: float) -> Tensor:
+        """Return `scale` times the summed MLM loss of hidden states [masked, hidden] against labels [masked], in nats.
+
+        Equal to the cross-entropy of `mlm_logits`, and faster: see `bertpipe.model.vocabulary_loss`.
+        """
+        decoder = self.mlm_decoder
+        return vocabulary_loss(self._decoder_input(hidden), decoder.weight, decoder.bias, labels, scale)
+
+    def _decoder_input(self, hidden: Tensor) -> Tensor:
+        return hidden if self.mlm_transform is None else self.mlm_transform(hidden)
+
+    def start_at_frequencies(self, counts: Tensor) -> None:
+        """Set the MLM decoder's bias to the log of frequencies, one added to each count [vocab].
+
+        Untrained logits near zero then predict each token by its frequency, the best constant, and training need not
+        find the frequencies of the whole vocabulary first.
+        """
+        counts = counts.double() + 1
+        with torch.no_grad():
+            self.mlm_decoder.bias.copy_((counts / counts.sum()).log())
 
     def nsp_logits(self, hidden: Tensor) -> Tensor:
         """Return NSP logits [batch, 2] (not next, next) from all hidden states [batch, seq, hidden]."""
@@ -92,18 +136,19 @@ class BertEmbeddings(nn.Module):
 
     def __init__(self, params: ModelParams, vocab_size: int) -> None:
         super().__init__()
+        self.tied = params.tied
         self.token = nn.Embedding(vocab_size, params.embedding_dim)
         self.position = nn.Embedding(params.max_positions, params.embedding_dim)
         self.segment = nn.Embedding(2, params.embedding_dim)
         self.norm = nn.LayerNorm(params.embedding_dim, eps=_BERT_NORM_EPSILON)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
 
     def parts(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three summands: token, position and segment embeddings, each [batch, seq, hidden]."""
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)
         segments = (positions >= second_segment_start[:, None]) & (positions < lengths[:, None])
         position = self.position(positions).expand(*token_ids.shape, -1)
-        return self.token(token_ids), position, self.segment(segments.long())
+        return _embed(self.token, token_ids, tied=self.tied), position, self.segment(segments.long())
 
     def forward(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> Tensor:
         """Return the embedded input [batch, seq, hidden]."""
@@ -118,9 +163,10 @@ class NotebookEmbeddings(nn.Module):
     def __init__(self, params: ModelParams, vocab_size: int) -> None:
         super().__init__()
         hidden = params.embedding_dim
+        self.tied = params.tied
         self.token = nn.Embedding(vocab_size, hidden)
         self.segment = nn.Embedding(3, hidden)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
         self.register_buffer("position", sinusoidal_positions(params.max_positions, hidden), persistent=False)
         if params.tied:
             # The matrix is a decoder too: unit-variance rows would start with logits of size hidden.
@@ -131,7 +177,7 @@ class NotebookEmbeddings(nn.Module):
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)
         real = positions < lengths[:, None]
         segments = real.long() + (real & (positions >= second_segment_start[:, None])).long()
-        token = self.token(token_ids) * math.sqrt(self.token.embedding_dim)
+        token = _embed(self.token, token_ids, tied=self.tied) * math.sqrt(self.token.embedding_dim)
         position = self.get_buffer("position")[: token_ids.shape[1]].expand_as(token)
         return token, position, self.segment(segments)
 
@@ -150,43 +196,78 @@ class EncoderLayer(nn.Module):
         hidden, is_bert = params.embedding_dim, params.architecture == "bert"
         epsilon = _BERT_NORM_EPSILON if is_bert else _NOTEBOOK_NORM_EPSILON
         self.heads = params.heads
-        self.attention_dropout = params.dropout
         self.query_key_value = nn.Linear(hidden, 3 * hidden)
+        self.attention_dropout = Dropout(params.dropout)
         self.attention_output = nn.Linear(hidden, hidden)
         self.attention_norm = nn.LayerNorm(hidden, eps=epsilon)
         self.feed_forward_in = nn.Linear(hidden, params.feed_forward_dim)
         self.activation = nn.GELU() if is_bert else nn.ReLU()
         # The published BERT drops nothing between the two feed-forward matrices; PyTorch's layer, which the
         # notebook uses, does.
-        self.feed_forward_dropout = nn.Identity() if is_bert else nn.Dropout(params.dropout)
+        self.feed_forward_dropout = nn.Identity() if is_bert else Dropout(params.dropout)
         self.feed_forward_out = nn.Linear(params.feed_forward_dim, hidden)
         self.feed_forward_norm = nn.LayerNorm(hidden, eps=epsilon)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the layer's output [batch, seq, hidden]; `mask` as from `attention_mask`."""
-        query, key, value = self.split_heads(hidden)
-        rate = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
-        attended = self.attention_output(mixed.transpose(1, 2).flatten(2))
-        hidden = self.attention_norm(hidden + self.dropout(attended))
+    def forward(self, hidden: Tensor, mask: Tensor | None, wanted: Wanted | None = None) -> Tensor:
+        """Return the layer's output, [batch, seq, hidden] or at the wanted positions alone [wanted, hidden].
+
+        `mask` is as from `attention_mask`.
+        """
+        query, key, value = self.split_heads(hidden) if wanted is None else self.split_heads_at(hidden, wanted)
+        mixed = self.attend(query, key, value, mask).transpose(1, 2).flatten(2)
+        if wanted is not None:
+            mixed = mixed.flatten(0, 1)[wanted.slots]
+            hidden = _at(hidden, wanted).flatten(0, 1)[wanted.slots]
+        hidden = self.attention_norm(self.dropout.add(self.attention_output(mixed), to=hidden))
         inner = self.feed_forward_dropout(self.activation(self.feed_forward_in(hidden)))
-        output: Tensor = self.feed_forward_norm(hidden + self.dropout(self.feed_forward_out(inner)))
+        output: Tensor = self.feed_forward_norm(self.dropout.add(self.feed_forward_out(inner), to=hidden))
         return output
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the values mixed by attention, [batch, heads, queries, head_size]."""
+        rate = self.attention_dropout.rate if self.training else 0.0
+        if rate == 0.0 or query.device.type != "cpu":
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        # PyTorch has no fused attention with dropout for the CPU.
+        weights: Tensor = self.attention_dropout(_attention_weights(query, key, mask))
+        return weights @ value
 
     def split_heads(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each [batch, heads, seq, head_size]."""
-        batch, seq, _ = hidden.shape
-        query, key, value = self.query_key_value(hidden).view(batch, seq, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = _split(self.query_key_value(hidden), 3, self.heads)
+        return query, key, value
+
+    def split_heads_at(self, hidden: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries of the wanted positions [batch, heads, queries, head_size], and all keys and values."""
+        width = hidden.shape[-1]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        (query,) = _split(F.linear(_at(hidden, wanted), weight[:width], bias[:width]), 1, self.heads)
+        key, value = _split(F.linear(hidden, weight[width:], bias[width:]), 2, self.heads)
         return query, key, value
 
     def attention_weights(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Return how much each token attends to each other one, [batch, heads, seq, seq]; rows add up to one."""
         query, key, _ = self.split_heads(hidden)
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return scores.softmax(dim=-1)
+        return _attention_weights(query, key, mask)
+
+
+def _split(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    batch, seq, _ = projected.shape
+    return projected.view(batch, seq, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+
+
+def _at(hidden: Tensor, wanted: Wanted) -> Tensor:
+    """Return the hidden states at the wanted positions, [batch, queries, hidden]."""
+    return hidden.gather(1, wanted.positions[:, :, None].expand(-1, -1, hidden.shape[-1]))
+
+
+def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
+    weights: Tensor = scores.softmax(dim=-1)
+    return weights
 
 
 class MlmTransform(nn.Module):
@@ -201,6 +282,15 @@ class MlmTransform(nn.Module):
         """Return transformed states of the same shape [..., hidden]."""
         transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
         return transformed
+
+
+def _embed(embedding: nn.Embedding, token_ids: Tensor, *, tied: bool) -> Tensor:
+    """Look up token embeddings [batch, seq, hidden].
+
+    The decoder's gradient of a tied matrix is there already when this one's comes: a sparse one is added to it at the
+    batch's tokens, where a dense one would cost three passes over the vocabulary. On a GPU that would wait for it.
+    """
+    return F.embedding(token_ids, embedding.weight, sparse=tied and token_ids.device.type == "cpu")
 
 
 def attention_mask(lengths: Tensor, seq: int) -> Tensor | None:
@@ -228,11 +318,15 @@ def _initialise(bert: Bert) -> None:
     """Draw the first weights of the published shape.
 
     Matrices are normal with the published deviation, scaled to the width so that a narrow layer has the gain that
-    the published one has. Two things start larger, or NSP stays at chance for tens of thousands of steps on narrow
-    networks (docs/adr/0003-initial-weights.md): values pass attention at their own scale, through an orthogonal matrix
-    and back through its transpose (compare Trockman and Kolter 2023, "Mimetic initialization of self-attention
-    layers"), so that what `[CLS]` gathers is not drowned in its own embedding; and the pooler and the NSP head have
-    unit gain, so that their gradient reaches the encoder.
+    the published one has. Three things start otherwise:
+
+    - The MLM transform is the identity. With a tied decoder the hidden state of a token that is not masked then already
+      points to that token, for every word of the vocabulary (docs/adr/0004-a-start-near-the-answer.md).
+    - Values pass attention at their own scale, through an orthogonal matrix and back through its transpose (compare
+      Trockman and Kolter 2023, "Mimetic initialization of self-attention layers"): else what `[CLS]` gathers is drowned
+      in its own embedding, and NSP stays at chance for tens of thousands of steps on narrow networks
+      (docs/adr/0003-initial-weights.md).
+    - The pooler and the NSP head have unit gain, so that their gradient reaches the encoder.
     """
     hidden = bert.params.embedding_dim
     for module in bert.modules():
@@ -247,4 +341,6 @@ def _initialise(bert: Bert) -> None:
             layer.attention_output.weight.copy_(rotation.T)
     if bert.pooler is not None:
         nn.init.orthogonal_(bert.pooler.weight)
+    if bert.mlm_transform is not None:
+        nn.init.eye_(bert.mlm_transform.dense.weight)
     nn.init.normal_(bert.nsp_head.weight, std=hidden**-0.5)

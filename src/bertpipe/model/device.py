@@ -5,6 +5,7 @@ import os
 import torch
 
 from bertpipe.errors import ParamsError
+from bertpipe.model.memory import keep_freed_memory
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -19,8 +20,12 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
-def set_threads(wanted: str | int) -> int:
-    """Set and return PyTorch's number of CPU threads; `auto` takes the processors this process may use."""
+def set_up_cpu(wanted: str | int) -> int:
+    """Make PyTorch ready for work on the CPU, and return its number of threads.
+
+    `auto` takes the processors that this process may use. Freed memory is kept for the next tensor.
+    """
+    keep_freed_memory()
     threads = _usable_processors() if isinstance(wanted, str) else wanted
     torch.set_num_threads(threads)
     return threads

@@ -25,7 +25,7 @@ from bertpipe.data.dataset import read_dataset
 from bertpipe.data.tokenization import load_tokenizer
 from bertpipe.errors import ModelError
 from bertpipe.evaluation import evaluate
-from bertpipe.model.device import pick_device
+from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.store import load_model
 from bertpipe.params import EvaluateParams, RuntimeParams
 
@@ -65,6 +65,7 @@ def run_evaluate(
         )
     on_progress(Progress(label="evaluating the model", completed=0, total=None, unit="rows"))
     batcher = Batcher(dataset=test, masking=None, seed=0)
+    set_up_cpu(runtime.threads)
     device = pick_device(runtime.device)
     result = evaluate(stored.bert.to(device), batcher, batch_size=evaluation.batch_size, device=device)
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))

@@ -27,7 +27,7 @@ from bertpipe.data.tokenization import Tokenizer, load_tokenizer
 from bertpipe.errors import DataError, ParamsError, TrainingError
 from bertpipe.evaluation import evaluate
 from bertpipe.model.bert import Bert
-from bertpipe.model.device import pick_device, set_threads
+from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.store import save_model
 from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.sources import source_digest
@@ -35,7 +35,8 @@ from bertpipe.training.checkpoint import Checkpoints, run_key
 from bertpipe.training.history import History
 from bertpipe.training.loop import StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
-from bertpipe.training.optim import make_optimizer
+from bertpipe.training.optim import AdamW, make_optimizer
+from bertpipe.training.throughput import peak_flops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +85,13 @@ def run_train(
         TrainingError: a loss is not finite; the model of the last complete epoch stays.
     """
     device = pick_device(runtime.device)
-    threads = set_threads(runtime.threads)
+    threads = set_up_cpu(runtime.threads)
     data = _read_data(paths.data)
     vocab_size = _check_fit(model, data, paths.data)
     torch.manual_seed(train.seed)
-    bert = Bert(model, vocab_size).to(device)
+    bert = Bert(model, vocab_size)
+    bert.start_at_frequencies(torch.from_numpy(data.train.label_counts(vocab_size)))
+    bert.to(device)
     optimizer = make_optimizer(bert, train)
     sections = {"model": asdict(model), "train": asdict(train), "masking": asdict(masking)}
     machine = {"torch": torch.__version__, "threads": threads, "device": device.type}
@@ -127,7 +130,7 @@ class _Run:
     """One training run: steps, and what comes after each epoch."""
 
     bert: Bert
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     train: TrainParams
     batcher: Batcher
     test: Batcher
@@ -207,6 +210,8 @@ class _Run:
 
     def _summary(self, steps: int, epochs_resumed: int) -> dict[str, Any]:
         history = self.history
+        dtype = torch.bfloat16 if self.train.precision == "bfloat16" else torch.float32
+        peak = peak_flops(self.device, dtype)
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
         return {
             "model": str(self.paths.model),
@@ -218,6 +223,9 @@ class _Run:
             "elapsed_s": history.train_s,
             "sequences_per_second": history.sequences / history.train_s,
             "tokens_per_second": history.tokens / history.train_s,
+            "gflop_per_second": history.flops / history.train_s / 1e9,
+            "peak_gflop_per_second": peak / 1e9,
+            "share_of_peak": history.flops / history.train_s / peak,
             "train_mlm_loss": history.intervals[-1][3],
             "train_nsp_loss": history.intervals[-1][4],
             "test_mlm_loss": mlm_loss,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -16,6 +15,7 @@ from bertpipe.artifacts import file_sha256, read_json, whole_directory, write_js
 from bertpipe.errors import DataError
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
+from bertpipe.training.optim import AdamW
 
 _WEIGHTS, _OPTIMIZER, _MANIFEST = "weights.safetensors", "optimizer.safetensors", "manifest.json"
 
@@ -26,7 +26,7 @@ class Checkpoints:
 
     directory: Path
 
-    def save(self, epoch: int, bert: Bert, optimizer: torch.optim.Optimizer, records: Mapping[str, Any]) -> None:
+    def save(self, epoch: int, bert: Bert, optimizer: AdamW, records: Mapping[str, Any]) -> None:
         """Write the state after `epoch`; the one before the last goes away once the new one is complete.
 
         Args:
@@ -37,12 +37,12 @@ class Checkpoints:
         """
         with whole_directory(self._path(epoch)) as staging:
             save_weights(staging / _WEIGHTS, bert)
-            save_file(_optimizer_tensors(optimizer), staging / _OPTIMIZER)
+            save_file(optimizer.tensors(), staging / _OPTIMIZER)
             hashes = {name: file_sha256(staging / name) for name in (_WEIGHTS, _OPTIMIZER)}
             write_json(staging / _MANIFEST, {"epoch": epoch, "sha256": hashes, "records": dict(records)})
         shutil.rmtree(self._path(epoch - 2), ignore_errors=True)
 
-    def load_newest(self, bert: Bert, optimizer: torch.optim.Optimizer) -> tuple[int, Mapping[str, Any]] | None:
+    def load_newest(self, bert: Bert, optimizer: AdamW) -> tuple[int, Mapping[str, Any]] | None:
         """Read the newest undamaged state into `bert` and `optimizer`.
 
         Returns:
@@ -52,7 +52,7 @@ class Checkpoints:
             manifest = _verified_manifest(path)
             if manifest is not None:
                 load_weights(path / _WEIGHTS, bert)
-                _restore_optimizer(optimizer, load_file(path / _OPTIMIZER))
+                optimizer.restore(load_file(path / _OPTIMIZER))
                 return manifest["epoch"], manifest["records"]
         return None
 
@@ -77,20 +77,3 @@ def _verified_manifest(path: Path) -> Mapping[str, Any] | None:
     except (DataError, OSError, SafetensorError, KeyError, TypeError):
         return None
     return manifest if whole else None
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": tensor.detach().cpu().contiguous()
-        for index, entry in state.items()
-        for name, tensor in entry.items()
-    }
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -29,6 +29,7 @@ class History:
     """Seconds of training; evaluation and saving are left out."""
     tokens: int = 0
     sequences: int = 0
+    flops: float = 0.0
     _pending: list[StepReport] = field(default_factory=list)
     _started_at: float = field(default_factory=time.perf_counter)
 
@@ -73,18 +74,18 @@ class History:
     def _close_interval(self) -> None:
         steps, self._pending = self._pending, []
         # One read for the whole interval: each read makes a GPU wait.
-        mlm = torch.stack([step.sums.mlm for step in steps]).tolist()
-        nsp = torch.stack([step.sums.nsp for step in steps]).tolist()
+        mlm = torch.stack([step.losses.mlm for step in steps]).tolist()
+        nsp = torch.stack([step.losses.nsp for step in steps]).tolist()
         norms = torch.stack([step.gradient_norm for step in steps]).tolist()
         for step, *values in zip(steps, mlm, nsp, norms, strict=True):
             if not all(math.isfinite(value) for value in values):
                 raise TrainingError(
-                    f"step {step.step} has the MLM loss sum {values[0]}, the NSP loss sum {values[1]} and the gradient "
+                    f"step {step.step} has the MLM loss {values[0]}, the NSP loss {values[1]} and the gradient "
                     f"norm {values[2]} at learning rate {step.learning_rate:.3g}: lower train.learning_rate or "
                     f"train.max_grad_norm, or raise train.warmup_share"
                 )
-        mlm_loss = sum(mlm) / max(sum(step.sums.mlm_tokens for step in steps), 1)
-        nsp_loss = sum(nsp) / sum(step.sums.nsp_rows for step in steps)
+        mlm_loss = _mean(mlm, [step.losses.mlm_tokens for step in steps])
+        nsp_loss = _mean(nsp, [step.losses.nsp_rows for step in steps])
         last = steps[-1]
         self.intervals.append(
             [
@@ -98,12 +99,18 @@ class History:
         now = time.perf_counter()
         interval_s, self._started_at = now - self._started_at, now
         tokens = sum(step.tokens for step in steps)
-        sequences = sum(step.sums.nsp_rows for step in steps)
+        sequences = sum(step.losses.nsp_rows for step in steps)
         self.train_s += interval_s
         self.tokens += tokens
         self.sequences += sequences
+        self.flops += sum(step.flops for step in steps)
         rates = [tokens / interval_s, sequences / interval_s]
         self.timings.append([steps[-1].step, self.train_s, tokens, *rates])
 
 
-_RECORDED = ("intervals", "epochs", "timings", "train_s", "tokens", "sequences")
+_RECORDED = ("intervals", "epochs", "timings", "train_s", "tokens", "sequences", "flops")
+
+
+def _mean(means: Sequence[float], counts: Sequence[int]) -> float:
+    """Return the mean over everything that the steps' means are over."""
+    return sum(mean * count for mean, count in zip(means, counts, strict=True)) / max(sum(counts), 1)

@@ -9,8 +9,9 @@ from torch import Tensor
 from bertpipe.data.batching import Batcher, epoch_order
 from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
-from bertpipe.training.objective import LossSums, PretrainingObjective
-from bertpipe.training.optim import learning_rate
+from bertpipe.training.objective import Losses, PretrainingObjective
+from bertpipe.training.optim import AdamW, learning_rate
+from bertpipe.training.throughput import training_flops
 
 _DROPOUT = 40  # stream of randomness
 
@@ -25,11 +26,13 @@ class StepReport:
     """Counted from 1."""
     ends_epoch: bool
     learning_rate: float
-    sums: LossSums
+    losses: Losses
     gradient_norm: Tensor
     """Before clipping; a scalar."""
     tokens: int
     """Real tokens of the batch, padding not counted."""
+    flops: float
+    """Floating-point operations that the step needs; see `training_flops`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ def plan(batcher: Batcher, train: TrainParams) -> Plan:
 
 def train_steps(
     objective: PretrainingObjective,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     batcher: Batcher,
     train: TrainParams,
     *,
@@ -76,25 +79,18 @@ def train_steps(
         for batch in batcher.epoch(epoch, batch_size=train.batch_size):
             step += 1
             rate = learning_rate(step, schedule.total, train)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             torch.manual_seed(int(random_bits(train.seed, _DROPOUT, step)[0]))
-            sums: LossSums = objective(batch.to(device))
-            sums.loss(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), train.max_grad_norm, foreach=True)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
+                losses: Losses = objective(batch.to(device))
+            losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]
+            norm = optimizer.step(learning_rate=rate, max_grad_norm=train.max_grad_norm)
             yield StepReport(
                 step=step,
                 epoch=epoch,
                 ends_epoch=step == last,
                 learning_rate=rate,
-                sums=LossSums(
-                    mlm=sums.mlm.detach(),
-                    mlm_tokens=sums.mlm_tokens,
-                    nsp=sums.nsp.detach(),
-                    nsp_rows=sums.nsp_rows,
-                ),
-                gradient_norm=norm.detach(),
+                losses=losses.detach(),
+                gradient_norm=norm,
                 tokens=batch.tokens,
+                flops=training_flops(objective.bert.params, objective.bert.vocab_size, batch),
             )

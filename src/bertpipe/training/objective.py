@@ -1,4 +1,4 @@
-"""The pretraining objective: BERT with its two losses, as sums and counts."""
+"""The pretraining objective: BERT with its two losses, each a sum divided by a count."""
 
 from dataclasses import dataclass
 
@@ -6,36 +6,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertpipe.data.batching import Batch
-from bertpipe.model.bert import Bert
+from bertpipe.model.bert import Bert, Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LossSums:
-    """Losses of one batch in nats, added up over what they are counted over; sums of many batches just add."""
+class Losses:
+    """Mean losses of one batch in nats, and what they are means over."""
 
     mlm: Tensor
-    """Sum over supervised tokens; a scalar, zero where there are none."""
+    """Mean over supervised tokens; a scalar, zero where there are none."""
     mlm_tokens: int
     nsp: Tensor
-    """Sum over rows; a scalar."""
+    """Mean over rows; a scalar."""
     nsp_rows: int
 
-    def loss(self, *, nsp_weight: float) -> Tensor:
-        """Return mean MLM loss + `nsp_weight` times mean NSP loss; no supervised token contributes zero, not NaN."""
-        return self.mlm / max(self.mlm_tokens, 1) + nsp_weight * self.nsp / max(self.nsp_rows, 1)
+    def total(self, *, nsp_weight: float) -> Tensor:
+        """Return the loss that is trained on: MLM loss + `nsp_weight` times NSP loss."""
+        return self.mlm + nsp_weight * self.nsp
+
+    def detach(self) -> "Losses":
+        """Return the losses without their graph."""
+        return Losses(mlm=self.mlm.detach(), mlm_tokens=self.mlm_tokens, nsp=self.nsp.detach(), nsp_rows=self.nsp_rows)
 
 
 class PretrainingObjective(nn.Module):
-    """Wraps `Bert`; its forward gives the loss sums of a batch, the unit that data-parallel training adds up."""
+    """Wraps `Bert`; its forward gives the losses of a batch."""
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()
         self.bert = bert
 
-    def forward(self, batch: Batch) -> LossSums:
-        """Return the loss sums; the vocabulary head runs at supervised positions only."""
-        hidden = self.bert(batch.token_ids, batch.lengths, batch.second_segment_start)
-        masked = hidden.flatten(0, 1)[batch.masked_positions]
-        mlm = F.cross_entropy(self.bert.mlm_logits(masked), batch.masked_labels, reduction="sum")
-        nsp = F.cross_entropy(self.bert.nsp_logits(hidden), batch.is_next, reduction="sum")
-        return LossSums(mlm=mlm, mlm_tokens=len(batch.masked_labels), nsp=nsp, nsp_rows=batch.rows)
+    def forward(self, batch: Batch) -> Losses:
+        """Return the losses; last layer and heads run at `[CLS]` and at supervised positions only."""
+        wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
+        hidden = self.bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted, padded=batch.padded)
+        tokens, rows = len(batch.masked_labels), batch.rows
+        mlm = self.bert.mlm_loss(hidden[rows:], batch.masked_labels, scale=1 / max(tokens, 1))
+        nsp = F.cross_entropy(self.bert.nsp_logits(hidden[:rows, None]), batch.is_next)
+        return Losses(mlm=mlm, mlm_tokens=tokens, nsp=nsp, nsp_rows=rows)

@@ -194,5 +194,3 @@ GENRES: tuple[Genre, ...] = (
         porter        oil       wheelchair  in      corridor     transfusion   bandaged
     """),
 )  # fmt: skip
-
-GENRE_BY_NAME: dict[str, Genre] = {genre.name: genre for genre in GENRES}
