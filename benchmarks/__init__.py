@@ -1,0 +1,1 @@
+"""Benchmarks of bertpipe against what people use instead; `python -m benchmarks --help`."""

@@ -1,0 +1,86 @@
+"""The command line of the benchmarks: run them, print their tables, and write them into the README."""
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import report
+from benchmarks.engine import against_hugging_face, against_notebook, loader_share
+from benchmarks.measure import machine, set_up
+from benchmarks.memory import peak_memory
+from benchmarks.rows import convert_rows
+from benchmarks.startup import help_time
+from benchmarks.time_to_loss import after_five_minutes, time_to_loss
+from benchmarks.vocabulary_loss import against_plain_formula
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+WORK = HERE.parent / ".bertpipe" / "benchmarks"
+
+Benchmark = Callable[[Path], list[dict[str, Any]]]
+BENCHMARKS: dict[str, Benchmark] = {
+    "help": help_time,
+    "vocabulary_loss": lambda _: against_plain_formula(),
+    "loader": loader_share,
+    "notebook": against_notebook,
+    "hugging_face": against_hugging_face,
+    "memory": peak_memory,
+    "time_to_loss": time_to_loss,
+    "five_minutes": after_five_minutes,
+}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+
+@app.command()
+def run(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(BENCHMARKS)}; all by default.")] = None,
+    results: Annotated[Path, typer.Option(help="JSON file; benchmarks that do not run keep what it has.")] = RESULTS,
+) -> None:
+    """Run benchmarks, print each one's table, and write JSON."""
+    unknown = set(names or []) - set(BENCHMARKS)
+    if unknown:
+        raise typer.BadParameter(f"no benchmark called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    set_up()
+    convert_rows(WORK)
+    recorded = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    for name in names or BENCHMARKS:
+        table = BENCHMARKS[name](WORK)
+        recorded[name] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **machine(), "rows": table}
+        results.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
+        _show(name, table)
+
+
+@app.command()
+def readme(
+    results: Annotated[Path, typer.Option(help="What `run` wrote.")] = RESULTS,
+    file: Annotated[Path, typer.Option(help="The file that holds the generated part.")] = HERE.parent / "README.md",
+) -> None:
+    """Write the performance table of the README from the results."""
+    file.write_text(
+        report.inserted(file.read_text(encoding="utf-8"), json.loads(results.read_text(encoding="utf-8"))),
+        encoding="utf-8",
+    )
+
+
+def _show(name: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=name.replace("_", " "), title_justify="left", box=None)
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    app()

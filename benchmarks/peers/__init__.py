@@ -1,0 +1,1 @@
+"""What bertpipe is timed against, written from their descriptions and public interfaces."""

@@ -1,0 +1,63 @@
+"""`transformers.BertForPreTraining` in a plain training loop, through its public interface alone.
+
+Batches hold rows as they come, padded to the longest. Optimizer and clipping are those of its Trainer: fused AdamW
+and a gradient norm of 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HuggingFaceBatch:
+    """A padded batch; `input_ids`, `attention_mask`, `token_type_ids` and `labels` are [batch, seq]."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+    labels: Tensor
+    next_sentence_label: Tensor
+    """0 where B follows A; shape [batch]."""
+
+
+class HuggingFaceLoop:
+    """The plain loop."""
+
+    def __init__(
+        self, *, vocab_size: int, width: int, layers: int, heads: int, longest: int, learning_rate: float = 1e-4,
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
+        from transformers import BertConfig, BertForPreTraining  # noqa: PLC0415
+
+        config = BertConfig(
+            vocab_size=vocab_size, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=4 * width, max_position_embeddings=longest,
+        )  # fmt: skip
+        self.device = torch.device(device)
+        self.model = BertForPreTraining(config).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
+        self.model.train()
+
+    def step(self, batch: HuggingFaceBatch) -> None:
+        """Take one step."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = self.loss(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def loss(self, batch: HuggingFaceBatch) -> Tensor:
+        """Return the sum of the mean MLM and the mean NSP loss."""
+        loss: Tensor = self.model(
+            input_ids=batch.input_ids.to(self.device),
+            attention_mask=batch.attention_mask.to(self.device),
+            token_type_ids=batch.token_type_ids.to(self.device),
+            labels=batch.labels.to(self.device),
+            next_sentence_label=batch.next_sentence_label.to(self.device),
+        ).loss
+        return loss

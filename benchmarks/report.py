@@ -1,0 +1,89 @@
+"""The performance part of the README, made from the benchmarks' JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+BEGIN = "<!-- benchmarks: begin (python -m benchmarks readme) -->"
+END = "<!-- benchmarks: end -->"
+
+
+def inserted(text: str, results: Mapping[str, Any]) -> str:
+    """Return the text with everything between the two marks made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"the file needs the lines {BEGIN} and {END}, with the performance table between them")
+    return f"{before}{BEGIN}\n{rendered(results)}{END}{after}"
+
+
+def rendered(results: Mapping[str, Any]) -> str:
+    """Return the tables in Markdown, with the date and the machine they are from."""
+    parts = [_speed(results), _loss(results), _rest(results), _machine(results)]
+    return "\n".join(parts)
+
+
+def _speed(results: Mapping[str, Any]) -> str:
+    rows = [
+        [row["work"], row["unit"], row["peer"], _number(row["theirs"]), _number(row["ours"]), f"{row['ratio']:.1f} x"]
+        for name in ("notebook", "hugging_face")
+        for row in results[name]["rows"]
+    ]
+    return _table(["Training", "", "Against", "theirs", "bertpipe", ""], rows)
+
+
+def _loss(results: Mapping[str, Any]) -> str:
+    rows = []
+    for row in results["time_to_loss"]["rows"]:
+        ends = f"{row['trained_s']:.0f} s" if row["reached"] else f"not within {row['trained_s']:.0f} s"
+        rows.append([f"Held-out MLM loss, {row['work']}", "", ends])
+    by_side: dict[str, dict[str, Any]] = {}
+    for row in results["five_minutes"]["rows"]:
+        best = by_side.get(row["side"])
+        if best is None or row["loss"] < best["loss"]:
+            by_side[row["side"]] = row
+    theirs, ours = by_side["Hugging Face"], by_side["bertpipe"]
+    rows.append(
+        [
+            "Held-out MLM loss after 300 s, dim 128, 4 layers, each side's best of three learning rates",
+            f"{theirs['loss']:.2f} nats (Hugging Face, {theirs['steps']} steps)",
+            f"{ours['loss']:.2f} nats ({ours['steps']:,} steps)",
+        ]
+    )
+    return _table(["On the whole IMDB zip", "theirs", "bertpipe"], rows)
+
+
+def _rest(results: Mapping[str, Any]) -> str:
+    rows = [
+        [f"Peak memory of the process, {row['work']}", f"{row['theirs_gb']:.2f} GB", f"{row['ours_gb']:.2f} GB"]
+        for row in results["memory"]["rows"]
+    ]
+    for row in results["help"]["rows"]:
+        rows.append(
+            ["`--help`, against a bare Typer app", f"{row['bare_typer_ms']:.0f} ms", f"{row['ours_ms']:.0f} ms"]
+        )
+    for row in results["loader"]["rows"]:
+        rows.append([f"Share of a step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
+    for row in results["hugging_face"]["rows"]:
+        share = f"{row['share_of_peak']:.0%} of {row['peak_gflops']:.0f} GFLOP/s"
+        rows.append([f"Useful operations, share of the measured matrix product, {row['work']}", "", share])
+    return _table(["Memory, start-up, use of the machine", "theirs", "bertpipe"], rows)
+
+
+def _machine(results: Mapping[str, Any]) -> str:
+    facts = results["notebook"]
+    dates = sorted({entry["date"] for entry in results.values()})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"Measured {when} on {facts['cores']} cores of an {facts['processor']} ({facts['system']}), "
+        f"{facts['threads']} threads, torch {facts['torch']}, transformers {facts['transformers']}, "
+        f"Python {facts['python']}.\n"
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
