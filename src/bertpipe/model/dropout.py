@@ -48,6 +48,6 @@ def keep_mask(like: Tensor, rate: float) -> Tensor:
     words = -(-like.numel() * _BITS // 64)
     generator = np.random.Generator(np.random.SFC64(seed))
     bits = generator.integers(-(2**63), 2**63 - 1, words, dtype=np.int64, endpoint=True)
-    draws = torch.from_numpy(bits.view(np.int16)[: like.numel()])
-    kept: Tensor = (draws >= dropped - levels // 2).to(like.dtype)
-    return kept.mul_(levels / (levels - dropped)).view(like.shape)
+    kept = bits.view(np.int16)[: like.numel()] >= dropped - levels // 2
+    mask = torch.from_numpy(kept.view(np.uint8)).to(like.dtype)
+    return mask.mul_(levels / (levels - dropped)).view(like.shape)
