@@ -14,7 +14,7 @@ from benchmarks import report
 from benchmarks.engine import against_hugging_face, against_notebook, loader_share
 from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
-from benchmarks.rows import convert_rows
+from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
 from benchmarks.time_to_loss import after_five_minutes, time_to_loss
 from benchmarks.vocabulary_loss import against_plain_formula
@@ -50,6 +50,7 @@ def run(
     set_up()
     convert_rows(WORK)
     recorded = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    recorded["rows"] = described(WORK)
     for name in names or BENCHMARKS:
         table = BENCHMARKS[name](WORK)
         recorded[name] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **machine(), "rows": table}

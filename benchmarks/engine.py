@@ -45,7 +45,7 @@ def against_notebook(work: Path) -> list[dict[str, Any]]:
 
 def against_hugging_face(work: Path) -> list[dict[str, Any]]:
     """Time BERT at three sizes, in real tokens a second; both sides mask 15 % of the same rows."""
-    sizes = ((64, 2, 20, 12), (128, 4, 10, 10), (256, 4, 5, 7))
+    sizes = ((64, 2, 40, 12), (128, 4, 20, 10), (256, 4, 10, 7))
     return [_size(work, bert_shape(width=width, layers=layers), steps, goal) for width, layers, steps, goal in sizes]
 
 

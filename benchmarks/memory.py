@@ -7,16 +7,17 @@ from benchmarks.engine import NOTEBOOK_VOCAB
 from benchmarks.sides import NotebookNetwork
 from benchmarks.workers import workers
 
-STEPS = 4
+CASES = ((3, 30, 0.3), (32, 3, 0.06))
+"""Rows a step, steps a turn, and the goal."""
 
 
 def peak_memory(work: Path) -> list[dict[str, Any]]:
     """Return the peak memory of both sides, one process after the other, at two batch sizes."""
-    return [_batch(work, batch_size, goal) for batch_size, goal in ((3, 0.3), (32, 0.06))]
+    return [_batch(work, batch_size, steps, goal) for batch_size, steps, goal in CASES]
 
 
-def _batch(work: Path, batch_size: int, goal: float) -> dict[str, Any]:
-    network = NotebookNetwork(work=work, vocab_size=NOTEBOOK_VOCAB, batch_size=batch_size, steps=STEPS)
+def _batch(work: Path, batch_size: int, steps: int, goal: float) -> dict[str, Any]:
+    network = NotebookNetwork(work=work, vocab_size=NOTEBOOK_VOCAB, batch_size=batch_size, steps=steps)
     with workers(theirs=network.theirs) as sides:
         theirs = sides["theirs"].peak_bytes()
     with workers(ours=network.ours) as sides:

@@ -71,10 +71,11 @@ def _rest(results: Mapping[str, Any]) -> str:
 
 def _machine(results: Mapping[str, Any]) -> str:
     facts = results["notebook"]
-    dates = sorted({entry["date"] for entry in results.values()})
+    dates = sorted({entry["date"] for entry in results.values() if "date" in entry})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    rows = ", ".join(f"{counts['rows']:,} {name}" for name, counts in results["rows"].items())
     return (
-        f"Measured {when} on {facts['cores']} cores of an {facts['processor']} ({facts['system']}), "
+        f"Rows: {rows}. Measured {when} on {facts['cores']} cores of an {facts['processor']} ({facts['system']}), "
         f"{facts['threads']} threads, torch {facts['torch']}, transformers {facts['transformers']}, "
         f"Python {facts['python']}.\n"
     )

@@ -3,13 +3,14 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.peers.huggingface import IGNORED, HuggingFaceBatch
 from benchmarks.peers.notebook import NotebookRow
-from bertpipe.artifacts import whole_directory
+from bertpipe.artifacts import SPLITS, SUMMARY_NAME, read_json, whole_directory
 from bertpipe.data.batching import Batch
 from bertpipe.data.dataset import PairDataset, read_dataset
 from bertpipe.data.masking import Masking
@@ -60,6 +61,17 @@ def convert_rows(work: Path) -> None:
                     out=staging / "parquet",
                     rejects_report=work / "rejects.parquet",
                 )
+
+
+def described(work: Path) -> dict[str, Any]:
+    """Return what the rows are, for the results: their numbers, and the hash of each split's Parquet file."""
+    result: dict[str, Any] = {}
+    for subset in ("full", "sampled"):
+        summary = read_json(work / subset / "parquet" / SUMMARY_NAME)
+        for split in SPLITS:
+            counts = {name: summary["splits"][split][name] for name in ("rows", "tokens", "supervised_tokens")}
+            result[f"{subset} {split}"] = {**counts, "sha256": summary["sha256"][f"{split}.parquet"]}
+    return result
 
 
 def with_vocabulary(rows: PairDataset, vocab_size: int) -> PairDataset:

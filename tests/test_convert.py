@@ -207,6 +207,8 @@ def test_bad_rows_beyond_the_limit_fail_and_the_earlier_output_stays(tmp_path: P
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert len(table(tmp_path / "rejects.parquet")) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.zip", "out", "rejects.parquet", "x.zip"]
+    convert(tmp_path, tmp_path / "x.zip")
+    assert not (tmp_path / "rejects.parquet").exists()  # a report of rows that are no longer read
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The training objective equals the plain formula written out at every position."""
 
+import dataclasses
 import itertools
 import math
 
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 from bertpipe.data.batching import Batch, Batcher
+from bertpipe.params import Params
+from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
+from bertpipe.training.optim import make_optimizer
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 
@@ -103,3 +107,38 @@ def test_the_last_layer_and_the_heads_see_only_what_the_losses_need() -> None:
     PretrainingObjective(bert)(batch_of(*PAIRS))
     hidden = bert.params.embedding_dim
     assert seen == [(3 + 3, hidden), (3, hidden)]  # three rows' [CLS] and three supervised tokens
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", ["bert", "notebook"])
+def test_training_follows_the_plain_formula(tiny: Params, architecture: str, tied: bool) -> None:
+    """Forty steps against every position's logits, plain cross-entropy, PyTorch's clipping and its AdamW."""
+    train = dataclasses.replace(tiny.train, epochs=10, batch_size=2, learning_rate=3e-3, max_grad_norm=0.5)
+    pairs = [*PAIRS, *(Pair(first=[a, a + 1], second=[a + 2] * (a % 4 + 1), masks={1: (3, a)}) for a in range(5, 10))]
+    batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
+    ours = tiny_bert(architecture, vocab_size=VOCAB, tied=tied, dropout=0.0).double()
+    plain = tiny_bert(architecture, vocab_size=VOCAB, tied=tied, dropout=0.0).double()
+    reports = list(
+        train_steps(PretrainingObjective(ours), make_optimizer(ours, train), batcher, train, device=torch.device("cpu"))
+    )
+    groups = [
+        {"params": [p for p in plain.parameters() if p.dim() > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in plain.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(train.adam_beta1, train.adam_beta2), eps=train.adam_epsilon)
+    batches = (batch for epoch in range(1, 11) for batch in batcher.epoch(epoch, batch_size=2))
+    for report, batch in zip(reports, batches, strict=True):
+        hidden = plain(batch.token_ids, batch.lengths, batch.second_segment_start)
+        logits = plain.mlm_logits(hidden).flatten(0, 1)[batch.masked_positions]
+        mlm = torch.nn.functional.cross_entropy(logits, batch.masked_labels, reduction="sum")
+        mlm = mlm / max(len(batch.masked_labels), 1)
+        nsp = torch.nn.functional.cross_entropy(plain.nsp_logits(hidden), batch.is_next)
+        assert math.isclose(report.losses.mlm.item(), mlm.item(), rel_tol=1e-7, abs_tol=1e-12), report.step
+        assert math.isclose(report.losses.nsp.item(), nsp.item(), rel_tol=1e-7), report.step
+        (mlm + train.nsp_weight * nsp).backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), train.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = report.learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(reports) == 40

@@ -169,9 +169,8 @@ def _head_positions(
     rank = 1 + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = np.zeros((rows, 1 + int(counts.max())), dtype=np.int64)
     positions[row, rank] = position
-    return positions, np.concatenate([np.arange(rows), row]) * positions.shape[1] + np.concatenate(
-        [np.zeros(rows, dtype=np.int64), rank]
-    )
+    cls_slots = np.arange(rows) * positions.shape[1]
+    return positions, np.concatenate([cls_slots, cls_slots[row] + rank])
 
 
 def _stored_masks(

@@ -1,6 +1,7 @@
 """The process's memory allocator, set up for tensors."""
 
 import ctypes
+import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt in glibc's <malloc.h>
 
@@ -12,7 +13,7 @@ def keep_freed_memory() -> bool:
     zeroed page at a time, which takes longer than most operations on it. After this call large blocks come from the
     heap, which does not shrink. Only glibc has these settings: elsewhere nothing changes.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if hasattr(ctypes, "CDLL") else None
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))

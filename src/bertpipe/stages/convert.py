@@ -213,6 +213,8 @@ def _check_counts(
     if rejected:
         with whole_file(rejects_report) as temporary:
             shutil.copyfile(rejects_file, temporary)
+    else:
+        rejects_report.unlink(missing_ok=True)  # an earlier run's
     if total and rejected / total > convert.max_reject_rate:
         raise DataError(
             f"{rejected} of {total} rows are bad, more than convert.max_reject_rate {convert.max_reject_rate}: "

@@ -1,0 +1,111 @@
+"""The benchmarks' own pieces: what each side is given, how turns become figures, and the README's table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import report
+from benchmarks.measure import Turns, Work, alternate, ratio
+from benchmarks.peers.huggingface import HuggingFaceLoop
+from benchmarks.peers.notebook import NotebookLoop
+from benchmarks.rows import huggingface_batch, notebook_rows, with_vocabulary
+from benchmarks.workers import workers
+from bertpipe.data.batching import Batcher
+from datasets import Pair, pair_dataset
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results.json"
+PAIR = Pair(first=[5, 6, 7], second=[8], is_next=True, masks={1: (3, 5), 5: (8, 8)})
+
+
+def test_sides_take_turns_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+
+    def side(name: str) -> Any:  # noqa: ANN401
+        def turn() -> Work:
+            calls.append(name)
+            return Work(tokens=len(calls))
+
+        return turn
+
+    turns = alternate({"a": side("a"), "b": side("b")}, rounds=2)
+    assert calls == ["a", "b"] * 3
+    assert [work.tokens for work in turns["a"].work] == [3, 5]
+
+
+def test_a_ratio_is_the_median_of_the_rounds() -> None:
+    ours = Turns([1.0, 2.0, 1.0], [Work(tokens=10), Work(tokens=40), Work(tokens=90)])  # 10, 20, 90 a second
+    theirs = Turns([1.0, 1.0, 1.0], [Work(tokens=5), Work(tokens=5), Work(tokens=10)])
+    assert ours.rate("tokens") == 20
+    assert ratio(ours, theirs, "tokens") == 4  # of 2, 4 and 9
+
+
+class Counting:
+    """A side that counts its turns, in whichever process it is made."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def turn(self) -> Work:
+        self.turns += 1
+        return Work(tokens=self.turns)
+
+
+def test_a_worker_keeps_its_side_in_another_process() -> None:
+    with workers(one=Counting, two=Counting) as sides:
+        assert [sides["one"]().tokens for _ in range(3)] == [1, 2, 3]
+        assert sides["two"]().tokens == 1
+        assert sides["one"].peak_bytes() > 1e6
+
+
+def test_the_notebooks_rows_pad_each_half_to_the_longer_one() -> None:
+    (row,) = notebook_rows(pair_dataset([PAIR]), 1)
+    assert row.inputs.tolist() == [1, 3, 6, 7, 2, 8, 2, 0, 0, 0]
+    assert row.labels.tolist() == [0, 5, 0, 0, 0, 8, 0, 0, 0, 0]
+    assert row.segments.tolist() == [1, 1, 1, 1, 1, 2, 2, 0, 0, 0]
+    assert row.is_next == 1
+
+
+def test_hugging_face_gets_the_same_rows_masks_and_labels() -> None:
+    rows = pair_dataset([PAIR, Pair(first=[9], second=[10], is_next=False)])
+    batch = huggingface_batch(Batcher(dataset=rows, masking=None, seed=1).assemble(np.arange(2), epoch=0))
+    assert batch.input_ids.tolist() == [[1, 3, 6, 7, 2, 8, 2], [1, 9, 2, 10, 2, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1] * 7, [1, 1, 1, 1, 1, 0, 0]]
+    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0, 0]]
+    assert batch.labels.tolist() == [[-100, 5, -100, -100, -100, 8, -100], [-100] * 7]
+    assert batch.next_sentence_label.tolist() == [0, 1]
+
+
+def test_ids_beyond_a_vocabulary_become_unknown() -> None:
+    assert with_vocabulary(pair_dataset([PAIR]), 8).token_ids.tolist() == [1, 5, 6, 7, 2, 4, 2]
+
+
+def test_the_peers_learn() -> None:
+    torch.manual_seed(1)
+    notebook = NotebookLoop(vocab_size=19, width=6)
+    before = notebook.model.masked_language.bias.detach().clone()
+    notebook.step(notebook_rows(pair_dataset([PAIR, PAIR]), 2))
+    assert not torch.equal(notebook.model.masked_language.bias, before)
+    theirs = HuggingFaceLoop(vocab_size=19, width=8, layers=1, heads=2, longest=16, learning_rate=0.01)
+    batch = huggingface_batch(
+        Batcher(dataset=pair_dataset([PAIR]), masking=None, seed=1).assemble(np.arange(1), epoch=0)
+    )
+    first = theirs.loss(batch).item()
+    for _ in range(30):
+        theirs.step(batch)
+    assert theirs.loss(batch).item() < first / 2
+
+
+def test_the_readme_has_the_table_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = report.inserted(text, json.loads(RESULTS.read_text(encoding="utf-8")))
+    assert made == text, "run `python -m benchmarks readme`"
+
+
+def test_a_file_without_the_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs the lines"):
+        report.inserted("# no marks here\n", {})
