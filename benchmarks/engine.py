@@ -80,7 +80,10 @@ def loader_share(work: Path) -> list[dict[str, Any]]:
         ).ours()
         for width, layers, steps in ((64, 2, 60), (256, 4, 20))
     ]
-    return [_loader_share(side, batch_size) for side, batch_size in ((notebook, 3), *((bert, 32) for bert in berts))]
+    return [
+        _loader_share(side, batch_size)
+        for side, batch_size in ((notebook, NOTEBOOK_BATCH), *((bert, BERT_BATCH) for bert in berts))
+    ]
 
 
 def _loader_share(side: Bertpipe, batch_size: int) -> dict[str, Any]:

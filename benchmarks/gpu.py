@@ -17,7 +17,7 @@ import torch
 from benchmarks.measure import machine
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.rows import bert_masking, huggingface_batch
-from benchmarks.sides import train_params
+from benchmarks.sides import bert_shape, train_params
 from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization import CLS_ID, SEP_ID
@@ -84,10 +84,7 @@ def measure(name: str, rows: PairDataset, *, peer: bool) -> dict[str, Any]:
     """Return the figures of one shape."""
     width, layers, heads, batch_size, goal = SHAPES[name]
     device = torch.device("cuda")
-    model = ModelParams(
-        architecture="bert", vocab_size=VOCAB, embedding_dim=width, heads=heads, layers=layers,
-        feed_forward_dim=4 * width, max_positions=LENGTH, dropout=0.1, tied=True,
-    )  # fmt: skip
+    model = replace(bert_shape(width=width, layers=layers, heads=heads), max_positions=LENGTH)
     torch.manual_seed(1)
     bert = Bert(model, VOCAB).to(device)
     train = replace(train_params(batch_size=batch_size), precision="bfloat16", epochs=1000)

@@ -25,20 +25,17 @@ IMDB_VOCAB = 100_687
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Training rows of the whole zip, and both splits of its sampled members."""
+    """Training rows of the whole zip, and the test rows of its sampled members."""
 
     train: PairDataset
-    sampled_train: PairDataset
     sampled_test: PairDataset
 
 
 def load_rows(work: Path) -> Rows:
     """Return the rows that `convert_rows` left under `work`."""
-    sampled = work / "sampled" / "parquet"
     return Rows(
         train=read_dataset(work / "full" / "parquet" / "train.parquet"),
-        sampled_train=read_dataset(sampled / "train.parquet"),
-        sampled_test=read_dataset(sampled / "test.parquet"),
+        sampled_test=read_dataset(work / "sampled" / "parquet" / "test.parquet"),
     )
 
 

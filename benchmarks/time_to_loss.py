@@ -1,5 +1,7 @@
 """What counts in the end: the loss on held-out rows after so many seconds of training on the whole IMDB zip.
 
+Both sides train in one process, with bertpipe's allocator settings, which favours the peer.
+
 The rows are those of `bert_test_data_sampled` with their stored labels, a quarter of which are random words. Time is
 training alone; start-up and evaluation stand apart.
 """
