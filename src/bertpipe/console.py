@@ -85,8 +85,21 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
     if as_json:
         _print_json(summary)
         return
+    _results().print(_split_table(f"Converted to {out}", summary))
+
+
+def show_preparation(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    """Print what was found in a text, and what became of it, a column a split."""
+    if as_json:
+        _print_json(summary)
+        return
+    show_facts("Found", summary["found"], as_json=False)
+    _results().print(_split_table(f"Prepared in {out}", summary))
+
+
+def _split_table(title: str, summary: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see _table
     splits = summary["splits"]
-    table = _table(f"Converted to {out}", ("", *splits))
+    table = _table(title, ("", *splits))
     for name in next(iter(splits.values())):
         table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
     table.add_row(
@@ -95,7 +108,7 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
         "" if summary["vocabulary"]["words_known"] else "words unknown",
     )
     table.add_row("documents", _cell(summary["documents"]), "")
-    _results().print(table)
+    return table
 
 
 def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
