@@ -18,7 +18,11 @@ def spoil(path: Path, member: str, *, offset: int, count: int = 20) -> None:
     with zipfile.ZipFile(path) as file:
         info = file.getinfo(member)
     content = bytearray(path.read_bytes())
-    start = info.header_offset + 30 + len(member) + offset
+    name_and_more = sum(
+        int.from_bytes(content[at : at + 2], "little")
+        for at in range(info.header_offset + 26, info.header_offset + 30, 2)
+    )
+    start = info.header_offset + 30 + name_and_more + offset
     for at in range(start, start + count):
         content[at] ^= 0xFF
     path.write_bytes(content)
