@@ -39,14 +39,14 @@ def test_a_member_is_read_as_text_with_its_line_ends_and_its_size(tmp_path: Path
     text = csv_text([["é\n", *GOOD[1:]]])
     with open_archive(path) as archive:
         assert archive.size(name) == len(text.encode("utf-8"))
-        with archive.open_csv(name) as (stream, raw):
-            assert stream.read() == text
+        with archive.open_member(name) as raw:
+            assert raw.read().decode("utf-8") == text
             assert raw.tell() == archive.size(name)
 
 
 def test_the_notebooks_zip_has_no_vocabulary_and_its_labels_are_not_true(tmp_path: Path) -> None:
     with open_archive(write_zip(tmp_path / "x.zip", [GOOD])) as archive:
-        assert archive.vocabulary() is None
+        assert archive.tokenizer() is None
         assert archive.labels_are_true() is False
 
 
@@ -54,7 +54,9 @@ def test_the_notebooks_zip_has_no_vocabulary_and_its_labels_are_not_true(tmp_pat
 def test_our_zip_tells_its_vocabulary_and_whether_labels_are_true(tmp_path: Path, true: bool) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD], vocabulary=WORDS, labels_are_true=true)
     with open_archive(path) as archive:
-        assert archive.vocabulary() == WORDS
+        tokenizer = archive.tokenizer()
+        assert tokenizer is not None
+        assert tokenizer.tokens(range(len(WORDS))) == WORDS
         assert archive.labels_are_true() is true
 
 
@@ -137,7 +139,7 @@ def test_facts_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(f"bert_dataset/{name}", b"\xff")
     with open_archive(path) as archive:
-        read = archive.vocabulary if name == "vocab.txt" else archive.labels_are_true
+        read = archive.tokenizer if name == "vocab.txt" else archive.labels_are_true
         with pytest.raises(DataError, match=f"bert_dataset/{name} is not "):
             read()
 

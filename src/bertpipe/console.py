@@ -89,13 +89,30 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
     table = _table(f"Converted to {out}", ("", *splits))
     for name in next(iter(splits.values())):
         table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
-    table.add_row(
-        "vocabulary",
-        _cell(summary["vocabulary"]["size"]),
-        "" if summary["vocabulary"]["words_known"] else "words unknown",
-    )
-    table.add_row("documents", _cell(summary["documents"]), "")
     _results().print(table)
+    vocabulary = summary["vocabulary"]
+    facts = {
+        "documents": summary["documents"],
+        "vocabulary": vocabulary["size"],
+        "words known": vocabulary["known"],
+        "true tokens known under masks": "yes" if summary["masked_tokens_known"] else "no",
+    }
+    show_facts("Of both splits", facts, as_json=False)
+    if "recovery" in summary:
+        _show_recovery(summary["recovery"])
+
+
+def _show_recovery(recovery: Mapping[str, Any]) -> None:
+    splits = recovery["splits"]
+    table = _table("Recovered from the texts", ("", *splits))
+    for name in next(iter(splits.values())):
+        table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
+    _results().print(table)
+    check, words = recovery["rank_check"], recovery["words"]
+    show_text(
+        f"{words['read']:,} words read, {words['by_rank']:,} found by rank, {words['unknown']:,} unknown; of "
+        f"{check['hidden']:,} words hidden to test the ranks, {check['found']:,} were found, {check['right']:,} rightly"
+    )
 
 
 def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:

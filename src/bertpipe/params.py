@@ -127,6 +127,9 @@ class ConvertParams:
     """Longest row kept whole, in tokens with `[CLS]` and `[SEP]`; longer rows lose tokens from the longer half."""
     max_reject_rate: Share
     """Share of bad rows above which the stage fails."""
+    recover: Literal["nothing", "words", "labels"]
+    """What is done about a zip without a vocabulary. `words`: the words behind the ids and the true tokens under the
+    masks are found from the texts; `labels`: also, labels that are not the true token are replaced by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The zip of CSV files: which members it has, how they are opened, and how one is written."""
 
-import io
 import json
 import zipfile
 import zlib
@@ -8,14 +7,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from bertpipe.artifacts import SPLITS
+from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, parse_tokenizer, word_level_tokenizer
 from bertpipe.errors import DataError
 
 _FOLDER = "bert_dataset"
-_FACTS_NAME = "dataset.json"
-_VOCABULARY_NAME = "vocab.txt"
+_FACTS_NAME = f"{_FOLDER}/dataset.json"
+_VOCABULARY_NAME = f"{_FOLDER}/vocab.txt"
+_TOKENIZER_NAME = f"{_FOLDER}/tokenizer.json"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _ENCRYPTED_FLAG = 0x1
 
@@ -38,30 +39,44 @@ class Archive:
         return self.file.getinfo(member).file_size
 
     @contextmanager
-    def open_csv(self, member: str) -> Iterator[tuple[TextIO, "zipfile.ZipExtFile"]]:
-        """Yield a member as text, inflated on the way, and the byte stream below it, whose `tell` is the progress."""
+    def open_member(self, member: str) -> Iterator[BinaryIO]:
+        """Yield a member's bytes, inflated on the way; `tell` is the progress."""
         with self.file.open(member) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline=""), raw  # type: ignore[misc]
+            yield raw  # type: ignore[misc]
 
-    def vocabulary(self) -> list[str] | None:
-        """Return the words in the order of their ids; None where the zip has none, as the notebook's has not."""
-        name = f"{_FOLDER}/{_VOCABULARY_NAME}"
-        if name not in self.file.namelist():
+    def tokenizer(self) -> Tokenizer | None:
+        """Return the tokenizer that the zip brings, or that of its vocabulary; None if it has neither.
+
+        The notebook's has neither.
+
+        Raises:
+            DataError: the tokenizer lacks a special token or has another id for it, or the vocabulary is faulty.
+        """
+        names = self.file.namelist()
+        if _TOKENIZER_NAME in names:
+            place = f"{self.path}: {_TOKENIZER_NAME}"
+            tokenizer = parse_tokenizer(self.file.read(_TOKENIZER_NAME).decode("utf-8", "replace"), place)
+            if tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
+                raise DataError(
+                    f"{place} has the ids {tokenizer.special_ids} for {' '.join(SPECIAL_TOKENS)}, not 0 to 4"
+                )
+            return tokenizer
+        if _VOCABULARY_NAME not in names:
             return None
         try:
-            return self.file.read(name).decode("utf-8").removesuffix("\n").split("\n")
+            words = self.file.read(_VOCABULARY_NAME).decode("utf-8").removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}: {name} is not UTF-8: {error}") from error
+            raise DataError(f"{self.path}: {_VOCABULARY_NAME} is not UTF-8: {error}") from error
+        return word_level_tokenizer(words)
 
     def labels_are_true(self) -> bool:
         """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
-        name = f"{_FOLDER}/{_FACTS_NAME}"
-        if name not in self.file.namelist():
+        if _FACTS_NAME not in self.file.namelist():
             return False
         try:
-            facts = json.loads(self.file.read(name))
+            facts = json.loads(self.file.read(_FACTS_NAME))
         except ValueError as error:
-            raise DataError(f"{self.path}: {name} is not JSON: {error}") from error
+            raise DataError(f"{self.path}: {_FACTS_NAME} is not JSON: {error}") from error
         return isinstance(facts, dict) and facts.get("labels_are_true") is True
 
 
@@ -128,5 +143,5 @@ class ArchiveWriter:
 
     def add_facts(self, *, vocabulary: list[str], labels_are_true: bool) -> None:
         """Add what the notebook's zip does not tell: the vocabulary, and whether labels are true tokens."""
-        self.add(f"{_FOLDER}/{_VOCABULARY_NAME}", ["\n".join(vocabulary) + "\n"])
-        self.add(f"{_FOLDER}/{_FACTS_NAME}", [json.dumps({"labels_are_true": labels_are_true}) + "\n"])
+        self.add(_VOCABULARY_NAME, ["\n".join(vocabulary) + "\n"])
+        self.add(_FACTS_NAME, [json.dumps({"labels_are_true": labels_are_true}) + "\n"])

@@ -1,5 +1,6 @@
 """Text to token ids and back: a `tokenizer.json` with the five special tokens of BERT."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID = range(5)
 
 # What torchtext's `basic_english` replaces after lower-casing, in its order; then it splits on white space.
-_BASIC_ENGLISH = (
+BASIC_ENGLISH = (
     ("'", " '  "),
     ('"', ""),
     (".", " . "),
@@ -90,6 +91,11 @@ def unknown_token(token_id: int) -> str:
     return f"[unknown-{token_id}]"
 
 
+def is_unknown_token(token: str) -> bool:
+    """Return whether a token is the name of an id whose word is not known."""
+    return re.fullmatch(r"\[unknown-\d+\]", token) is not None
+
+
 def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
     """Return the notebook's tokenizer: torchtext's `basic_english`, then one id a word.
 
@@ -110,7 +116,7 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
         twice = next(word for token_id, word in enumerate(words) if vocabulary[word] != token_id)
         raise DataError(f"the vocabulary names {twice!r} twice: keep each word once")
     backend = Backend(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
-    replacements: list[Any] = [normalizers.Replace(old, new) for old, new in _BASIC_ENGLISH]
+    replacements: list[Any] = [normalizers.Replace(old, new) for old, new in BASIC_ENGLISH]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *replacements])
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
@@ -131,15 +137,28 @@ def load_tokenizer(path: Path) -> Tokenizer:
         MissingInputError: there is no such file.
         DataError: it is not a tokenizer, or lacks a special token.
     """
-    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
-
     if not path.is_file():
         raise MissingInputError(f"no tokenizer at {path}: run `bertpipe convert` first")
+    return parse_tokenizer(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def parse_tokenizer(text: str, name: str) -> Tokenizer:
+    """Return the tokenizer that the text of a `tokenizer.json` describes.
+
+    Args:
+        text: the JSON.
+        name: what an error calls it.
+
+    Raises:
+        DataError: it is not a tokenizer, or lacks a special token.
+    """
+    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
+
     try:
-        backend = Backend.from_file(str(path))
+        backend = Backend.from_str(text)
     except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{path} is not a tokenizer.json: {error}") from error
+        raise DataError(f"{name} is not a tokenizer.json: {error}") from error
     missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
     if missing:
-        raise DataError(f"{path} lacks {' '.join(missing)}: a BERT tokenizer needs all of {' '.join(SPECIAL_TOKENS)}")
+        raise DataError(f"{name} lacks {' '.join(missing)}: a BERT tokenizer needs all of {' '.join(SPECIAL_TOKENS)}")
     return Tokenizer(backend)
