@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
+from benchmarks.conversion import conversion, recovery
 from benchmarks.engine import against_hugging_face, against_notebook, loader_share
 from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
@@ -25,6 +26,8 @@ WORK = HERE.parent / ".bertpipe" / "benchmarks"
 
 Benchmark = Callable[[Path], list[dict[str, Any]]]
 BENCHMARKS: dict[str, Benchmark] = {
+    "conversion": conversion,
+    "recovery": recovery,
     "help": help_time,
     "vocabulary_loss": lambda _: against_plain_formula(),
     "loader": loader_share,

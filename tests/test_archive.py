@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bertpipe.data import archive as archive_module
 from bertpipe.data.archive import ArchiveWriter, check_archive, member_name, open_archive
 from bertpipe.data.tokenization import SPECIAL_TOKENS
 from bertpipe.errors import DataError
@@ -151,3 +152,22 @@ def test_only_a_plain_true_makes_labels_true(tmp_path: Path, facts: str) -> None
         file.writestr("bert_dataset/dataset.json", facts)
     with open_archive(path) as archive:
         assert archive.labels_are_true() is False
+
+
+def test_a_member_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "_LARGE", 10_000)
+    bomb = write_zip(tmp_path / "x.zip", [GOOD], csv_text([["x" * 1_000_000, *GOOD[1:]]]))
+    with pytest.raises(
+        DataError, match=r"bert_test_data.*csv would grow from [\d,]+ to 1,000,\d+ bytes, more than 200"
+    ):
+        check_archive(bomb)
+
+
+def test_names_that_climb_out_of_the_zip_are_never_written(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = write_zip(tmp_path / "in" / "x.zip", [GOOD])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("../../climbed.csv", "x")
+        file.writestr("/tmp/bertpipe-climbed.csv", "x")
+    check_archive(path)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["in", "x.zip"]

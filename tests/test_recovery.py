@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.peers.notebook_data import Notebook, notebook, sentences_of, words_of
 from bertpipe.artifacts import vocabulary_schema
 from bertpipe.data.recovery.ranking import fill, rank
 from bertpipe.data.recovery.sentences import Lexicon, sentence_table
 from bertpipe.data.recovery.votes import Votes, agreed
+from bertpipe.data.sample.reviews import generate_reviews
 from bertpipe.data.tokenization import load_tokenizer
 from bertpipe.params import ConvertParams
 from bertpipe.stages.convert import run_convert
 from datasets import write_zip
-from notebook import Notebook, notebook, reviews, sentences_of, words_of, write
 
 
 def convert(folder: Path, zip_file: Path, recover: str = "labels", max_length: int = 512) -> dict[str, Any]:
@@ -25,6 +27,22 @@ def convert(folder: Path, zip_file: Path, recover: str = "labels", max_length: i
     return run_convert(
         ConvertParams(**params), zip_file=zip_file, out=folder / recover, rejects_report=folder / "rejects.parquet"
     )
+
+
+def reviews(count: int, *, seed: int = 3) -> list[str]:
+    """Return distinct reviews of the embedded sample, some with words that no other one has."""
+    chance = random.Random(seed)
+    texts = dict.fromkeys(review.text for review in generate_reviews(seed=seed, films=60, reviews=2 * count))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return [
+        text + f" {chance.choice(['The', 'Our'])} {''.join(chance.choices(letters, k=6))} said it, and left."
+        for text in list(texts)[:count]
+    ]
+
+
+def write(path: Path, made: Notebook) -> Path:
+    """Write the rows as the notebook's zip, which has no vocabulary."""
+    return write_zip(path, *([row.fields for row in made.rows[split]] for split in ("train", "test")))
 
 
 @pytest.fixture(scope="module")

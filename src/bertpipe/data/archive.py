@@ -19,6 +19,8 @@ _VOCABULARY_NAME = f"{_FOLDER}/vocab.txt"
 _TOKENIZER_NAME = f"{_FOLDER}/tokenizer.json"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _ENCRYPTED_FLAG = 0x1
+_LARGEST_RATIO, _LARGE = 200, 1 << 30
+"""A member that is declared larger than the second, and than the first times its packed size, is refused."""
 
 
 def member_name(split: str, subset: str) -> str:
@@ -40,8 +42,16 @@ class Archive:
 
     @contextmanager
     def open_member(self, member: str) -> Iterator[BinaryIO]:
-        """Yield a member's bytes, inflated on the way; `tell` is the progress."""
-        with self.file.open(member) as raw:
+        """Yield a member's bytes, inflated on the way; `tell` is the progress.
+
+        Raises:
+            DataError: the zip tells a wrong place for the member.
+        """
+        try:
+            raw = self.file.open(member)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} is damaged at {member}: {error}; run `bertpipe download` again") from error
+        with raw:
             yield raw  # type: ignore[misc]
 
     def tokenizer(self) -> Tokenizer | None:
@@ -89,7 +99,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """
     try:
         file = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a zip file: {error}") from error
     with file:
         names = set(file.namelist())
@@ -99,12 +109,21 @@ def open_archive(path: Path) -> Iterator[Archive]:
             found = ", ".join(sorted(names)[:8]) or "nothing"
             raise DataError(f"{path} lacks {', '.join(missing)}; it holds {found}")
         for name in expected:
-            if file.getinfo(name).flag_bits & _ENCRYPTED_FLAG:
-                raise DataError(f"{path}: {name} is encrypted: unpack it and zip it again without a password")
+            _check_member(path, file.getinfo(name))
         try:
             yield Archive(path, file)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise DataError(f"{path} is damaged: {error}; run `bertpipe download` again") from error
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    if member.flag_bits & _ENCRYPTED_FLAG:
+        raise DataError(f"{path}: {member.filename} is encrypted: unpack it and zip it again without a password")
+    if member.file_size > max(_LARGE, _LARGEST_RATIO * member.compress_size):
+        raise DataError(
+            f"{path}: {member.filename} would grow from {member.compress_size:,} to {member.file_size:,} bytes, "
+            f"more than {_LARGEST_RATIO} times: this is no real data, do not unpack it"
+        )
 
 
 def check_archive(path: Path) -> None:

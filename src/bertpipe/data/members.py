@@ -80,7 +80,7 @@ class MemberReader:
         """
         import pyarrow as pa  # noqa: PLC0415
 
-        header = next(csv.reader([self._source.first_line()]), [])
+        header = _header(self._source.first_line())
         if header != list(COLUMNS):
             raise DataError(f"{self._file} has the header {header}, expected {list(COLUMNS)}")
         try:
@@ -146,6 +146,13 @@ def lines_of_rows(raw: BinaryIO, rows: Collection[int]) -> dict[int, int]:
             lines[row] = line
         line = reader.line_num + 1
     return lines
+
+
+def _header(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return [line]  # one name, which is not the notebook's
 
 
 def _column(array: "pa.Array") -> Column:

@@ -39,8 +39,8 @@ def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> No
         for split, members in splits.items():
             rows = list(_csv_rows(members, tokenizer, rule, seed=sample.seed, first_row=first_row))
             first_row += len(rows)
-            archive.add(member_name(split, "full"), _csv_text(rows))
-            archive.add(member_name(split, "sampled"), _csv_text(rows[::_SAMPLED_EVERY]))
+            archive.add(member_name(split, "full"), csv_text(rows))
+            archive.add(member_name(split, "sampled"), csv_text(rows[::_SAMPLED_EVERY]))
         archive.add_facts(vocabulary=vocabulary, labels_are_true=True)
 
 
@@ -62,7 +62,8 @@ def _csv_rows(
         yield csv_fields(reviews[pair.document].text, pair, corruption)
 
 
-def _csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a CSV member: the header, then rows of five fields."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     for row in (COLUMNS, *rows):

@@ -5,10 +5,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from bertpipe.data.sample.reviews import generate_reviews
-from datasets import write_zip
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"]
 
@@ -60,7 +56,7 @@ def notebook(train: Sequence[str], test: Sequence[str], *, without_rows: int = 0
     counts = Counter(word for text in train for word in words_of(text))
     vocabulary = [*SPECIAL, *sorted(counts, key=lambda word: (-counts[word], word))]
     ids = {word: number for number, word in enumerate(vocabulary)}
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     return Notebook(
         vocabulary=vocabulary,
         rows={
@@ -68,22 +64,6 @@ def notebook(train: Sequence[str], test: Sequence[str], *, without_rows: int = 0
             for split, texts in (("train", train[without_rows:]), ("test", test))
         },
     )
-
-
-def reviews(count: int, *, seed: int = 3) -> list[str]:
-    """Return distinct reviews of the embedded sample, some with words that no other one has."""
-    chance = random.Random(seed)
-    texts = dict.fromkeys(review.text for review in generate_reviews(seed=seed, films=60, reviews=2 * count))
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return [
-        text + f" {chance.choice(['The', 'Our'])} {''.join(chance.choices(letters, k=6))} said it, and left."
-        for text in list(texts)[:count]
-    ]
-
-
-def write(path: Path, made: Notebook) -> Path:
-    """Write the rows as the notebook's zip, which has no vocabulary."""
-    return write_zip(path, *([row.fields for row in made.rows[split]] for split in ("train", "test")))
 
 
 def _rows(text: str, ids: dict[str, int], chance: random.Random) -> list[Row]:
