@@ -197,6 +197,11 @@ def test_members_of_a_zip_that_are_not_packed_are_read(tmp_path: Path) -> None:
     assert texts(write(tmp_path / "x.zip", content)) == ["text" * 100, "a"]
 
 
+def test_a_member_without_a_name_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.zip", zip_with(zipfile.ZipInfo("")))
+    assert places(path, "file") == [("x.zip!", "text" * 100, None), ("x.zip!d/a.txt", "a", None)]
+
+
 def test_an_encrypted_member_is_an_error(tmp_path: Path) -> None:
     content = bytearray(zip_with(zipfile.ZipInfo("b.txt")))
     content[content.rindex(b"PK\x01\x02") + 8] |= 1  # general purpose bit flag, bit 0
