@@ -16,6 +16,7 @@ from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
 from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
+from benchmarks.streaming import larger_than_memory
 from benchmarks.time_to_loss import after_five_minutes, time_to_loss
 from benchmarks.vocabulary_loss import against_plain_formula
 
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "notebook": against_notebook,
     "hugging_face": against_hugging_face,
     "memory": peak_memory,
+    "streaming": larger_than_memory,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }

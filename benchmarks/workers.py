@@ -66,10 +66,11 @@ def _serve(make_side: Callable[[], Side], connection: Connection) -> None:
             connection.recv()
         except EOFError:
             return
-        connection.send((side.turn(), _peak_bytes()))
+        connection.send((side.turn(), peak_bytes()))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Return this process's peak memory."""
     status = Path("/proc/self/status")
     if status.is_file():  # Linux; getrusage there counts the parent's memory too, from before the child replaced it
         (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from bertpipe.artifacts import pair_schema
 from bertpipe.data.archive import ArchiveWriter, member_name
-from bertpipe.data.dataset import PairDataset
+from bertpipe.data.batching import Batch, Batcher
+from bertpipe.data.dataset import PairDataset, PairFile
 from bertpipe.data.rows import COLUMNS
 
 Fields = Sequence[str]
@@ -54,6 +58,39 @@ def pair_dataset(pairs: Sequence[Pair], *, first_row: int = 0) -> PairDataset:
         masked_inputs=ids([read for _, read, _ in masks]),
         masked_labels=ids([label for _, _, label in masks]),
     )
+
+
+def batch_of(*pairs: Pair) -> Batch:
+    """Return pairs as one batch with their stored masks."""
+    data = pair_dataset(pairs)
+    return Batcher(dataset=data, masking=None, seed=1).assemble(data, np.arange(len(pairs)), epoch=0)
+
+
+def pair_table(data: PairDataset) -> pa.Table:
+    """Return a data set as a table of the Parquet contract."""
+
+    def lists(offsets: "np.typing.NDArray[np.int64]", values: "np.typing.NDArray[np.int32]") -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+
+    columns = {
+        "row": data.row,
+        "length": data.lengths.astype(np.int32),
+        "token_ids": lists(data.offsets, data.token_ids),
+        "second_segment_start": data.second_segment_start,
+        "is_next": data.is_next,
+        "document": data.document,
+        **{
+            name: lists(data.masked_offsets, getattr(data, name))
+            for name in ("masked_positions", "masked_inputs", "masked_labels")
+        },
+    }
+    return pa.table(columns, schema=pair_schema())
+
+
+def pair_file(path: Path, data: PairDataset, *, rows_per_group: int, groups_per_window: int) -> PairFile:
+    """Write a data set as a Parquet split with small row groups, and return it opened."""
+    pq.write_table(pair_table(data), path, row_group_size=rows_per_group)
+    return PairFile(path, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
 
 
 def row_fields(
