@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
+from benchmarks.conversion import conversion, recovery
 from benchmarks.engine import against_hugging_face, against_notebook, loader_share
 from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
 from benchmarks.prepare import text_to_pairs
 from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
+from benchmarks.streaming import larger_than_memory
 from benchmarks.time_to_loss import after_five_minutes, time_to_loss
 from benchmarks.vocabulary_loss import against_plain_formula
 
@@ -26,6 +28,8 @@ WORK = HERE.parent / ".bertpipe" / "benchmarks"
 
 Benchmark = Callable[[Path], list[dict[str, Any]]]
 BENCHMARKS: dict[str, Benchmark] = {
+    "conversion": conversion,
+    "recovery": recovery,
     "help": help_time,
     "vocabulary_loss": lambda _: against_plain_formula(),
     "loader": loader_share,
@@ -33,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "hugging_face": against_hugging_face,
     "memory": peak_memory,
     "prepare": text_to_pairs,
+    "streaming": larger_than_memory,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }

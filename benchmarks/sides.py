@@ -25,10 +25,10 @@ from benchmarks.rows import (
     with_vocabulary,
 )
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset
+from bertpipe.data.dataset import PairDataset, label_counts
 from bertpipe.data.masking import Masking
 from bertpipe.model.bert import Bert
-from bertpipe.params import ModelParams, TrainParams
+from bertpipe.params import MaskingUnit, ModelParams, TrainParams
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
@@ -78,7 +78,7 @@ class Bertpipe:
         set_up()
         torch.manual_seed(train.seed)
         self.bert = Bert(model, vocab_size)
-        self.bert.start_at_frequencies(torch.from_numpy(rows.label_counts(vocab_size)))
+        self.bert.start_at_frequencies(torch.from_numpy(label_counts(rows, vocab_size)))
         self.batcher = Batcher(dataset=rows, masking=masking, seed=train.seed)
         self.steps = steps
         self.reports: Iterator[StepReport] = train_steps(
@@ -150,7 +150,7 @@ def random_batches(rows: PairDataset, masking: Masking | None, *, batch_size: in
     for epoch in itertools.count(1):
         order = np.random.default_rng(epoch).permutation(len(rows))
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield batcher.assemble(order[start : start + batch_size], epoch=epoch)
+            yield batcher.assemble(rows, order[start : start + batch_size], epoch=epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,15 +184,17 @@ class BertNetwork:
     batch_size: int
     steps: int
     """Steps a turn of bertpipe."""
+    unit: MaskingUnit = "token"
+    """What both sides mask as a whole."""
 
     def ours(self) -> Bertpipe:
         """Return bertpipe's side."""
-        train, masking = train_params(batch_size=self.batch_size), bert_masking(self.vocab_size)
+        train, masking = train_params(batch_size=self.batch_size), bert_masking(self.vocab_size, self.unit)
         return Bertpipe(self.model, self.vocab_size, train, self._rows(), masking, steps=self.steps)
 
     def theirs(self) -> HuggingFace:
         """Return Hugging Face's side."""
-        batches = random_batches(self._rows(), bert_masking(self.vocab_size), batch_size=self.batch_size)
+        batches = random_batches(self._rows(), bert_masking(self.vocab_size, self.unit), batch_size=self.batch_size)
         return HuggingFace(self.model, self.vocab_size, 1e-4, batches)
 
     def _rows(self) -> PairDataset:

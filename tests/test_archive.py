@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bertpipe.data import archive as archive_module
 from bertpipe.data.archive import ArchiveWriter, check_archive, member_name, open_archive
 from bertpipe.data.tokenization import SPECIAL_TOKENS
 from bertpipe.errors import DataError
@@ -18,11 +19,8 @@ def spoil(path: Path, member: str, *, offset: int, count: int = 20) -> None:
     with zipfile.ZipFile(path) as file:
         info = file.getinfo(member)
     content = bytearray(path.read_bytes())
-    name_and_more = sum(
-        int.from_bytes(content[at : at + 2], "little")
-        for at in range(info.header_offset + 26, info.header_offset + 30, 2)
-    )
-    start = info.header_offset + 30 + name_and_more + offset
+    extra = int.from_bytes(content[info.header_offset + 28 : info.header_offset + 30], "little")
+    start = info.header_offset + 30 + len(member) + extra + offset
     for at in range(start, start + count):
         content[at] ^= 0xFF
     path.write_bytes(content)
@@ -43,14 +41,14 @@ def test_a_member_is_read_as_text_with_its_line_ends_and_its_size(tmp_path: Path
     text = csv_text([["é\n", *GOOD[1:]]])
     with open_archive(path) as archive:
         assert archive.size(name) == len(text.encode("utf-8"))
-        with archive.open_csv(name) as (stream, raw):
-            assert stream.read() == text
+        with archive.open_member(name) as raw:
+            assert raw.read().decode("utf-8") == text
             assert raw.tell() == archive.size(name)
 
 
 def test_the_notebooks_zip_has_no_vocabulary_and_its_labels_are_not_true(tmp_path: Path) -> None:
     with open_archive(write_zip(tmp_path / "x.zip", [GOOD])) as archive:
-        assert archive.vocabulary() is None
+        assert archive.tokenizer() is None
         assert archive.labels_are_true() is False
 
 
@@ -58,7 +56,9 @@ def test_the_notebooks_zip_has_no_vocabulary_and_its_labels_are_not_true(tmp_pat
 def test_our_zip_tells_its_vocabulary_and_whether_labels_are_true(tmp_path: Path, true: bool) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD], vocabulary=WORDS, labels_are_true=true)
     with open_archive(path) as archive:
-        assert archive.vocabulary() == WORDS
+        tokenizer = archive.tokenizer()
+        assert tokenizer is not None
+        assert tokenizer.tokens(range(len(WORDS))) == WORDS
         assert archive.labels_are_true() is true
 
 
@@ -141,7 +141,7 @@ def test_facts_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(f"bert_dataset/{name}", b"\xff")
     with open_archive(path) as archive:
-        read = archive.vocabulary if name == "vocab.txt" else archive.labels_are_true
+        read = archive.tokenizer if name == "vocab.txt" else archive.labels_are_true
         with pytest.raises(DataError, match=f"bert_dataset/{name} is not "):
             read()
 
@@ -153,3 +153,22 @@ def test_only_a_plain_true_makes_labels_true(tmp_path: Path, facts: str) -> None
         file.writestr("bert_dataset/dataset.json", facts)
     with open_archive(path) as archive:
         assert archive.labels_are_true() is False
+
+
+def test_a_member_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "_LARGE", 10_000)
+    bomb = write_zip(tmp_path / "x.zip", [GOOD], csv_text([["x" * 1_000_000, *GOOD[1:]]]))
+    with pytest.raises(
+        DataError, match=r"bert_test_data.*csv would grow from [\d,]+ to 1,000,\d+ bytes, more than 200"
+    ):
+        check_archive(bomb)
+
+
+def test_names_that_climb_out_of_the_zip_are_never_written(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = write_zip(tmp_path / "in" / "x.zip", [GOOD])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("../../climbed.csv", "x")
+        file.writestr("/tmp/bertpipe-climbed.csv", "x")
+    check_archive(path)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["in", "x.zip"]

@@ -31,7 +31,7 @@ BAD = row_fields([1, 99, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2])
 
 
 def convert(folder: Path, zip_file: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
-    params = {"subset": "full", "max_length": 128, "max_reject_rate": 0.0} | changes
+    params = {"subset": "full", "max_length": 128, "max_reject_rate": 0.0, "recover": "nothing"} | changes
     return run_convert(
         ConvertParams(**params),
         zip_file=zip_file,
@@ -109,11 +109,9 @@ def test_each_document_stands_once_with_the_split_that_names_it_first(tmp_path: 
 def test_a_row_group_holds_a_fixed_number_of_rows(tmp_path: Path) -> None:
     rows = [[str(number), *GOOD[1:]] for number in range(ROWS_PER_GROUP + 3)]
     convert(tmp_path, write_zip(tmp_path / "x.zip", rows))
-    for name in ("train", "documents"):
-        file = pq.ParquetFile(tmp_path / "out" / f"{name}.parquet")
-        groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-        # The split's last group is cut where it ends; the test split's document follows in one of its own.
-        assert groups[:2] == [ROWS_PER_GROUP, 3], name
+    file = pq.ParquetFile(tmp_path / "out" / "train.parquet")
+    groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    assert groups == [ROWS_PER_GROUP, 3]
     assert read_dataset(tmp_path / "out" / "train.parquet").row.tolist() == list(range(ROWS_PER_GROUP + 3))
 
 
@@ -133,7 +131,7 @@ def test_the_summary_counts_what_was_found(tmp_path: Path) -> None:
         "largest_id": 8,
     }
     assert summary["source"] == {"file": "x.zip", "sha256": file_sha256(path), "subset": "full"}
-    assert summary["vocabulary"] == {"size": 9, "words_known": False}
+    assert summary["vocabulary"] == {"size": 9, "known": 5}
     assert summary["masked_tokens_known"] is False
     assert summary["max_length"] == 8
     assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8")) == summary
@@ -159,7 +157,7 @@ def test_a_zip_without_vocabulary_gets_names_for_its_ids(tmp_path: Path) -> None
 def test_our_zip_has_words_and_true_tokens(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD], vocabulary=WORDS, labels_are_true=True)
     summary = convert(tmp_path, path)
-    assert summary["vocabulary"] == {"size": 9, "words_known": True}
+    assert summary["vocabulary"] == {"size": 9, "known": 9}
     assert summary["masked_tokens_known"] is True
     assert table(tmp_path / "out" / "train.parquet")[0]["token_ids"] == [1, 5, 7, 2, 6, 2]
     assert load_tokenizer(tmp_path / "out" / "tokenizer.json").encode("A b") == [5, 6]
@@ -188,7 +186,7 @@ def test_bad_rows_within_the_limit_are_set_aside_and_told(tmp_path: Path) -> Non
         "line": 3,
         "column": "",
         "reason": "2 columns, expected 5",
-        "value": str(BAD[:2]),
+        "value": 'A text.,"[1, 99, 2, 6, 2]"',
     }
     for rejects in (tmp_path / "out" / "rejects.parquet", tmp_path / "rejects.parquet"):
         assert pq.read_schema(rejects).equals(reject_schema())
@@ -245,7 +243,7 @@ def test_two_conversions_give_equal_bytes(tmp_path: Path, sample_zip: Path, parq
 def test_progress_is_told_in_bytes_up_to_the_end(tmp_path: Path, sample_zip: Path) -> None:
     told: list[Progress] = []
     run_convert(
-        ConvertParams(subset="full", max_length=48, max_reject_rate=0.0),
+        ConvertParams(subset="full", max_length=48, max_reject_rate=0.0, recover="labels"),
         zip_file=sample_zip,
         out=tmp_path / "out",
         rejects_report=tmp_path / "r.parquet",
@@ -259,7 +257,7 @@ def test_progress_is_told_in_bytes_up_to_the_end(tmp_path: Path, sample_zip: Pat
 def test_the_sample_converts_whole_with_words_and_true_tokens(parquet: Path) -> None:
     summary = json.loads((parquet / "summary.json").read_text(encoding="utf-8"))
     assert summary["masked_tokens_known"] is True
-    assert summary["vocabulary"]["words_known"] is True
+    assert summary["vocabulary"]["known"] == summary["vocabulary"]["size"]
     assert all(counts["rejects"] == counts["tokens_cut"] == 0 for counts in summary["splits"].values())
     train = read_dataset(parquet / "train.parquet")
     tokenizer = load_tokenizer(parquet / "tokenizer.json")
@@ -281,7 +279,7 @@ def test_the_notebooks_sampled_imdb_converts_without_a_reject(tmp_path: Path) ->
     rows = {split: (counts["rows"], counts["rejects"]) for split, counts in summary["splits"].items()}
     assert rows == {"train": (10_000, 0), "test": (5_000, 0)}
     assert summary["masked_tokens_known"] is False
-    assert summary["vocabulary"]["words_known"] is False
+    assert summary["vocabulary"]["known"] == len(SPECIAL_TOKENS)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 is not enough"])

@@ -1,8 +1,10 @@
 """Evaluation, worked by hand with a fake model: sums over tokens and rows divided by their counts."""
 
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 from bertpipe.data.batching import Batcher
 from bertpipe.evaluation import Evaluation, evaluate
 from bertpipe.model.bert import Wanted
-from datasets import Pair, pair_dataset
+from datasets import Pair, pair_dataset, pair_file
 from models import tiny_bert
 
 CPU = torch.device("cpu")
@@ -65,9 +67,15 @@ PAIRS = (
 )
 
 
-def judge(pairs: tuple[Pair, ...] | list[Pair], batch_size: int = 2, bert: Any = None) -> Evaluation:  # noqa: ANN401
+def judge(
+    pairs: tuple[Pair, ...] | list[Pair],
+    batch_size: int = 2,
+    bert: Any = None,  # noqa: ANN401
+    token_bytes: list[int] | None = None,
+) -> Evaluation:
     batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
-    return evaluate(bert or SureOfWhatItReads(), batcher, batch_size=batch_size, device=CPU)
+    sizes = None if token_bytes is None else np.array(token_bytes)
+    return evaluate(bert or SureOfWhatItReads(), batcher, batch_size=batch_size, device=CPU, token_bytes=sizes)
 
 
 def test_every_figure_by_hand() -> None:
@@ -80,6 +88,15 @@ def test_every_figure_by_hand() -> None:
     assert result.nsp_loss == pytest.approx(-(3 * math.log(0.75) + 3 * math.log(0.25)) / 6, rel=1e-12)
     assert result.nsp_accuracy == 3 / 6
     assert result.nsp_confusion == ((2, 1), (2, 1))
+
+
+def test_bits_per_byte_are_those_of_tokens_whose_text_is_known() -> None:
+    # Labels 6 (ln 2), 8, 9 and 3 (ln 16 each) and 9 (wrong); the texts of 6, 8 and 9 have 2, 5 and 1 bytes.
+    result = judge(PAIRS, token_bytes=[0, 0, 0, 0, 0, 7, 2, 7, 5, 1])
+    bits = 1 + 4 + 4 - math.log2(0.5 / 15)
+    assert result.mlm_bits_per_byte == pytest.approx(bits / (2 + 5 + 1 + 1), rel=1e-12)
+    assert judge(PAIRS, token_bytes=[0] * 10).mlm_bits_per_byte is None
+    assert judge(PAIRS).mlm_bits_per_byte is None
 
 
 def test_the_mlm_loss_is_weighted_by_tokens_not_by_batches() -> None:
@@ -127,6 +144,19 @@ def test_the_whole_set_is_covered() -> None:
     assert (result.rows, result.mlm_tokens) == (101, 101)
 
 
+@pytest.mark.parametrize("rows_per_group", [1, 4, 50])
+def test_a_set_read_window_by_window_is_judged_as_one_in_memory(tmp_path: Path, rows_per_group: int) -> None:
+    pairs = [Pair(first=[5 + i % 3] * (1 + i % 7), second=[6], masks={1: (5 + i % 4, 5)}) for i in range(101)]
+    file = pair_file(tmp_path / "test.parquet", pair_dataset(pairs), rows_per_group=rows_per_group, groups_per_window=2)
+    batcher = Batcher(dataset=file, masking=None, seed=1)
+    result = evaluate(SureOfWhatItReads(), batcher, batch_size=8, device=CPU)  # type: ignore[arg-type]
+    expected = judge(pairs, batch_size=8)
+    assert (result.rows, result.mlm_tokens, result.nsp_confusion) == (101, 101, expected.nsp_confusion)
+    assert result.mlm_top1_accuracy == expected.mlm_top1_accuracy
+    assert result.mlm_loss == pytest.approx(expected.mlm_loss, rel=1e-12)
+    assert result.nsp_loss == pytest.approx(expected.nsp_loss, rel=1e-12)
+
+
 def test_rows_without_labels_have_no_mlm_figures_but_nsp_ones() -> None:
     result = judge([PAIRS[3]])
     assert (result.mlm_tokens, result.mlm_loss, result.mlm_perplexity) == (0, None, None)
@@ -137,7 +167,8 @@ def test_rows_without_labels_have_no_mlm_figures_but_nsp_ones() -> None:
 def test_no_rows_have_no_figures_at_all() -> None:
     result = judge([])
     assert result == Evaluation(
-        rows=0, mlm_tokens=0, mlm_loss=None, mlm_perplexity=None, mlm_top1_accuracy=None, mlm_top5_accuracy=None,
+        rows=0, mlm_tokens=0, mlm_loss=None, mlm_perplexity=None, mlm_bits_per_byte=None,
+        mlm_top1_accuracy=None, mlm_top5_accuracy=None,
         nsp_loss=None, nsp_accuracy=None, nsp_confusion=((0, 0), (0, 0)),
     )  # fmt: skip
 

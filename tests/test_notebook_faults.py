@@ -9,26 +9,27 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
 
 from bertpipe.data.batching import Batcher
-from bertpipe.data.rows import Reject, RowRules, read_rows
+from bertpipe.data.dataset import read_dataset
 from bertpipe.errors import DownloadError, ParamsError
 from bertpipe.evaluation import Evaluation, evaluate
 from bertpipe.inference import load_predictor
 from bertpipe.model.bert import NotebookEmbeddings, Wanted, sinusoidal_positions
 from bertpipe.model.store import load_model
 from bertpipe.params import Params, load_params
+from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
 from bertpipe.training.history import History
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from datasets import GOOD, Pair, csv_text, pair_dataset
+from datasets import GOOD, Pair, batch_of, pair_dataset, write_zip
 from models import tiny_bert, tiny_params
 from runs import paths_in, results
 
@@ -139,7 +140,7 @@ def test_no_parameter_is_dead() -> None:
     # The notebook kept an encoder layer that it never ran: 43,498 numbers.
     bert = tiny_bert("notebook", vocab_size=8, embedding_dim=10, heads=2, feed_forward_dim=2048, layers=1)
     assert sum(parameter.numel() for parameter in bert.layers.parameters()) == 43_498
-    batch = Batcher(dataset=pair_dataset([LABELLED, UNLABELLED]), masking=None, seed=1).assemble(np.arange(2), epoch=0)
+    batch = batch_of(LABELLED, UNLABELLED)
     PretrainingObjective(bert)(batch).total(nsp_weight=1.0).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in bert.parameters())
 
@@ -214,15 +215,14 @@ def test_csv_is_not_parsed_again_when_a_row_is_used(
     assert results(tmp_path) == results(trained)
 
 
-def test_a_bad_row_is_set_aside_with_its_reason_and_the_rest_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    path.write_text(csv_text([GOOD, [GOOD[0], "[1, 5", *GOOD[2:]], GOOD]), encoding="utf-8", newline="")
-    with path.open(encoding="utf-8", newline="") as file:
-        one, bad, other = read_rows(file, "x.csv", RowRules(vocab_size=None, max_length=64, labels_are_true=False))
-    assert one == other
-    assert isinstance(bad, Reject)
-    assert bad.row == 2
-    assert bad.reason.startswith("not a JSON list")
+def test_a_bad_row_is_set_aside_with_its_reason_and_the_rest_is_read(tiny: Params, tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", [GOOD, [GOOD[0], "[1, 5", *GOOD[2:]], GOOD])
+    limits = dataclasses.replace(tiny.convert, max_reject_rate=0.5)
+    run_convert(limits, zip_file=path, out=tmp_path / "out", rejects_report=tmp_path / "rejects.parquet")
+    assert len(read_dataset(tmp_path / "out" / "train.parquet")) == 2
+    (bad,) = pq.read_table(tmp_path / "out" / "rejects.parquet").to_pylist()
+    assert (bad["row"], bad["line"]) == (2, 3)
+    assert bad["reason"].startswith("not a JSON list")
 
 
 @pytest.mark.usefixtures("workdir")

@@ -155,8 +155,8 @@ def test_no_document_is_in_both_splits(prepare: Prepare, tmp_path: Path) -> None
 
 def test_the_corpuss_own_splits_are_taken(prepare: Prepare, sample_zip: Path, tmp_path: Path) -> None:
     summary = prepare(sample_zip, tmp_path / "out", test_share="source")
-    with open_archive(sample_zip) as archive, archive.open_csv("bert_dataset/bert_test_data.csv") as (text, _):
-        content = text.read()
+    with open_archive(sample_zip) as archive, archive.open_member("bert_dataset/bert_test_data.csv") as raw:
+        content = raw.read().decode("utf-8")
     rows = pq.read_table(tmp_path / "out" / DOCUMENTS_NAME).to_pylist()
     assert {row["split"] for row in rows if row["text"] in content} == {"test"}
     assert {row["split"] for row in rows if row["text"] not in content} == {"train"}

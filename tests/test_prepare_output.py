@@ -43,11 +43,11 @@ def test_the_zip_holds_the_rows_of_the_directory(
             assert [texts[0][row.pop("document")] for row in rows] == [texts[1][row.pop("document")] for row in again]
             assert again == rows
     with open_archive(tmp_path / "text.zip") as archive:
-        assert archive.vocabulary() == load_tokenizer(tmp_path / "direct" / TOKENIZER_NAME).tokens(
-            range(direct["vocabulary"]["size"])
-        )
+        words = archive.file.read("bert_dataset/vocab.txt").decode("utf-8").splitlines()
         member = archive.file.read("bert_dataset/tokenizer.json")
-    assert member == (tmp_path / "direct" / TOKENIZER_NAME).read_bytes()
+    made = tmp_path / "direct" / TOKENIZER_NAME
+    assert words == load_tokenizer(made).tokens(range(direct["vocabulary"]["size"]))
+    assert member == (tmp_path / "full" / TOKENIZER_NAME).read_bytes() == made.read_bytes()
     assert not list(tmp_path.glob(".*"))
 
 

@@ -156,6 +156,18 @@ def test_a_header_without_bound_is_not_held_in_memory(tmp_path: Path) -> None:
         documents(write(tmp_path / "x.tar", content))
 
 
+@pytest.mark.parametrize("size", [-1, -512, -(2**40)])
+def test_a_size_below_zero_leads_nowhere(tmp_path: Path, size: int) -> None:
+    content = bytearray(tar({"a.txt": b"a", "b.txt": b"b"}))
+    header = content[1024:1536]
+    header[124:136] = size.to_bytes(12, "big", signed=True)  # the size in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[1024:1536] = header
+    with pytest.raises(DataError, match=r"x\.tar(!b\.txt)? is damaged or cut off"):
+        documents(write(tmp_path / "x.tar", bytes(content)))
+
+
 def test_headers_of_headers_do_not_exhaust_the_stack(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
@@ -195,6 +207,11 @@ def zip_with(member: zipfile.ZipInfo, method: int = zipfile.ZIP_DEFLATED) -> byt
 def test_members_of_a_zip_that_are_not_packed_are_read(tmp_path: Path) -> None:
     content = zip_with(zipfile.ZipInfo("b.txt"), zipfile.ZIP_STORED)
     assert texts(write(tmp_path / "x.zip", content)) == ["text" * 100, "a"]
+
+
+def test_a_member_without_a_name_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.zip", zip_with(zipfile.ZipInfo("")))
+    assert places(path, "file") == [("x.zip!", "text" * 100, None), ("x.zip!d/a.txt", "a", None)]
 
 
 def test_an_encrypted_member_is_an_error(tmp_path: Path) -> None:

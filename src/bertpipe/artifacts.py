@@ -40,6 +40,7 @@ DOCUMENTS_NAME = "documents.parquet"
 REJECTS_NAME = "rejects.parquet"
 SUMMARY_NAME = "summary.json"
 TOKENIZER_NAME = "tokenizer.json"
+VOCABULARY_NAME = "vocabulary.parquet"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
@@ -107,6 +108,26 @@ def reject_schema() -> "pa.Schema":
             pa.field("column", pa.string(), nullable=False),
             pa.field("reason", pa.string(), nullable=False),
             pa.field("value", pa.string(), nullable=False),
+        ]
+    )
+
+
+@cache
+def vocabulary_schema() -> "pa.Schema":
+    """Return the schema of `vocabulary.parquet`: the words recovered for ids that came without them.
+
+    `evidence` is `read` (rows show the id where their text has the word, `votes` times), `rank` (the word's place among
+    all others), `special` or `unknown`; `confidence` is the share of such words that is expected to be right.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.schema(
+        [
+            pa.field("id", pa.int32(), nullable=False),
+            pa.field("word", pa.string()),
+            pa.field("evidence", pa.string(), nullable=False),
+            pa.field("votes", pa.int64(), nullable=False),
+            pa.field("confidence", pa.float64(), nullable=False),
         ]
     )
 

@@ -86,6 +86,9 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
         _print_json(summary)
         return
     _results().print(_split_table(f"Converted to {out}", summary))
+    _show_vocabulary(summary)
+    if "recovery" in summary:
+        _show_recovery(summary["recovery"])
 
 
 def show_preparation(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
@@ -95,6 +98,7 @@ def show_preparation(summary: Mapping[str, Any], out: Path, *, as_json: bool) ->
         return
     show_facts("Found", summary["found"], as_json=False)
     _results().print(_split_table(f"Prepared in {out}", summary))
+    _show_vocabulary(summary)
 
 
 def _split_table(title: str, summary: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see _table
@@ -102,13 +106,27 @@ def _split_table(title: str, summary: Mapping[str, Any]) -> Any:  # noqa: ANN401
     table = _table(title, ("", *splits))
     for name in next(iter(splits.values())):
         table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
-    table.add_row(
-        "vocabulary",
-        _cell(summary["vocabulary"]["size"]),
-        "" if summary["vocabulary"]["words_known"] else "words unknown",
-    )
-    table.add_row("documents", _cell(summary["documents"]), "")
     return table
+
+
+def _show_vocabulary(summary: Mapping[str, Any]) -> None:
+    vocabulary = summary["vocabulary"]
+    facts = {
+        "documents": summary["documents"],
+        "vocabulary": vocabulary["size"],
+        "words known": vocabulary["known"],
+        "true tokens known under masks": "yes" if summary["masked_tokens_known"] else "no",
+    }
+    show_facts("Of both splits", facts, as_json=False)
+
+
+def _show_recovery(recovery: Mapping[str, Any]) -> None:
+    _results().print(_split_table("Recovered from the texts", recovery))
+    check, words = recovery["rank_check"], recovery["words"]
+    show_text(
+        f"{words['read']:,} words read, {words['by_rank']:,} found by rank, {words['unknown']:,} unknown; of "
+        f"{check['hidden']:,} words hidden to test the ranks, {check['found']:,} were found, {check['right']:,} rightly"
+    )
 
 
 def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bertpipe.artifacts import CONFIG_NAME, MODEL_DIR
-from bertpipe.data.tokenization import load_tokenizer
-from bertpipe.data.wording import MASK, Encoded, Vocabulary, is_nameless, own_vocabulary
+from bertpipe.data.tokenization import is_unknown_token, load_tokenizer
+from bertpipe.data.wording import MASK, Encoded, Vocabulary, own_vocabulary
 from bertpipe.errors import InputError, MissingInputError, ModelError
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
@@ -179,7 +179,7 @@ class Predictor:
                 f"the model reads {self.network.max_positions} tokens at most: "
                 f"of {len(encoded.ids)} tokens it read numbers {start + 1} to {end}, which hold every {MASK}"
             )
-        if vocabulary.has_words and any(is_nameless(c.token) for mask in masks for c in mask.candidates):
+        if vocabulary.has_words and any(is_unknown_token(c.token) for mask in masks for c in mask.candidates):
             warnings.append("a candidate [unknown-ID] is an id that has no word in this model's vocabulary")
         filled = _fill(encoded, masked, [mask.candidates[0].token for mask in masks], vocabulary.continuation_prefix)
         return MlmAnswer(masks=masks, filled_text=filled, warnings=tuple(warnings))

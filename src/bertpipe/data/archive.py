@@ -1,6 +1,5 @@
 """The zip of CSV files: which members it has, how they are opened, and how one is written."""
 
-import io
 import json
 import zipfile
 import zlib
@@ -8,16 +7,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from bertpipe.artifacts import SPLITS, TOKENIZER_NAME
+from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, parse_tokenizer, word_level_tokenizer
 from bertpipe.errors import DataError
 
 _FOLDER = "bert_dataset"
-_FACTS_NAME = "dataset.json"
-_VOCABULARY_NAME = "vocab.txt"
+_FACTS_NAME = f"{_FOLDER}/dataset.json"
+_VOCABULARY_NAME = f"{_FOLDER}/vocab.txt"
+_TOKENIZER_NAME = f"{_FOLDER}/{TOKENIZER_NAME}"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _ENCRYPTED_FLAG = 0x1
+_LARGEST_RATIO, _LARGE = 200, 1 << 30
+"""A member that is declared larger than the second, and than the first times its packed size, is refused."""
 SAMPLED_EVERY = 10
 """The `_sampled` members of a zip that is written here hold one row in so many."""
 
@@ -40,30 +43,52 @@ class Archive:
         return self.file.getinfo(member).file_size
 
     @contextmanager
-    def open_csv(self, member: str) -> Iterator[tuple[TextIO, "zipfile.ZipExtFile"]]:
-        """Yield a member as text, inflated on the way, and the byte stream below it, whose `tell` is the progress."""
-        with self.file.open(member) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline=""), raw  # type: ignore[misc]
+    def open_member(self, member: str) -> Iterator[BinaryIO]:
+        """Yield a member's bytes, inflated on the way; `tell` is the progress.
 
-    def vocabulary(self) -> list[str] | None:
-        """Return the words in the order of their ids; None where the zip has none, as the notebook's has not."""
-        name = f"{_FOLDER}/{_VOCABULARY_NAME}"
-        if name not in self.file.namelist():
+        Raises:
+            DataError: the zip tells a wrong place for the member.
+        """
+        try:
+            raw = self.file.open(member)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} is damaged at {member}: {error}; run `bertpipe download` again") from error
+        with raw:
+            yield raw  # type: ignore[misc]
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Return the tokenizer that the zip brings, or that of its vocabulary; None if it has neither.
+
+        The notebook's has neither.
+
+        Raises:
+            DataError: the tokenizer lacks a special token or has another id for it, or the vocabulary is faulty.
+        """
+        names = self.file.namelist()
+        if _TOKENIZER_NAME in names:
+            place = f"{self.path}: {_TOKENIZER_NAME}"
+            tokenizer = parse_tokenizer(self.file.read(_TOKENIZER_NAME).decode("utf-8", "replace"), place)
+            if tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
+                raise DataError(
+                    f"{place} has the ids {tokenizer.special_ids} for {' '.join(SPECIAL_TOKENS)}, not 0 to 4"
+                )
+            return tokenizer
+        if _VOCABULARY_NAME not in names:
             return None
         try:
-            return self.file.read(name).decode("utf-8").removesuffix("\n").split("\n")
+            words = self.file.read(_VOCABULARY_NAME).decode("utf-8").removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}: {name} is not UTF-8: {error}") from error
+            raise DataError(f"{self.path}: {_VOCABULARY_NAME} is not UTF-8: {error}") from error
+        return word_level_tokenizer(words)
 
     def labels_are_true(self) -> bool:
         """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
-        name = f"{_FOLDER}/{_FACTS_NAME}"
-        if name not in self.file.namelist():
+        if _FACTS_NAME not in self.file.namelist():
             return False
         try:
-            facts = json.loads(self.file.read(name))
+            facts = json.loads(self.file.read(_FACTS_NAME))
         except ValueError as error:
-            raise DataError(f"{self.path}: {name} is not JSON: {error}") from error
+            raise DataError(f"{self.path}: {_FACTS_NAME} is not JSON: {error}") from error
         return isinstance(facts, dict) and facts.get("labels_are_true") is True
 
 
@@ -76,7 +101,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """
     try:
         file = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a zip file: {error}") from error
     with file:
         names = set(file.namelist())
@@ -86,12 +111,21 @@ def open_archive(path: Path) -> Iterator[Archive]:
             found = ", ".join(sorted(names)[:8]) or "nothing"
             raise DataError(f"{path} lacks {', '.join(missing)}; it holds {found}")
         for name in expected:
-            if file.getinfo(name).flag_bits & _ENCRYPTED_FLAG:
-                raise DataError(f"{path}: {name} is encrypted: unpack it and zip it again without a password")
+            _check_member(path, file.getinfo(name))
         try:
             yield Archive(path, file)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise DataError(f"{path} is damaged: {error}; run `bertpipe download` again") from error
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    if member.flag_bits & _ENCRYPTED_FLAG:
+        raise DataError(f"{path}: {member.filename} is encrypted: unpack it and zip it again without a password")
+    if member.file_size > max(_LARGE, _LARGEST_RATIO * member.compress_size):
+        raise DataError(
+            f"{path}: {member.filename} would grow from {member.compress_size:,} to {member.file_size:,} bytes, "
+            f"more than {_LARGEST_RATIO} times: this is no real data, do not unpack it"
+        )
 
 
 def check_archive(path: Path) -> None:
@@ -130,9 +164,9 @@ class ArchiveWriter:
 
     def add_facts(self, *, vocabulary: list[str], labels_are_true: bool) -> None:
         """Add what the notebook's zip does not tell: the vocabulary, and whether labels are true tokens."""
-        self.add(f"{_FOLDER}/{_VOCABULARY_NAME}", ["\n".join(vocabulary) + "\n"])
-        self.add(f"{_FOLDER}/{_FACTS_NAME}", [json.dumps({"labels_are_true": labels_are_true}) + "\n"])
+        self.add(_VOCABULARY_NAME, ["\n".join(vocabulary) + "\n"])
+        self.add(_FACTS_NAME, [json.dumps({"labels_are_true": labels_are_true}) + "\n"])
 
     def add_tokenizer(self, tokenizer: str) -> None:
         """Add a `tokenizer.json`, where a vocabulary does not say all of it."""
-        self.add(f"{_FOLDER}/{TOKENIZER_NAME}", [tokenizer])
+        self.add(_TOKENIZER_NAME, [tokenizer])

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP, document_schema, pair_schema
-from bertpipe.data.corpus import Kept
 from bertpipe.data.dataset import PairDataset
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ class PairWriter:
         import pyarrow as pa  # noqa: PLC0415
 
         if rows:
-            table = pa.concat_tables(self._waiting)
+            # In one chunk, so that the bytes do not depend on how the rows came.
+            table = pa.concat_tables(self._waiting).combine_chunks()
             self._writer.write_table(table.slice(0, rows), row_group_size=ROWS_PER_GROUP)
             self._waiting = [table.slice(rows)]
 
@@ -61,7 +61,8 @@ class DocumentWriter:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         self._writer = pq.ParquetWriter(path, document_schema(), compression="zstd")
-        self._waiting: list[Kept] = []
+        self._numbers: list[int] = []
+        self._splits: list[bytes] = []
         self._texts: list[bytes] = []
         self._bytes = 0
 
@@ -74,25 +75,24 @@ class DocumentWriter:
         self._write()
         self._writer.close()
 
-    def add(self, document: Kept) -> None:
-        """Append a document."""
-        text = document.text.encode("utf-8")
-        if self._waiting and self._bytes + len(text) > _BYTES_PER_GROUP:
+    def add(self, number: int, split: str, text: bytes) -> None:
+        """Append a document, whose text is UTF-8."""
+        if self._texts and self._bytes + len(text) > _BYTES_PER_GROUP:
             self._write()
-        self._waiting.append(document)
+        self._numbers.append(number)
+        self._splits.append(split.encode("utf-8"))
         self._texts.append(text)
         self._bytes += len(text)
 
     def _write(self) -> None:
         import pyarrow as pa  # noqa: PLC0415
 
-        if not self._waiting:
+        if not self._texts:
             return
-        numbers = np.array([document.number for document in self._waiting], dtype=np.int32)
-        splits = [document.split.encode("utf-8") for document in self._waiting]
-        columns = [_array(pa.int32(), numbers), _strings(splits), _strings(self._texts)]
+        numbers = np.array(self._numbers, dtype=np.int32)
+        columns = [_array(pa.int32(), numbers), _strings(self._splits), _strings(self._texts)]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=document_schema()))
-        self._waiting, self._texts, self._bytes = [], [], 0
+        self._numbers, self._splits, self._texts, self._bytes = [], [], [], 0
 
 
 def table_of(rows: PairDataset) -> "pa.Table":

@@ -1,5 +1,6 @@
 """Text to token ids and back: a `tokenizer.json` with the five special tokens of BERT."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID = range(5)
 
 # What torchtext's `basic_english` replaces after lower-casing, in its order; then it splits on white space.
-_BASIC_ENGLISH = (
+BASIC_ENGLISH = (
     ("'", " '  "),
     ('"', ""),
     (".", " . "),
@@ -71,6 +72,32 @@ class Tokenizer:
         table[list(self.special_ids)] = True
         return table
 
+    @cached_property
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Whether each id is a piece that continues a word, such as WordPiece's `##s`; shape [vocab].
+
+        None does where the tokenizer's model marks no pieces, as a word-level one.
+        """
+        table = np.zeros(self.vocab_size, dtype=np.bool_)
+        prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
+        if prefix:
+            table[[token_id for token, token_id in self.backend.get_vocab().items() if token.startswith(prefix)]] = True
+        return table & ~self.is_special
+
+    @cached_property
+    def token_bytes(self) -> NDArray[np.int64]:
+        """UTF-8 bytes of the text that each id stands for, 0 where it stands for none that is known; shape [vocab].
+
+        A continuing piece counts without its prefix; special tokens and `[unknown-ID]` stand for no text.
+        """
+        sizes = np.zeros(self.vocab_size, dtype=np.int64)
+        prefix = getattr(self.backend.model, "continuing_subword_prefix", None) or ""
+        for token, token_id in self.backend.get_vocab().items():
+            if not is_unknown_token(token):
+                sizes[token_id] = len(token.removeprefix(prefix).encode("utf-8"))
+        sizes[self.is_special] = 0
+        return sizes
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without `[CLS]` and `[SEP]`; `[MASK]` in the text is the mask token."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
@@ -88,6 +115,11 @@ class Tokenizer:
 def unknown_token(token_id: int) -> str:
     """Return the name of an id whose word is not known."""
     return f"[unknown-{token_id}]"
+
+
+def is_unknown_token(token: str) -> bool:
+    """Return whether a token is the name of an id whose word is not known."""
+    return re.fullmatch(r"\[unknown-\d+\]", token) is not None
 
 
 def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
@@ -110,7 +142,7 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
         twice = next(word for token_id, word in enumerate(words) if vocabulary[word] != token_id)
         raise DataError(f"the vocabulary names {twice!r} twice: keep each word once")
     backend = Backend(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
-    replacements: list[Any] = [normalizers.Replace(old, new) for old, new in _BASIC_ENGLISH]
+    replacements: list[Any] = [normalizers.Replace(old, new) for old, new in BASIC_ENGLISH]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *replacements])
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
@@ -132,15 +164,28 @@ def load_tokenizer(path: Path) -> Tokenizer:
         MissingInputError: there is no such file.
         DataError: it is not a tokenizer, or lacks a special token.
     """
-    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
-
     if not path.is_file():
         raise MissingInputError(f"no tokenizer at {path}: run `bertpipe convert` first")
+    return parse_tokenizer(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def parse_tokenizer(text: str, name: str) -> Tokenizer:
+    """Return the tokenizer that the text of a `tokenizer.json` describes.
+
+    Args:
+        text: the JSON.
+        name: what an error calls it.
+
+    Raises:
+        DataError: it is not a tokenizer, or lacks a special token.
+    """
+    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
+
     try:
-        backend = Backend.from_file(str(path))
+        backend = Backend.from_str(text)
     except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{path} is not a tokenizer.json: {error}") from error
+        raise DataError(f"{name} is not a tokenizer.json: {error}") from error
     missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
     if missing:
-        raise DataError(f"{path} lacks {' '.join(missing)}: a BERT tokenizer needs all of {' '.join(SPECIAL_TOKENS)}")
+        raise DataError(f"{name} lacks {' '.join(missing)}: a BERT tokenizer needs all of {' '.join(SPECIAL_TOKENS)}")
     return Tokenizer(backend)

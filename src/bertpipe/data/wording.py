@@ -1,10 +1,9 @@
 """A person's text to token ids and back, for our tokenizers and for Hugging Face's alike."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.data.tokenization import Tokenizer, unknown_token
+from bertpipe.data.tokenization import Tokenizer, is_unknown_token, unknown_token
 from bertpipe.errors import InputError
 
 MASK = "[MASK]"
@@ -72,7 +71,7 @@ class Vocabulary:
         """Whether any token beside the special ones has a name; data without a vocabulary leave only ids."""
         special = {self.cls_id, self.sep_id, self.mask_id, self.unknown_id}
         ids = (i for i in range(self.backend.get_vocab_size()) if i not in special)
-        return any(not is_nameless(self.token(i)) and self.token(i) != "[PAD]" for i in ids)
+        return any(not is_unknown_token(self.token(i)) and self.token(i) != "[PAD]" for i in ids)
 
     def warnings(self, *texts: Encoded) -> tuple[str, ...]:
         """Return what is to be said of words that the vocabulary does not have."""
@@ -99,8 +98,3 @@ def own_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """Return the vocabulary of one of our tokenizers."""
     _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
     return Vocabulary(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
-
-
-def is_nameless(token: str) -> bool:
-    """Return whether a token is an id without a word."""
-    return re.fullmatch(r"\[unknown-\d+\]", token) is not None

@@ -2,24 +2,24 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bertpipe.artifacts import (
     DOCUMENTS_NAME,
     REJECTS_NAME,
-    ROWS_PER_GROUP,
     SPLITS,
     SUMMARY_NAME,
     TOKENIZER_NAME,
+    VOCABULARY_NAME,
     Progress,
-    document_schema,
     file_sha256,
     ignore_progress,
-    pair_schema,
     reject_schema,
     require,
     whole_directory,
@@ -27,15 +27,27 @@ from bertpipe.artifacts import (
     write_json,
 )
 from bertpipe.data.archive import Archive, member_name, open_archive
-from bertpipe.data.rows import PairRow, Reject, RowRules, read_rows
-from bertpipe.data.tokenization import SPECIAL_TOKENS, unknown_token, word_level_tokenizer
+from bertpipe.data.columns import RowColumns
+from bertpipe.data.dataset import PairDataset
+from bertpipe.data.packing import pack
+from bertpipe.data.recovery.report import recovery_report, write_vocabulary
+from bertpipe.data.recovery.restoring import RecoveryCounts, restore
+from bertpipe.data.recovery.vocabulary import RecoveredVocabulary, learn_vocabulary
+from bertpipe.data.rows import Reject
+from bertpipe.data.tables import DocumentWriter, PairWriter
+from bertpipe.data.tokenization import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    is_unknown_token,
+    unknown_token,
+    word_level_tokenizer,
+)
+from bertpipe.data.valid_rows import ValidRows
 from bertpipe.errors import DataError
 from bertpipe.params import ConvertParams
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_Row = TypeVar("_Row")
+_RESTORED_SHARE = 0.99
+"""Share of the masked tokens that have to be restored before the true tokens count as known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,33 +65,19 @@ class SplitCounts:
     next_rows: int = 0
     largest_id: int = 0
 
-    def add(self, row: PairRow) -> None:
-        """Count a valid row."""
-        supervised = sum(label != 0 for label in row.masked_labels)
-        self.rows += 1
-        self.tokens += len(row.token_ids)
-        self.longest_row = max(self.longest_row, len(row.token_ids))
-        self.rows_cut += row.tokens_cut > 0
-        self.tokens_cut += row.tokens_cut
-        self.rows_without_labels += supervised == 0
-        self.supervised_tokens += supervised
-        self.next_rows += row.is_next
-        self.largest_id = max(self.largest_id, *row.token_ids, *row.masked_labels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Documents:
-    """The number of each distinct text, by its digest."""
-
-    numbers: dict[bytes, int] = field(default_factory=dict)
-
-    def number(self, text: str) -> tuple[int, bool]:
-        """Return the document's number, and whether it is new."""
-        digest = hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
-        known = self.numbers.get(digest)
-        if known is None:
-            self.numbers[digest] = len(self.numbers)
-        return self.numbers[digest], known is None
+    def add(self, rows: PairDataset, tokens_cut: NDArray[np.int64]) -> None:
+        """Count valid rows, and the tokens that they have lost."""
+        supervised = np.concatenate([[0], np.cumsum(rows.masked_labels != 0)])[rows.masked_offsets]
+        self.rows += len(rows)
+        self.tokens += len(rows.token_ids)
+        self.longest_row = max(self.longest_row, int(rows.lengths.max(initial=0)))
+        self.rows_cut += int((tokens_cut > 0).sum())
+        self.tokens_cut += int(tokens_cut.sum())
+        self.rows_without_labels += int((np.diff(supervised) == 0).sum())
+        self.supervised_tokens += int(supervised[-1])
+        self.next_rows += int(rows.is_next.sum())
+        largest = max(int(rows.token_ids.max(initial=0)), int(rows.masked_labels.max(initial=0)))
+        self.largest_id = max(self.largest_id, largest)
 
 
 def run_convert(
@@ -98,111 +96,130 @@ def run_convert(
             of the rows are bad; the bad rows are then in `rejects_report`.
     """
     require(zip_file, made_by="bertpipe download")
-    rejects: list[Reject] = []
-    counts = {split: SplitCounts() for split in SPLITS}
     with open_archive(zip_file) as archive, whole_directory(out) as staging:
-        vocabulary = archive.vocabulary()
-        rules = RowRules(
-            vocab_size=None if vocabulary is None else len(vocabulary),
-            max_length=convert.max_length,
-            labels_are_true=archive.labels_are_true(),
+        tokenizer = archive.tokenizer()
+        recovered = None
+        if tokenizer is None and convert.recover != "nothing":
+            recovered = _learn(archive, on_progress)
+        rows = ValidRows(
+            archive=archive,
+            subset=convert.subset,
+            vocab_size=None if tokenizer is None else tokenizer.vocab_size,
+            on_progress=on_progress,
         )
-        documents = _Documents()
-        with _table_writer(staging / DOCUMENTS_NAME, document_schema()) as write_documents:
-            for split in SPLITS:
-                reader = _Reader(archive, member_name(split, convert.subset), rules, on_progress)
-                table = _split_table(reader.rows(rejects), split, documents, counts[split], write_documents)
-                with _table_writer(staging / f"{split}.parquet", pair_schema()) as write_rows:
-                    write_rows(table)
-                counts[split].rejects = sum(reject.file == reader.member for reject in rejects)
+        conversion = _Conversion(convert, rows, staging, archive.labels_are_true(), recovered)
+        conversion.write()
+        rejects = rows.rejects()
         _write_rejects(staging / REJECTS_NAME, rejects)
-        _check_counts(counts, convert, staging / REJECTS_NAME, rejects_report)
-        size = rules.vocab_size or 1 + max(count.largest_id for count in counts.values())
-        words = vocabulary or [*SPECIAL_TOKENS, *(unknown_token(i) for i in range(len(SPECIAL_TOKENS), size))]
-        word_level_tokenizer(words).save(staging / TOKENIZER_NAME)
-        summary = _summary(zip_file, convert, counts, documents, rules, size, staging)
+        conversion.count_rejects(rejects)
+        _check_counts(conversion.counts, convert, staging / REJECTS_NAME, rejects_report)
+        tokenizer = tokenizer or word_level_tokenizer(conversion.words())
+        tokenizer.save(staging / TOKENIZER_NAME)
+        if recovered is not None:
+            write_vocabulary(staging / VOCABULARY_NAME, recovered)
+        summary = {
+            "source": {"file": zip_file.name, "sha256": file_sha256(zip_file), "subset": convert.subset},
+            "max_length": convert.max_length,
+            "documents": len(conversion.documents),
+            **conversion.summary(tokenizer),
+            "sha256": {path.name: file_sha256(path) for path in sorted(staging.iterdir())},
+        }
         write_json(staging / SUMMARY_NAME, summary)
     return summary
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads one CSV member and reports how far it is."""
-
-    archive: Archive
-    member: str
-    rules: RowRules
-    on_progress: Callable[[Progress], None]
-
-    def rows(self, rejects: list[Reject]) -> Iterator[PairRow]:
-        """Yield the valid rows; bad ones go to `rejects`."""
-        size = self.archive.size(self.member)
-        with self.archive.open_csv(self.member) as (text, raw):
-            for number, row in enumerate(read_rows(text, self.member, self.rules)):
-                if number % 1000 == 0:
-                    self.on_progress(Progress(label=self.member, completed=raw.tell(), total=size, unit="bytes"))
-                if isinstance(row, Reject):
-                    rejects.append(row)
-                else:
-                    yield row
-        self.on_progress(Progress(label=self.member, completed=size, total=size, unit="bytes"))
+def _learn(archive: Archive, on_progress: Callable[[Progress], None]) -> RecoveredVocabulary:
+    """Return the vocabulary that all rows of the zip tell, whatever subset is converted."""
+    rows = ValidRows(archive=archive, subset="full", vocab_size=None, on_progress=on_progress, label="reading words: ")
+    return learn_vocabulary((split, block) for split in SPLITS for block in rows.of(split))
 
 
-def _split_table(
-    rows: Iterator[PairRow],
-    split: str,
-    documents: _Documents,
-    counts: SplitCounts,
-    write_documents: Callable[[Iterator[dict[str, Any]]], None],
-) -> Iterator[dict[str, Any]]:
-    """Yield the Parquet rows of a split, counting them; each new text goes to `write_documents`."""
-    for chunk in _groups(rows):
-        new_documents = []
-        for row in chunk:
-            number, is_new = documents.number(row.text)
-            if is_new:
-                new_documents.append({"document": number, "split": split, "text": row.text})
-            record = {name: getattr(row, name) for name in _COPIED}
-            yield {**record, "row": counts.rows, "length": len(row.token_ids), "document": number}
-            counts.add(row)
-        write_documents(iter(new_documents))
+@dataclass(slots=True)
+class _Conversion:
+    """The rows of all splits on their way to Parquet, and what was found in them."""
+
+    convert: ConvertParams
+    rows: ValidRows
+    staging: Path
+    labels_are_true: bool
+    vocabulary: RecoveredVocabulary | None
+    counts: dict[str, SplitCounts] = field(default_factory=lambda: {split: SplitCounts() for split in SPLITS})
+    recovered: dict[str, RecoveryCounts] = field(default_factory=lambda: {split: RecoveryCounts() for split in SPLITS})
+    documents: dict[bytes, int] = field(default_factory=dict)
+    """The number of each distinct text, by its digest."""
+
+    def write(self) -> None:
+        """Write the rows of each split, and each text once."""
+        with DocumentWriter(self.staging / DOCUMENTS_NAME) as texts:
+            for split in SPLITS:
+                with PairWriter(self.staging / f"{split}.parquet") as file:
+                    for rows in self.rows.of(split):
+                        documents = self._number_texts(rows, split, texts)
+                        tokens, labels = self._tokens_and_labels(rows, split)
+                        packed, lost = pack(rows, tokens, labels, documents, max_length=self.convert.max_length)
+                        file.add(packed)
+                        self.counts[split].add(packed, lost)
+
+    def _number_texts(self, rows: RowColumns, split: str, file: DocumentWriter) -> NDArray[np.int32]:
+        """Return the document of each row, and write the texts that are new."""
+        texts, text_of_row = rows.texts_in_turn()
+        numbers = np.empty(len(texts), dtype=np.int32)
+        for place, text in enumerate(texts):
+            digest = hashlib.blake2b(text, digest_size=16).digest()
+            if digest not in self.documents:
+                file.add(len(self.documents), split, text)
+            numbers[place] = self.documents.setdefault(digest, len(self.documents))
+        return numbers[text_of_row]
+
+    def _tokens_and_labels(self, rows: RowColumns, split: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the tokens to store, true ones where they are known, and the labels to store."""
+        if self.labels_are_true:
+            return np.where(rows.labels != 0, rows.labels, rows.inputs), rows.labels
+        if self.vocabulary is None:
+            return rows.inputs, rows.labels
+        tokens, is_known = restore(rows, self.vocabulary, self.recovered[split])
+        if self.convert.recover == "words":
+            return tokens, rows.labels
+        return tokens, np.where((rows.labels != 0) & is_known, tokens, rows.labels)
+
+    def count_rejects(self, rejects: Sequence[Reject]) -> None:
+        """Count bad rows by their split."""
+        for split in SPLITS:
+            member = member_name(split, self.convert.subset)
+            self.counts[split].rejects = sum(reject.file == member for reject in rejects)
+
+    def words(self) -> list[str]:
+        """Return a name for each id of a zip without a vocabulary: its word where it was recovered."""
+        if self.vocabulary is not None:
+            return self.vocabulary.tokens()
+        size = 1 + max(count.largest_id for count in self.counts.values())
+        return [*SPECIAL_TOKENS, *(unknown_token(number) for number in range(len(SPECIAL_TOKENS), size))]
+
+    def _are_restored(self) -> bool:
+        """Return whether so many masked tokens were restored that training can mask anew."""
+        masked = sum(count.words_masked for count in self.recovered.values())
+        restored = sum(count.words_restored for count in self.recovered.values())
+        return masked > 0 and restored >= _RESTORED_SHARE * masked
+
+    def summary(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """Return what was found."""
+        names = tokenizer.tokens(range(len(SPECIAL_TOKENS), tokenizer.vocab_size))
+        known = len(SPECIAL_TOKENS) + sum(not is_unknown_token(name) for name in names)
+        report = {"recovery": recovery_report(self.vocabulary, self.recovered)} if self.vocabulary else {}
+        return {
+            "vocabulary": {"size": tokenizer.vocab_size, "known": known},
+            "masked_tokens_known": self.labels_are_true or self._are_restored(),
+            "splits": {split: asdict(count) for split, count in self.counts.items()},
+            **report,
+        }
 
 
-def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    """Yield the rows in lists of one row group each."""
-    iterator = iter(rows)
-    while group := list(islice(iterator, ROWS_PER_GROUP)):
-        yield group
+def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
-
-_COPIED = tuple(f.name for f in fields(PairRow) if f.name not in {"text", "tokens_cut"})
-
-
-class _table_writer:  # noqa: N801 - used as a context manager only
-    """Opens a Parquet file and gives a function that appends rows to it, `ROWS_PER_GROUP` a row group."""
-
-    def __init__(self, path: Path, schema: "pa.Schema") -> None:
-        self._path, self._schema = path, schema
-
-    def __enter__(self) -> Callable[[Iterator[dict[str, Any]]], None]:
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
-        return self._append
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-    def _append(self, rows: Iterator[dict[str, Any]]) -> None:
-        import pyarrow as pa  # noqa: PLC0415
-
-        for chunk in _groups(rows):
-            self._writer.write_table(pa.Table.from_pylist(chunk, schema=self._schema))
-
-
-def _write_rejects(path: Path, rejects: list[Reject]) -> None:
-    with _table_writer(path, reject_schema()) as write:
-        write(asdict(reject) for reject in rejects)
+    rows = [asdict(reject) for reject in rejects]
+    pq.write_table(pa.Table.from_pylist(rows, schema=reject_schema()), path, compression="zstd")
 
 
 def _check_counts(
@@ -227,24 +244,3 @@ def _check_counts(
                 if rejected
                 else f"the {split} split has no rows"
             )
-
-
-def _summary(
-    zip_file: Path,
-    convert: ConvertParams,
-    counts: dict[str, SplitCounts],
-    documents: _Documents,
-    rules: RowRules,
-    vocab_size: int,
-    staging: Path,
-) -> dict[str, Any]:
-    hashed = sorted(path.name for path in staging.iterdir())
-    return {
-        "source": {"file": zip_file.name, "sha256": file_sha256(zip_file), "subset": convert.subset},
-        "max_length": convert.max_length,
-        "documents": len(documents.numbers),
-        "vocabulary": {"size": vocab_size, "words_known": rules.vocab_size is not None},
-        "masked_tokens_known": rules.labels_are_true,
-        "splits": {split: asdict(count) for split, count in counts.items()},
-        "sha256": {name: file_sha256(staging / name) for name in hashed},
-    }

@@ -21,7 +21,7 @@ from bertpipe.baselines import (
     word_overlap_accuracy,
 )
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import read_dataset
+from bertpipe.data.dataset import PairFile
 from bertpipe.data.tokenization import load_tokenizer
 from bertpipe.errors import ModelError
 from bertpipe.evaluation import evaluate
@@ -56,7 +56,7 @@ def run_evaluate(
             f"train on these data, or evaluate on the data it was trained on"
         )
     tokenizer = load_tokenizer(tokenizer_file)
-    train, test = (read_dataset(data / f"{split}.parquet") for split in SPLITS)
+    train, test = (PairFile(data / f"{split}.parquet") for split in SPLITS)
     longest, room = int(test.lengths.max(initial=0)), stored.bert.params.max_positions
     if longest > room:
         raise ModelError(
@@ -67,7 +67,13 @@ def run_evaluate(
     batcher = Batcher(dataset=test, masking=None, seed=0)
     set_up_cpu(runtime.threads)
     device = pick_device(runtime.device)
-    result = evaluate(stored.bert.to(device), batcher, batch_size=evaluation.batch_size, device=device)
+    result = evaluate(
+        stored.bert.to(device),
+        batcher,
+        batch_size=evaluation.batch_size,
+        device=device,
+        token_bytes=tokenizer.token_bytes,
+    )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
     constant = constant_predictor(train, test, vocab_size=stored.bert.vocab_size)
     (true_not, false_next), (false_not, true_next) = result.nsp_confusion
@@ -77,6 +83,7 @@ def run_evaluate(
             "model": {
                 "loss": result.mlm_loss,
                 "perplexity": result.mlm_perplexity,
+                "bits_per_byte": result.mlm_bits_per_byte,
                 "top1_accuracy": result.mlm_top1_accuracy,
                 "top5_accuracy": result.mlm_top5_accuracy,
             },

@@ -189,7 +189,7 @@ def _preparation(prepare: PrepareParams, masking: MaskingParams, tokenizer: str)
 
 def _recorded(documents: Iterable[Kept], file: DocumentWriter) -> Iterator[Kept]:
     for document in documents:
-        file.add(document)
+        file.add(document.number, document.split, document.text.encode("utf-8"))
         yield document
 
 
@@ -234,7 +234,7 @@ def _summary(
         "max_length": prepare.max_length,
         "documents": sum(count.documents for count in counts.values()),
         "found": asdict(found),
-        "vocabulary": {"size": tokenizer.vocab_size, "words_known": True},
+        "vocabulary": {"size": tokenizer.vocab_size, "known": tokenizer.vocab_size},
         "masked_tokens_known": True,
         "splits": {split: _with_shares(count) for split, count in counts.items()},
         "sha256": {name: file_sha256(staging / name) for name in hashed},

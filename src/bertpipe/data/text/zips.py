@@ -54,7 +54,7 @@ def open_zip(path: Path, on_bytes: Callable[[int], None]) -> Iterator[list[TextF
             yield [
                 _member(opened, info, f"{origin}!{shown(info.filename)}", on_bytes)
                 for info in members
-                if not info.is_dir() and not is_hidden(info.filename)
+                if not info.filename.endswith("/") and not is_hidden(info.filename)
             ]
 
 

@@ -1,0 +1,71 @@
+"""Checked rows as the columns of the Parquet contract: cut to the longest length, their masks as sparse lists."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.data.columns import RowColumns
+from bertpipe.data.dataset import PairDataset
+from bertpipe.data.tokenization import MASK_ID
+
+
+def pack(
+    rows: RowColumns,
+    tokens: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    documents: NDArray[np.int32],
+    *,
+    max_length: int,
+) -> tuple[PairDataset, NDArray[np.int64]]:
+    """Return rows as they are stored, numbered from 0, and how many tokens each has lost, shape [rows].
+
+    A row longer than `max_length` loses tokens from the end of its longer half, of B where both are as long.
+
+    Args:
+        rows: the rows; a position is masked where it has a label or reads `[MASK]`.
+        tokens: the tokens to store, true ones where they are known; shape [tokens].
+        labels: the labels to store; shape [tokens].
+        documents: the document of each row; shape [rows].
+        max_length: tokens of the longest row, `[CLS]` and both `[SEP]` included.
+    """
+    lengths, starts = rows.lengths, rows.offsets[:-1]
+    row = np.repeat(np.arange(len(rows)), lengths)
+    position = np.arange(len(row)) - starts[row]
+    is_masked = (rows.labels != 0) | (rows.inputs == MASK_ID)
+    second_start = rows.second_segment_start.astype(np.int64)
+    if len(rows) and lengths.max() > max_length:
+        first_kept, second_kept = _kept(second_start - 2, lengths - second_start - 1, max_length - 3)
+        in_first = position < second_start[row] - 1
+        kept = np.where(
+            in_first, position <= first_kept[row], position < (second_start + second_kept)[row]
+        )  # the kept tokens of each half
+        kept |= (position == second_start[row] - 1) | (position == lengths[row] - 1)  # and both [SEP]
+        second_start = first_kept + 2
+    else:
+        kept = np.ones(len(row), dtype=np.bool_)
+    new_lengths = np.bincount(row[kept], minlength=len(rows))
+    offsets = np.concatenate([[0], np.cumsum(new_lengths)])
+    masked = np.flatnonzero(is_masked[kept])
+    new_row = row[kept]
+    masked_counts = np.bincount(new_row[masked], minlength=len(rows))
+    packed = PairDataset(
+        token_ids=tokens[kept],
+        offsets=offsets,
+        row=np.arange(len(rows)),
+        second_segment_start=second_start.astype(np.int32),
+        is_next=rows.is_next,
+        document=documents,
+        masked_positions=(masked - offsets[new_row[masked]]).astype(np.int32),
+        masked_inputs=rows.inputs[kept][masked],
+        masked_labels=labels[kept][masked],
+        masked_offsets=np.concatenate([[0], np.cumsum(masked_counts)]),
+    )
+    return packed, lengths - new_lengths
+
+
+def _kept(
+    first: NDArray[np.int64], second: NDArray[np.int64], room: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many tokens of A and of B stay if the longer one gives way until both fit into `room`."""
+    fits = first + second <= room
+    first_kept = np.where(fits, first, np.minimum(first, np.maximum(room - second, -(-room // 2))))
+    return first_kept, np.where(fits, second, room - first_kept)
