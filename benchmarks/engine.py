@@ -8,11 +8,16 @@ from benchmarks.measure import alternate, ratio
 from benchmarks.rows import IMDB_VOCAB
 from benchmarks.sides import BertNetwork, Bertpipe, MatrixProduct, NotebookNetwork, bert_shape
 from benchmarks.workers import workers
-from bertpipe.params import ModelParams
+from bertpipe.params import MaskingUnit, ModelParams
 
 NOTEBOOK_VOCAB, BERT_VOCAB = 147_161, 30_522
 NOTEBOOK_BATCH, FREE_BATCH, BERT_BATCH = 3, 64, 32
 ROUNDS = 7
+_LOADED: tuple[tuple[int, int, int, MaskingUnit], ...] = (
+    (64, 2, 60, "token"), (64, 2, 60, "word"), (64, 2, 60, "span"), (256, 4, 20, "token"),
+)  # fmt: skip
+"""Width, layers, steps a turn and unit of masking of each BERT whose share of loading is measured."""
+_MASKS = {"token": "dynamic masks", "word": "dynamic masks of whole words", "span": "dynamic masks of spans"}
 
 
 def against_notebook(work: Path) -> list[dict[str, Any]]:
@@ -77,8 +82,9 @@ def loader_share(work: Path) -> list[dict[str, Any]]:
             vocab_size=BERT_VOCAB,
             batch_size=BERT_BATCH,
             steps=steps,
+            unit=unit,
         ).ours()
-        for width, layers, steps in ((64, 2, 60), (256, 4, 20))
+        for width, layers, steps, unit in _LOADED
     ]
     return [
         _loader_share(side, batch_size)
@@ -97,9 +103,9 @@ def _loader_share(side: Bertpipe, batch_size: int) -> dict[str, Any]:
     for _ in range(side.steps):
         next(batches)
     loading_s = (time.perf_counter() - started_at) / side.steps
-    masks = "stored" if side.batcher.masking is None else "dynamic"
+    masks = "stored masks" if side.batcher.masking is None else _MASKS[side.batcher.masking.unit]
     return {
-        "work": f"dim {side.bert.params.embedding_dim}, {batch_size} rows, {masks} masks",
+        "work": f"dim {side.bert.params.embedding_dim}, {batch_size} rows, {masks}",
         "step_ms": 1000 * step_s,
         "loading_ms": 1000 * loading_s,
         "share": loading_s / step_s,

@@ -14,8 +14,9 @@ from bertpipe.artifacts import SPLITS, SUMMARY_NAME, read_json, whole_directory
 from bertpipe.data.batching import Batch
 from bertpipe.data.dataset import PairDataset, read_dataset
 from bertpipe.data.masking import Masking
+from bertpipe.data.spans import SpanLaw
 from bertpipe.data.tokenization import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
-from bertpipe.params import ConvertParams
+from bertpipe.params import ConvertParams, MaskingUnit
 from bertpipe.stages.convert import run_convert
 
 VARIABLE = "BERTPIPE_IMDB_ZIP"
@@ -78,12 +79,15 @@ def with_vocabulary(rows: PairDataset, vocab_size: int) -> PairDataset:
     return replace(rows, **{name: np.where(column < vocab_size, column, UNK_ID) for name, column in ids.items()})
 
 
-def bert_masking(vocab_size: int) -> Masking:
-    """Return BERT's masking rule, 15 %, over a vocabulary of bare ids."""
+def bert_masking(vocab_size: int, unit: MaskingUnit = "token") -> Masking:
+    """Return BERT's masking rule, 15 %, over a vocabulary of bare ids, of which every fifth stands for a `##` piece."""
     is_special = np.zeros(vocab_size, dtype=bool)
     is_special[[PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID]] = True
-    words = np.flatnonzero(~is_special).astype(np.int32)
-    return Masking(rate=0.15, mask_share=0.8, random_share=0.1, mask_id=MASK_ID, is_special=is_special, words=words)
+    return Masking(
+        unit=unit, rate=0.15, mask_share=0.8, random_share=0.1, mask_id=MASK_ID, is_special=is_special,
+        continues_word=~is_special & (np.arange(vocab_size) % 5 == 0),
+        words=np.flatnonzero(~is_special).astype(np.int32), spans=SpanLaw.of(rate=0.15, p=0.2, longest=10),
+    )  # fmt: skip
 
 
 def notebook_rows(rows: PairDataset, count: int) -> list[NotebookRow]:

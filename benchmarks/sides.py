@@ -28,7 +28,7 @@ from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.masking import Masking
 from bertpipe.model.bert import Bert
-from bertpipe.params import ModelParams, TrainParams
+from bertpipe.params import MaskingUnit, ModelParams, TrainParams
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
@@ -184,15 +184,17 @@ class BertNetwork:
     batch_size: int
     steps: int
     """Steps a turn of bertpipe."""
+    unit: MaskingUnit = "token"
+    """What both sides mask as a whole."""
 
     def ours(self) -> Bertpipe:
         """Return bertpipe's side."""
-        train, masking = train_params(batch_size=self.batch_size), bert_masking(self.vocab_size)
+        train, masking = train_params(batch_size=self.batch_size), bert_masking(self.vocab_size, self.unit)
         return Bertpipe(self.model, self.vocab_size, train, self._rows(), masking, steps=self.steps)
 
     def theirs(self) -> HuggingFace:
         """Return Hugging Face's side."""
-        batches = random_batches(self._rows(), bert_masking(self.vocab_size), batch_size=self.batch_size)
+        batches = random_batches(self._rows(), bert_masking(self.vocab_size, self.unit), batch_size=self.batch_size)
         return HuggingFace(self.model, self.vocab_size, 1e-4, batches)
 
     def _rows(self) -> PairDataset:

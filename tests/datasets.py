@@ -12,6 +12,7 @@ import numpy as np
 from bertpipe.data.archive import ArchiveWriter, member_name
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.rows import COLUMNS
+from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer
 
 Fields = Sequence[str]
 
@@ -54,6 +55,19 @@ def pair_dataset(pairs: Sequence[Pair], *, first_row: int = 0) -> PairDataset:
         masked_inputs=ids([read for _, read, _ in masks]),
         masked_labels=ids([label for _, _, label in masks]),
     )
+
+
+def word_piece_tokenizer(vocabulary: Sequence[str], prefix: str = "##") -> Tokenizer:
+    """Return a WordPiece tokenizer whose ids are places in the vocabulary, the special tokens anywhere in it."""
+    from tokenizers import AddedToken, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.models import WordPiece
+
+    places = {token: token_id for token_id, token in enumerate(vocabulary)}
+    backend = Backend(WordPiece(places, unk_token="[UNK]", continuing_subword_prefix=prefix))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    return Tokenizer(backend)
 
 
 def row_fields(

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from bertpipe.artifacts import ROWS_PER_GROUP
 from bertpipe.data.batching import Batch, Batcher, epoch_order
 from bertpipe.data.masking import Masking
-from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.params import MaskingParams
-from datasets import Pair, pair_dataset
+from bertpipe.data.tokenization import SPECIAL_TOKENS
+from bertpipe.params import MaskingParams, MaskingUnit
+from datasets import Pair, pair_dataset, word_piece_tokenizer
 
+UNITS: tuple[MaskingUnit, ...] = ("token", "word", "span")
 LENGTHS = np.random.default_rng(5).integers(5, 120, size=3 * ROWS_PER_GROUP + 77)
 PAIRS = (
     Pair(first=[5, 6], second=[7], is_next=False, masks={1: (3, 5), 4: (9, 7)}),
@@ -26,9 +27,12 @@ def order(**changes: object) -> list[NDArray[np.intp]]:
     return epoch_order(**({"lengths": LENGTHS, "batch_size": 16, "seed": 1, "epoch": 1} | changes))  # type: ignore[arg-type]
 
 
-def masking(rate: float = 0.5) -> Masking:
-    tokenizer = word_level_tokenizer([*SPECIAL_TOKENS, *(f"w{i}" for i in range(5, 40))])
-    params = MaskingParams(mode="dynamic", rate=rate, mask_share=0.5, random_share=0.3)
+def masking(rate: float = 0.5, unit: MaskingUnit = "token") -> Masking:
+    """Return a rule for a vocabulary of 40 ids, of which 6, 11, 16, ... continue a word."""
+    tokenizer = word_piece_tokenizer([*SPECIAL_TOKENS, *(f"{'##' * (i % 5 == 1)}w{i}" for i in range(5, 40))])
+    params = MaskingParams(
+        mode="dynamic", unit=unit, rate=rate, mask_share=0.5, random_share=0.3, span_p=0.2, span_max=10
+    )
     return Masking.of(params, tokenizer)
 
 
@@ -126,23 +130,28 @@ def test_a_batch_moves_to_a_device_whole() -> None:
     assert moved.tokens == batch.tokens
 
 
-@given(st.permutations(range(3)), st.integers(1, 3), st.integers(0, 5))
-def test_dynamic_masks_of_a_row_are_the_same_in_any_batch(rows: list[int], size: int, epoch: int) -> None:
-    batcher = Batcher(dataset=pair_dataset(PAIRS, first_row=1000), masking=masking(), seed=4)
+@given(st.permutations(range(3)), st.integers(1, 3), st.integers(0, 5), st.sampled_from(UNITS))
+def test_dynamic_masks_of_a_row_are_the_same_in_any_batch(
+    rows: list[int], size: int, epoch: int, unit: MaskingUnit
+) -> None:
+    batcher = Batcher(dataset=pair_dataset(PAIRS, first_row=1000), masking=masking(unit=unit), seed=4)
     whole = rows_of(batcher.assemble(np.arange(3), epoch=epoch))
     for start in range(0, 3, size):
         part = rows[start : start + size]
         assert rows_of(batcher.assemble(np.array(part), epoch=epoch)) == [whole[row] for row in part]
 
 
-def test_dynamic_masks_follow_the_rows_identity_not_its_place() -> None:
-    here = Batcher(dataset=pair_dataset(PAIRS[1:], first_row=1), masking=masking(), seed=4)
-    there = Batcher(dataset=pair_dataset(PAIRS), masking=masking(), seed=4)
+@pytest.mark.parametrize("unit", UNITS)
+def test_dynamic_masks_follow_the_rows_identity_not_its_place(unit: MaskingUnit) -> None:
+    here = Batcher(dataset=pair_dataset(PAIRS[1:], first_row=1), masking=masking(unit=unit), seed=4)
+    there = Batcher(dataset=pair_dataset(PAIRS), masking=masking(unit=unit), seed=4)
     assert rows_of(here.assemble(np.array([0, 1]), epoch=2)) == rows_of(there.assemble(np.array([1, 2]), epoch=2))
 
 
-def test_dynamic_masks_predict_true_tokens_and_never_special_ones_or_padding() -> None:
-    batch = Batcher(dataset=pair_dataset(PAIRS), masking=masking(1 - 1e-12), seed=4).assemble(np.arange(3), epoch=1)
+@pytest.mark.parametrize("unit", UNITS)
+def test_dynamic_masks_predict_true_tokens_and_never_special_ones_or_padding(unit: MaskingUnit) -> None:
+    rule = masking(1 - 1e-12, unit)
+    batch = Batcher(dataset=pair_dataset(PAIRS), masking=rule, seed=4).assemble(np.arange(3), epoch=1)
     for (inputs, labels), pair in zip(rows_of(batch), PAIRS, strict=True):
         words = {at: token for at, token in enumerate(pair.tokens) if token >= 5}
         assert labels == words
@@ -151,9 +160,21 @@ def test_dynamic_masks_predict_true_tokens_and_never_special_ones_or_padding() -
         ]
 
 
-def test_dynamic_masks_are_new_each_epoch() -> None:
+@pytest.mark.parametrize("unit", ["word", "span"])
+def test_dynamic_masks_take_words_whole(unit: MaskingUnit) -> None:
+    batcher = Batcher(dataset=pair_dataset(PAIRS), masking=masking(unit=unit), seed=4)
+    labels = [rows_of(batcher.assemble(np.array([1, 0]), epoch=epoch)) for epoch in range(200)]
+    for (_, second), (_, first) in labels:
+        assert (1 in first) == (2 in first)  # w5 ##w6
+        assert (4 in second) == (5 in second)  # w10 ##w11
+    assert 60 < sum(1 in first for _, (_, first) in labels) < 140  # 100 expected, deviation 7
+    assert any((3 in second) != (4 in second) for (_, second), _ in labels)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_dynamic_masks_are_new_each_epoch(unit: MaskingUnit) -> None:
     pairs = [Pair(first=list(range(5, 30)), second=list(range(5, 30)))]
-    batcher = Batcher(dataset=pair_dataset(pairs), masking=masking(), seed=4)
+    batcher = Batcher(dataset=pair_dataset(pairs), masking=masking(unit=unit), seed=4)
     epochs = [rows_of(batcher.assemble(np.array([0]), epoch=epoch)) for epoch in (1, 2, 1)]
     assert epochs[0] == epochs[2]
     assert epochs[0] != epochs[1]

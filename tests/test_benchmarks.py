@@ -12,9 +12,10 @@ from benchmarks import report
 from benchmarks.measure import Turns, Work, alternate, ratio
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.peers.notebook import NotebookLoop
-from benchmarks.rows import huggingface_batch, notebook_rows, with_vocabulary
+from benchmarks.rows import bert_masking, huggingface_batch, notebook_rows, with_vocabulary
 from benchmarks.workers import workers
 from bertpipe.data.batching import Batcher
+from bertpipe.params import MaskingUnit
 from datasets import Pair, pair_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -109,3 +110,14 @@ def test_the_readme_has_the_table_of_the_results() -> None:
 def test_a_file_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the lines"):
         report.inserted("# no marks here\n", {})
+
+
+@pytest.mark.parametrize("unit", ["token", "word", "span"])
+def test_the_benchmarks_mask_fifteen_in_a_hundred_by_any_unit(unit: MaskingUnit) -> None:
+    rows = np.tile(np.array([1, *range(5, 33), 2], dtype=np.int32), (2000, 1))
+    chosen = bert_masking(40, unit).corrupt(
+        rows, np.arange(2000)[:, None], np.arange(30)[None, :], seed=1, epoch=1
+    ).chosen  # fmt: skip
+    assert 0.14 < chosen[:, 1:-1].mean() < 0.16
+    piece = chosen[:, 6] == chosen[:, 5]  # the id 10 is a piece of the word before it
+    assert piece.all() == (unit != "token")

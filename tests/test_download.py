@@ -1,8 +1,11 @@
 """`download`: one verified zip, or nothing and what stood there before."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
+import io
+import json
 import socket
 import threading
 import zipfile
@@ -11,12 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bertpipe.artifacts import Progress, ignore_progress
 from bertpipe.data.archive import member_name
+from bertpipe.data.masking import Masking
+from bertpipe.data.tokenization import PAD_ID, word_level_tokenizer
 from bertpipe.errors import BertpipeError, DataError, DownloadError
-from bertpipe.params import Params
+from bertpipe.params import MaskingUnit, Params
 from bertpipe.stages.download import IMDB_COPY_VARIABLE, run_download
 from datasets import GOOD, write_zip
 
@@ -212,6 +218,24 @@ def test_another_seed_gives_another_sample(tiny: Params, sample_zip: Path) -> No
     sample = dataclasses.replace(tiny.sample, seed=tiny.sample.seed + 1)
     run_download(tiny.download, sample, tiny.masking, out=OUT)
     assert OUT.read_bytes() != sample_zip.read_bytes()
+
+
+@pytest.mark.parametrize("unit", ["token", "word", "span"])
+def test_the_samples_stored_masks_are_chosen_by_the_unit(tiny: Params, unit: MaskingUnit) -> None:
+    masking = dataclasses.replace(tiny.masking, unit=unit, rate=0.3)
+    run_download(tiny.download, tiny.sample, masking, out=OUT)
+    with zipfile.ZipFile(OUT) as file:
+        text = file.read(member_name("train", "full")).decode("utf-8")
+        rule = Masking.of(masking, word_level_tokenizer(file.read("bert_dataset/vocab.txt").decode("utf-8").split()))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for number, fields in enumerate(rows[:40]):
+        inputs, labels = (np.array(json.loads(fields[name])) for name in ("BERT Input", "BERT Label"))
+        real = inputs != PAD_ID
+        inputs, labels = inputs[real].astype(np.int32), labels[real].astype(np.int32)
+        true = np.where(labels > 0, labels, inputs)
+        done = rule.corrupt(true, np.array(number), np.arange(len(true)), seed=tiny.sample.seed, epoch=0)
+        assert inputs.tolist() == done.inputs.tolist()
+        assert (labels > 0).tolist() == done.chosen.tolist()
 
 
 def test_the_sample_holds_the_notebooks_members_and_the_vocabulary(sample_zip: Path) -> None:

@@ -130,6 +130,11 @@ def test_an_unknown_key_is_named(tmp_path: Path, name: str, expected: str) -> No
         ("train.seed", -1, "-1 must be at least 0"),
         ("model.tied", 1, "Input should be a valid boolean (given: 1)"),
         ("model.dropout", 1.0, "1.0 must be below 1"),
+        ("masking.unit", "words", "Input should be 'token', 'word' or 'span' (given: 'words')"),
+        ("masking.span_p", 0, "0.0 must be above 0"),
+        ("masking.span_p", 1.5, "1.5 must be at most 1"),
+        ("masking.span_max", 0, "0 must be at least 1"),
+        ("masking.span_max", 513, "513 must be at most 512"),
         ("model.architecture", "gpt", "Input should be 'bert' or 'notebook' (given: 'gpt')"),
         ("convert.max_reject_rate", 1.5, "1.5 must be at most 1"),
         ("download.source", 3, "Input should be a valid string (given: 3)"),
@@ -261,7 +266,7 @@ def test_sections_made_in_code_obey_their_rules_too() -> None:
             max_positions=8, dropout=0.0, tied=True,
         )  # fmt: skip
     with pytest.raises(ValueError, match="more than 1"):
-        MaskingParams(mode="auto", rate=0.15, mask_share=0.9, random_share=0.2)
+        MaskingParams(mode="auto", unit="token", rate=0.15, mask_share=0.9, random_share=0.2, span_p=0.2, span_max=10)
 
 
 def test_importing_the_schema_loads_no_heavy_library() -> None:

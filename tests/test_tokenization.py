@@ -18,6 +18,7 @@ from bertpipe.data.tokenization import (
 )
 from bertpipe.data.vocabulary import rank_words
 from bertpipe.errors import DataError, MissingInputError
+from datasets import word_piece_tokenizer
 
 WORDS = ("the", "cat", "'", "s", ".", "mask")
 MARKS = "'\".,()!?;:<>/ \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\u3000"
@@ -122,3 +123,14 @@ def test_a_vocabulary_ranks_words_by_frequency_then_spelling() -> None:
     texts = [["b", "a", "c", "a"], ["c", "d", "[MASK]", "[PAD]"], []]
     assert rank_words(texts) == [*SPECIAL_TOKENS, "a", "c", "b", "d"]
     assert rank_words([]) == list(SPECIAL_TOKENS)
+
+
+def test_pieces_that_continue_a_word_are_told_by_the_tokenizers_own_prefix() -> None:
+    vocabulary = ["[PAD]", "##s", "[UNK]", "[CLS]", "[SEP]", "cat", "[MASK]", "#", "##", "@@s"]
+    assert np.flatnonzero(word_piece_tokenizer(vocabulary).continues_word).tolist() == [1, 8]
+    assert np.flatnonzero(word_piece_tokenizer(vocabulary, prefix="@@").continues_word).tolist() == [9]
+    assert not word_level_tokenizer([*SPECIAL_TOKENS, "##s"]).continues_word.any()
+
+
+def test_special_tokens_continue_no_word_whatever_the_prefix() -> None:
+    assert not word_piece_tokenizer([*SPECIAL_TOKENS, "cat"], prefix="[").continues_word.any()

@@ -439,6 +439,16 @@ def test_auto_takes_new_masks_where_the_truth_is_known(
     assert auto != static
 
 
+def test_another_unit_of_masking_trains_on_other_masks(
+    tiny: Params, parquet: Path, trained: Path, tmp_path: Path
+) -> None:
+    for unit in ("word", "span"):
+        train(tiny, tmp_path / unit, parquet, masking={"unit": unit})
+    token, word, span = (results(folder)["history.csv"] for folder in (trained, tmp_path / "word", tmp_path / "span"))
+    assert word == token  # the sample's vocabulary is of whole words
+    assert span != token
+
+
 def test_missing_data_name_the_command_that_makes_them(tiny: Params, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="run `bertpipe convert` first"):
         train(tiny, tmp_path, tmp_path / "none")

@@ -52,6 +52,7 @@ Positive = Annotated[float, Limit(above=0)]
 NotNegative = Annotated[float, Limit(at_least=0)]
 Share = Annotated[float, Limit(at_least=0, at_most=1)]
 ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
+MaskingUnit = Literal["token", "word", "span"]
 
 
 class _ByTask:
@@ -96,17 +97,26 @@ class SampleParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskingParams:
-    """How tokens are chosen and corrupted for MLM (Devlin et al. 2018, section 3.1)."""
+    """How tokens are chosen and corrupted for MLM (Devlin et al. 2018 and Joshi et al. 2020, section 3.1 of each).
+
+    All but `mode` is about dynamic masks and the static ones of the sample; other data bring their own static masks.
+    """
 
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     mode: Literal["auto", "static", "dynamic"]
     """`static`: the masks stored in the data; `dynamic`: new ones each epoch; `auto`: dynamic where possible."""
+    unit: MaskingUnit
+    """What is chosen as a whole: a `token`, all pieces of a `word`, or a `span` of several words in a row."""
     rate: Annotated[float, Limit(above=0, below=1)]
-    """Share of the words that is chosen."""
+    """Share of the words that is chosen; of the tokens, where `unit` is `token`."""
     mask_share: Share
-    """Share of the chosen words whose input becomes `[MASK]`."""
+    """Share of the chosen tokens whose input becomes `[MASK]`; a span shares one fate."""
     random_share: Share
-    """Share of the chosen words whose input becomes a random word; the rest stays as it is."""
+    """Share of the chosen tokens whose input becomes a random word; the rest stays as it is."""
+    span_p: Annotated[float, Limit(above=0, at_most=1)]
+    """Parameter of the geometric distribution of a span's words: 1 - span_p times as many spans a word longer."""
+    span_max: Annotated[int, Limit(at_least=1, at_most=512)]
+    """Words of the longest span; the distribution is cut off there."""
 
     def __post_init__(self) -> None:
         """Refuse shares that add up to more than one."""

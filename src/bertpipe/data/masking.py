@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.data.randomness import below, uniform
+from bertpipe.data.spans import SpanLaw
 from bertpipe.data.tokenization import Tokenizer
-from bertpipe.params import MaskingParams
+from bertpipe.params import MaskingParams, MaskingUnit
 
 _CHOICE, _CORRUPTION, _WORD = range(10, 13)  # streams of randomness, one a kind of choice
 
@@ -24,27 +25,49 @@ class Corruption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masking:
-    """The masking rule for one vocabulary."""
+    """The masking rule for one vocabulary.
 
+    `unit` says what is chosen as a whole and what shares a fate: to become `[MASK]`, a random word, or to stay.
+
+    - `token`: each token is chosen and has its fate on its own (Devlin et al. 2018, section 3.1, task 1).
+    - `word`: the pieces of a word are chosen together; each has its own fate, as in BERT's whole-word masking, which
+      changes only the choice (`create_pretraining_data.py` in its repository, 2019).
+    - `span`: several whole words in a row are chosen together and share their fate; tokens that become random words
+      draw one each (Joshi et al. 2020, SpanBERT, section 3.1). Spans that overlap or touch are one, and the number
+      drawn for their first token is their fate. A span ends before a special token: after `[SEP]` there may be another
+      document, and `[UNK]` cannot be predicted. What stands between two special tokens is a text of its own: spans
+      reach into it as if it had begun earlier, so its first words are chosen as often as any.
+
+    A word is a token and the pieces that continue it. A piece at a row's start or after a special token begins a word.
+    """
+
+    unit: MaskingUnit
     rate: float
     mask_share: float
     random_share: float
     mask_id: int
     is_special: NDArray[np.bool_]
     """Ids that are never chosen and never drawn; shape [vocab]."""
+    continues_word: NDArray[np.bool_]
+    """Ids of the pieces that belong to the same word as the token before them; shape [vocab]."""
     words: NDArray[np.int32]
     """Ids that a random word is drawn from."""
+    spans: SpanLaw
+    """Where spans start and how long they are, for `span`."""
 
     @classmethod
     def of(cls, params: MaskingParams, tokenizer: Tokenizer) -> "Masking":
         """Return the rule of `params` for a tokenizer's vocabulary."""
         return cls(
+            unit=params.unit,
             rate=params.rate,
             mask_share=params.mask_share,
             random_share=params.random_share,
             mask_id=tokenizer.mask_id,
             is_special=tokenizer.is_special,
+            continues_word=tokenizer.continues_word,
             words=np.flatnonzero(~tokenizer.is_special).astype(np.int32),
+            spans=SpanLaw.of(rate=params.rate, p=params.span_p, longest=params.span_max),
         )
 
     def corrupt(
@@ -56,24 +79,53 @@ class Masking:
         seed: int,
         epoch: int,
     ) -> Corruption:
-        """Choose and corrupt tokens (Devlin et al. 2018, section 3.1, task 1).
+        """Choose and corrupt tokens, each word with probability `rate`, and say which.
 
-        Each token that is not special is chosen with probability `rate`; a chosen one becomes `[MASK]`, a random
-        word, or stays, by the shares. Every decision is a pure function of (seed, epoch, row, position).
+        Every decision about a token is a pure function of (seed, epoch, row, position), and where the unit is not
+        `token`, of the tokens of its row.
 
         Args:
-            token_ids: true tokens, any shape.
+            token_ids: true tokens, any shape; row after row, and rows whole, where the unit is not `token`.
             rows: identity of each token's row, broadcastable to that shape.
             positions: position of each token in its row, likewise.
             seed: seed of all decisions.
             epoch: number of the epoch; another epoch has other masks.
         """
-        chosen = (uniform(seed, _CHOICE, epoch, rows, positions) < self.rate) & ~self.is_special[token_ids]
-        fate = uniform(seed, _CORRUPTION, epoch, rows, positions)
-        drawn = self.words[below(len(self.words), seed, _WORD, epoch, rows, positions)]
+        draws = np.broadcast_to(uniform(seed, _CHOICE, epoch, rows, positions), token_ids.shape)
+        chosen, since_first = self._choose(token_ids, np.broadcast_to(positions == 0, token_ids.shape), draws)
+        at = np.nonzero(chosen)  # the rest of the work is for these alone
+        row, position = (np.broadcast_to(counter, token_ids.shape)[at] for counter in (rows, positions))
+        fate = uniform(seed, _CORRUPTION, epoch, row, position - since_first)
+        drawn = self.words[below(len(self.words), seed, _WORD, epoch, row, position)]
         inputs = token_ids.copy()
-        masked = chosen & (fate < self.mask_share)
-        replaced = chosen & (fate >= self.mask_share) & (fate < self.mask_share + self.random_share)
-        inputs[masked] = self.mask_id
-        np.copyto(inputs, drawn, where=replaced)
+        drawn_or_true = np.where(fate < self.mask_share + self.random_share, drawn, token_ids[at])
+        inputs[at] = np.where(fate < self.mask_share, self.mask_id, drawn_or_true)
         return Corruption(chosen=chosen, inputs=inputs)
+
+    def _choose(
+        self, token_ids: NDArray[np.int32], opens_row: NDArray[np.bool_], draws: NDArray[np.float64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.intp] | int]:
+        """Return which tokens are chosen, and how far each chosen one is from the one whose fate it shares."""
+        special = self.is_special[token_ids]
+        if self.unit == "token":
+            return (draws < self.rate) & ~special, 0
+        special, opens_row, draws = special.reshape(-1), opens_row.reshape(-1), draws.reshape(-1)
+        begins = self._word_begins(token_ids.reshape(-1), special, opens_row)
+        first = begins[:-1]
+        if self.unit == "word":
+            chosen = np.repeat((draws[first] < self.rate) & ~special[first], np.diff(begins))
+            return chosen.reshape(token_ids.shape), 0
+        first_word, end_word = self.spans.runs(draws[first], ~special[first], opens_row[first])
+        counts = begins[end_word] - begins[first_word]
+        since_first = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        chosen = np.zeros(token_ids.size, dtype=np.bool_)
+        chosen[np.repeat(begins[first_word], counts) + since_first] = True
+        return chosen.reshape(token_ids.shape), since_first
+
+    def _word_begins(
+        self, token_ids: NDArray[np.int32], special: NDArray[np.bool_], opens_row: NDArray[np.bool_]
+    ) -> NDArray[np.intp]:
+        """Return the index of each word's first token, then the number of tokens; a special token counts as a word."""
+        continues = self.continues_word[token_ids] & ~opens_row
+        continues[1:] &= ~special[:-1]
+        return np.append(np.flatnonzero(~continues), len(token_ids))

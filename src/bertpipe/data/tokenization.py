@@ -72,6 +72,18 @@ class Tokenizer:
         table[list(self.special_ids)] = True
         return table
 
+    @cached_property
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Whether each id is a piece that continues a word, such as WordPiece's `##s`; shape [vocab].
+
+        None does where the tokenizer's model marks no pieces, as a word-level one.
+        """
+        table = np.zeros(self.vocab_size, dtype=np.bool_)
+        prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
+        if prefix:
+            table[[token_id for token, token_id in self.backend.get_vocab().items() if token.startswith(prefix)]] = True
+        return table & ~self.is_special
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without `[CLS]` and `[SEP]`; `[MASK]` in the text is the mask token."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
