@@ -1,0 +1,48 @@
+"""What a file's name says of its content."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+TEXT_SUFFIXES = (".txt", ".text", ".md")
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+
+Container = Literal["zip", "tar"]
+Packing = Literal["gz", "zst"]
+
+_CONTAINERS: dict[str, Container] = {".zip": "zip", ".tar": "tar"}
+_PACKINGS: dict[str, Packing] = {".gz": "gz", ".zst": "zst"}
+_SHORT = {".tgz": ".tar.gz", ".tzst": ".tar.zst"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileKind:
+    """The suffixes of a name, understood."""
+
+    container: Container | None
+    packing: Packing | None
+    suffix: str
+    """The last one before the packing's, in lower case; empty if there is none."""
+
+
+def kind_of(name: str) -> FileKind:
+    """Return the kind of a file name; capitals do not matter."""
+    name = name.lower()
+    for short, long in _SHORT.items():
+        if name.endswith(short):
+            name = name.removesuffix(short) + long
+    path = PurePosixPath(name)
+    packing = _PACKINGS.get(path.suffix)
+    suffix = path.with_suffix("").suffix if packing else path.suffix
+    return FileKind(container=_CONTAINERS.get(suffix), packing=packing, suffix=suffix)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a relative name lies below something hidden: a dot name, or what macOS adds to a zip."""
+    parts = PurePosixPath(name).parts
+    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
+
+
+def shown(name: str) -> str:
+    """Return a name fit for one line of a message: whatever cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)

@@ -1,0 +1,236 @@
+"""One file of text becomes documents, or an error that says where and what to do."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bertpipe.data.text import Document, TextFormat, read_documents
+from bertpipe.errors import DataError, MissingInputError
+from texts import documents, gz, json_lines, places, texts, write, zst
+
+CHUNK = 1 << 16
+MIXED = b"\n\n A b\r\nc \r \t\n\n\nD\n"
+"""Lines: empty, empty, ` A b`, `c `, white space, empty, empty, `D`."""
+
+
+@pytest.mark.parametrize(
+    ("text_format", "expected"),
+    [
+        ("file", [("x.txt", "\n\n A b\nc \n \t\n\n\nD\n", None)]),
+        ("blocks", [("x.txt:3", " A b\nc ", None), ("x.txt:8", "D", None)]),
+        ("lines", [("x.txt:3", " A b", None), ("x.txt:4", "c ", None), ("x.txt:8", "D", None)]),
+    ],
+)
+def test_formats_of_a_text_file(
+    tmp_path: Path, text_format: TextFormat, expected: list[tuple[str, str, str | None]]
+) -> None:
+    assert places(write(tmp_path / "x.txt", MIXED), text_format) == expected
+
+
+def test_json_lines_give_one_field_of_each_object(tmp_path: Path) -> None:
+    lines = (
+        b'{"id": 1, "text": "a\\r\\nb\\rc", "more": {"text": "no"}}\n'
+        b" \t\r\n"
+        b'\t{"text": "  "}\n'
+        b'{"text": "\\u00e9\xc3\xa9\\ud83d\\ude00", "id": ' + b"9" * 5000 + b"}"
+    )
+    assert places(write(tmp_path / "x.jsonl", lines)) == [
+        ("x.jsonl:1", "a\nb\nc", None),
+        ("x.jsonl:4", "éé\U0001f600", None),
+    ]
+
+
+def test_another_field_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", json_lines("a", "b", field="body text"))
+    assert texts(path, field="body text") == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.md", "x.tokens", "X.TXT", "x.json.old"])
+def test_auto_reads_a_single_text_file_of_any_name_as_blocks(tmp_path: Path, name: str) -> None:
+    assert texts(write(tmp_path / name, b"a\nb\n\nc")) == ["a\nb", "c"]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.ndjson", "x.JSONL"])
+def test_auto_knows_json_lines_by_their_name(tmp_path: Path, name: str) -> None:
+    assert texts(write(tmp_path / name, json_lines("a", "b"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.CSV", "x.tsv", "x.json.gz"])
+def test_auto_does_not_take_tables_for_prose(tmp_path: Path, name: str) -> None:
+    content = json_lines("a")
+    path = write(tmp_path / name, gz(content) if name.endswith(".gz") else content)
+    with pytest.raises(DataError, match="is not read as prose; set text_format to jsonl if each line"):
+        documents(path)
+    assert texts(path, "jsonl") == ["a"]
+    assert texts(path, "lines") == ['{"text": "a"}']
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gz), (".zst", zst), (".GZ", gz)])
+def test_a_packed_file_reads_as_what_it_holds(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
+    write(tmp_path / f"x.txt{suffix}", pack(MIXED))
+    write(tmp_path / f"x.jsonl{suffix}", pack(json_lines("a\n", "b")))
+    assert places(tmp_path / f"x.txt{suffix}") == [
+        (f"x.txt{suffix}:3", " A b\nc ", None),
+        (f"x.txt{suffix}:8", "D", None),
+    ]
+    assert texts(tmp_path / f"x.jsonl{suffix}") == ["a\n", "b"]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gz), (".zst", zst)])
+def test_joined_packed_files_read_as_one(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
+    path = write(tmp_path / f"x.txt{suffix}", pack(b"a\n") + pack(b"") + pack(b"b\n\nc"))
+    assert texts(path) == ["a\nb", "c"]
+
+
+@pytest.mark.parametrize("text_format", ["auto", "file", "blocks", "lines", "jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\n", b" \r\n\t\n\xc2\xa0\n", b"\xef\xbb\xbf"])
+def test_a_file_without_text_yields_nothing(tmp_path: Path, content: bytes, text_format: TextFormat) -> None:
+    assert documents(write(tmp_path / "x.txt", content), text_format) == []
+    assert documents(write(tmp_path / "x.txt.gz", gz(content)), text_format) == []
+
+
+@pytest.mark.parametrize("text_format", ["file", "blocks", "lines", "jsonl"])
+def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path: Path, text_format: TextFormat) -> None:
+    one, more = ('{"text": "a"}', '{"text": "\ufeffb"}') if text_format == "jsonl" else ("a", "\ufeffb")
+    path = write(tmp_path / "x.txt", f"\ufeff{one}\n\n{more}".encode())
+    assert "|".join(texts(path, text_format)).replace("\n\n", "|") == "a|\ufeffb"
+
+
+def test_only_line_ends_end_lines(tmp_path: Path) -> None:
+    inside = "a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g"
+    assert texts(write(tmp_path / "x.txt", f"{inside}\n{inside}".encode()), "lines") == [inside, inside]
+
+
+@pytest.mark.parametrize("before", range(CHUNK - 4, CHUNK + 2))
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_characters_and_line_ends_may_lie_across_reads(tmp_path: Path, before: int, end: str) -> None:
+    lines = ["x" * before, "\U0001f600é", "", "y" * 2 * CHUNK, "z"]
+    path = write(tmp_path / "x.txt", end.join(lines).encode())
+    assert texts(path, "file") == ["\n".join(lines)]
+    assert places(path, "lines") == [(f"x.txt:{n}", line, None) for n, line in enumerate(lines, 1) if line]
+
+
+LATIN = "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+NOT_TEXT = "it is not text, or it is UTF-16 without its mark; that converts: iconv -f UTF-16LE -t UTF-8 OLD > NEW"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"ok\r\nbad \xe9t\xe9\n", f"2: byte 0xe9 is not UTF-8 (after 8 bytes); {LATIN}"),
+        (b"\xef\xbb\xbfok\n\x80", f"2: byte 0x80 is not UTF-8 (after 6 bytes); {LATIN}"),
+        (b"a\xed\xa0\x80", f"1: byte 0xed is not UTF-8 (after 1 bytes); {LATIN}"),
+        (b"a\n\nb\xe2\x82", "3: byte 0xe2 is not UTF-8 (after 4 bytes); it ends within a character: is it cut off?"),
+        (
+            "a\n".encode("utf-16"),
+            "1: byte 0xff is not UTF-8 (after 0 bytes); it looks like UTF-16, convert it: "
+            "iconv -f UTF-16 -t UTF-8 OLD > NEW",
+        ),
+        (
+            b"\xfe\xff\0a",
+            "1: byte 0xfe is not UTF-8 (after 0 bytes); it looks like UTF-16, convert it: "
+            "iconv -f UTF-16 -t UTF-8 OLD > NEW",
+        ),
+        (
+            "a".encode("utf-32"),
+            "1: byte 0xff is not UTF-8 (after 0 bytes); it looks like UTF-32, convert it: "
+            "iconv -f UTF-32 -t UTF-8 OLD > NEW",
+        ),
+        (b"\xc3\xa9\r\n\rb\0", f"3: a NUL character, which text does not have (after 6 bytes); {NOT_TEXT}"),
+        (
+            "é".encode("utf-16-le") + b"a\0",
+            f"1: byte 0xe9 is not UTF-8 (after 0 bytes); {LATIN}",
+        ),
+        ("ab".encode("utf-16-le"), f"1: a NUL character, which text does not have (after 1 bytes); {NOT_TEXT}"),
+        (
+            b"PK\x03\x04\x14\0",
+            "1: a NUL character, which text does not have (after 5 bytes); it looks like a zip file, not text: "
+            "unpack or convert it, or give it the suffix that says so",
+        ),
+        (
+            gz(b"a"),
+            "1: byte 0x8b is not UTF-8 (after 1 bytes); it looks like gzip, not text: "
+            "unpack or convert it, or give it the suffix that says so",
+        ),
+    ],
+)
+@pytest.mark.parametrize("text_format", ["file", "blocks", "lines", "jsonl"])
+def test_what_is_not_text_is_said_with_its_place_and_a_way_out(
+    tmp_path: Path, content: bytes, message: str, text_format: TextFormat
+) -> None:
+    if text_format == "jsonl" and content.startswith((b"ok", b"\xef\xbb\xbfok", b"a\n\n")):
+        content = content.replace(b"ok", b"  ").replace(b"a\n\n", b" \n\n")
+    path = write(tmp_path / "x.txt", content)
+    with pytest.raises(DataError) as caught:
+        documents(path, text_format)
+    assert str(caught.value) == f"{path}:{message}"
+
+
+@pytest.mark.parametrize("before", range(CHUNK - 3, CHUNK + 2))
+def test_the_place_of_a_bad_byte_counts_all_reads(tmp_path: Path, before: int) -> None:
+    content = b"x" * before + "é\r\n".encode() * CHUNK
+    path = write(tmp_path / "x.txt", content + b"abc\xff")
+    with pytest.raises(DataError) as caught:
+        documents(path, "lines")
+    assert str(caught.value).startswith(
+        f"{path}:{CHUNK + 1}: byte 0xff is not UTF-8 (after {len(content) + 3:,} bytes);"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"text": "a"', "is not JSON: Expecting ',' delimiter: line 1 column 13 (char 12)"),
+        (b"{'text': 'a'}", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b'{"text": "a"} {}', "is not JSON: Extra data: line 1 column 15 (char 14)"),
+        (b"[" * 200_000, "is not JSON: maximum recursion depth exceeded"),
+        (b'"text"', "is a string, expected a JSON object with the text in one of its fields"),
+        (b"[1]", "is a list, expected a JSON object with the text in one of its fields"),
+        (b"7", "is a number, expected a JSON object with the text in one of its fields"),
+        (b"null", "is null, expected a JSON object with the text in one of its fields"),
+        (
+            b'{"body": "a", "t\\n": "b"}',
+            "has no field 'text', it has 'body', 't\\n': set field to the one that holds the text",
+        ),
+        (b"{}", "has no field 'text', it has no field at all: set field to the one that holds the text"),
+        (
+            b"{" + b", ".join(b'"f%d": 1' % i for i in range(11)) + b"}",
+            "has no field 'text', it has 'f0', 'f1', 'f2', 'f3', 'f4', 'f5', 'f6', 'f7', 'f8', 'f9', …: "
+            "set field to the one that holds the text",
+        ),
+        (b'{"text": 12}', ": field 'text' is a number, expected a string"),
+        (b'{"text": null}', ": field 'text' is null, expected a string"),
+        (b'{"text": true}', ": field 'text' is a boolean, expected a string"),
+        (b'{"text": ["a"]}', ": field 'text' is a list, expected a string"),
+        (b'{"text": {"text": "a"}}', ": field 'text' is an object, expected a string"),
+        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which no text has: mend or drop the line"),
+        (b'{"text": "\\ude00\\ud83d"}', ": field 'text' holds '\\ude00', which no text has: mend or drop the line"),
+        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which no text has: mend or drop the line"),
+    ],
+)
+def test_bad_lines_of_json_are_named(tmp_path: Path, line: bytes, message: str) -> None:
+    path = write(tmp_path / "x.jsonl", json_lines("first") + b"\n" + line + b"\n")
+    reader = read_documents(path, text_format="auto", field="text")
+    assert next(reader) == Document(text="first", origin=f"{path}:1", split=None)
+    with pytest.raises(DataError) as caught:
+        next(reader)
+    between = "" if message.startswith(":") else " "
+    assert str(caught.value).startswith(f"{path}:3{between}{message}")
+
+
+def test_a_path_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.txt", tmp_path / "none.zip", tmp_path / "x.txt" / "none"):
+        write(tmp_path / "x.txt", b"a")
+        with pytest.raises(MissingInputError) as caught:
+            documents(path)
+        assert str(caught.value) == f"{path} does not exist: name a text file, a folder or an archive"
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe\.txt is neither a file nor a folder: write what it gives to a file"):
+        documents(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe\.txt is neither a file nor a folder: take it away"):
+        documents(tmp_path)

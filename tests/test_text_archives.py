@@ -1,0 +1,246 @@
+"""A zip or a tar of text: its members as a folder's files, and nothing of a damaged one."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bertpipe.data.text import TextFormat, text_size
+from bertpipe.errors import DataError
+from texts import Files, documents, gz, json_lines, places, tar, texts, write, zipped, zst
+
+FILES = {
+    "b.txt": b"b1\n\nb2",
+    "a/z.jsonl.gz": gz(json_lines("z1", "z2")),
+    "a/y.md.zst": zst(b"y"),
+    "__MACOSX/._b.txt": b"\0",
+    ".DS_Store": b"\0",
+    "empty.txt": b"",
+}
+PACKERS: dict[str, Callable[[Files], bytes]] = {
+    "x.zip": zipped,
+    "x.tar": tar,
+    "x.tar.gz": lambda files: gz(tar(files)),
+    "x.TGZ": lambda files: gz(tar(files)),
+    "x.tar.zst": lambda files: zst(tar(files)),
+    "x.tzst": lambda files: zst(tar(files)),
+}
+
+
+def pack(folder: Path, name: str, files: Files) -> Path:
+    return write(folder / name, PACKERS[name](files))
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_members_are_read_as_a_folders_files_are(tmp_path: Path, name: str) -> None:
+    b = [(f"{name}!b.txt", "b1\n\nb2", None)]
+    y = [(f"{name}!a/y.md.zst", "y", None)]
+    z = [(f"{name}!a/z.jsonl.gz:1", "z1", None), (f"{name}!a/z.jsonl.gz:2", "z2", None)]
+    in_its_own_order, by_name = b + z + y, y + z + b
+    assert places(pack(tmp_path, name, FILES)) == (by_name if name == "x.zip" else in_its_own_order)
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("text_format", ["blocks", "lines"])
+def test_a_format_that_is_given_reads_members_of_any_name(tmp_path: Path, name: str, text_format: TextFormat) -> None:
+    assert (
+        places(pack(tmp_path, name, {"a": b"1\n2\n\n3"}), text_format)
+        == {
+            "blocks": [(f"{name}!a:1", "1\n2", None), (f"{name}!a:4", "3", None)],
+            "lines": [(f"{name}!a:1", "1", None), (f"{name}!a:2", "2", None), (f"{name}!a:4", "3", None)],
+        }[text_format]
+    )
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_with_auto_a_member_that_may_be_no_text_is_an_error(tmp_path: Path, name: str) -> None:
+    path = pack(tmp_path, name, {"a.txt": b"a", "d/b.pdf": b"b"})
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value).startswith(f"{path} holds d/b.pdf beside text; with text_format auto .txt, ")
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("inner", ["in.zip", "in.tar.gz"])
+def test_an_archive_within_an_archive_is_an_error(tmp_path: Path, name: str, inner: str) -> None:
+    path = pack(tmp_path, name, {"a.txt": b"a", inner: b"x"})
+    with pytest.raises(DataError) as caught:
+        documents(path, "file")
+    assert str(caught.value) == f"{path} holds {inner} within: unpack it first, or read it by itself"
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("member", ["bad.txt", "bad.txt.gz"])
+def test_bytes_that_are_not_text_are_named_with_their_member(tmp_path: Path, name: str, member: str) -> None:
+    content = gz(b"\n\xff") if member.endswith(".gz") else b"\n\xff"
+    path = pack(tmp_path, name, {member: content})
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value).startswith(f"{path}!{member}:2: byte 0xff is not UTF-8 (after 1 bytes); ")
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("member", ["bad.txt.gz", "bad.jsonl.zst"])
+@pytest.mark.parametrize("content", [b"", b"not packed"])
+def test_a_member_that_is_not_packed_as_its_name_says_is_damaged(
+    tmp_path: Path, name: str, member: str, content: bytes
+) -> None:
+    path = pack(tmp_path, name, {member: content})
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value).startswith(f"{path}!{member} is damaged or cut off (")
+    assert str(caught.value).endswith("): fetch or pack it again")
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_names_that_climb_out_or_hide_something_do_no_harm(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    path = pack(tmp_path / "in", name, {"../../up.txt": b"1", "/etc/x.txt": b"2", "a\nb\x1b[2J.txt": b"3"})
+    found = {origin: text for origin, text, _ in places(path)}
+    assert found == {f"{name}!../../up.txt": "1", f"{name}!/etc/x.txt": "2", f"{name}!a\\nb\\x1b[2J.txt": "3"}
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "in", path]
+
+
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.txt.zst", *PACKERS])
+def test_wherever_a_packed_file_is_cut_off_it_is_an_error(tmp_path: Path, name: str) -> None:
+    text = b"".join(b"line %d\n" % (i * i) for i in range(50))
+    packers = {"x.txt.gz": gz, "x.txt.zst": zst}
+    whole = packers[name](text) if name in packers else PACKERS[name]({"a.txt": text, "b.txt": text})
+    # A tar may lack its padding: its first empty block says that it is whole.
+    needed = len(whole.rstrip(b"\0")) // 512 * 512 + 1024 if name == "x.tar" else len(whole)
+    for length in range(0, needed, 1 if needed < 2000 else 7):
+        with pytest.raises(DataError, match=r"is damaged or cut off \(.+\): fetch or pack it again"):
+            documents(write(tmp_path / name, whole[:length]), "lines")
+    assert len(documents(write(tmp_path / name, whole[:needed]), "lines")) == (50 if name in packers else 100)
+
+
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.zip", "x.tar.gz"])
+def test_bytes_that_changed_are_found_by_their_checksum(tmp_path: Path, name: str) -> None:
+    text = b"".join(b"line %d\n" % (i * i) for i in range(50))
+    whole = gz(text) if name == "x.txt.gz" else PACKERS[name]({"a.txt": text})
+    spoiled = bytearray(whole)
+    spoiled[len(whole) - 6 if name.endswith("gz") else 100] ^= 1
+    with pytest.raises(DataError, match="is damaged or cut off"):
+        documents(write(tmp_path / name, bytes(spoiled)), "lines")
+
+
+@pytest.mark.parametrize("file_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_every_form_of_tar_is_read(tmp_path: Path, file_format: int) -> None:
+    name = "./" + "d" * 90 + "/" + ("é" * 80 if file_format != tarfile.USTAR_FORMAT else "e" * 90) + ".txt"
+    path = write(tmp_path / "x.tar", tar({name: b"text" * 1000, "b.txt": b"b"}, file_format=file_format))
+    assert places(path) == [(f"x.tar!{name[2:]}", "text" * 1000, None), ("x.tar!b.txt", "b", None)]
+
+
+def test_joined_tars_are_an_error(tmp_path: Path) -> None:
+    one, other = tar({"a.txt": b"a"}), tar({"b.txt": b"b"})
+    for name, content in (("x.tar", one + other), ("x.tar.gz", gz(one) + gz(other))):
+        with pytest.raises(DataError, match=r"goes on after its end \(were several tars joined\?\): unpack it"):
+            documents(write(tmp_path / name, content))
+
+
+def test_a_damaged_header_is_not_the_end_of_a_tar(tmp_path: Path) -> None:
+    content = bytearray(tar({"a.txt": b"a", "b.txt": b"b"}))
+    content[1024 + 148] ^= 1  # the checksum of the second member's header
+    with pytest.raises(DataError, match=r"x\.tar is damaged or cut off \(bad checksum\)"):
+        documents(write(tmp_path / "x.tar", bytes(content)))
+
+
+def test_a_header_without_bound_is_not_held_in_memory(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 2 << 20
+    content = info.tobuf(tarfile.USTAR_FORMAT) + bytes(2 << 20) + tar({"a.txt": b"a"})
+    with pytest.raises(DataError, match=r"a header of 2,097,152 bytes, the limit is 1,048,576"):
+        documents(write(tmp_path / "x.tar", content))
+
+
+def test_headers_of_headers_do_not_exhaust_the_stack(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
+    header = info.tobuf(tarfile.GNU_FORMAT) + b"a.txt".ljust(512, b"\0")
+    with pytest.raises(DataError, match=r"x\.tar is damaged or cut off \(maximum recursion depth exceeded"):
+        documents(write(tmp_path / "x.tar", header * 2000 + tar({"a.txt": b"a"})))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(tarfile.SYMTYPE, "a link"), (tarfile.LNKTYPE, "a link"), (tarfile.FIFOTYPE, "neither a file nor a folder")],
+)
+def test_a_member_of_a_tar_that_is_no_file_is_an_error(tmp_path: Path, kind: bytes, said: str) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        folder = tarfile.TarInfo("d")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        info = tarfile.TarInfo("d/b.txt")
+        info.type, info.linkname = kind, "a.txt"
+        archive.addfile(info)
+    path = write(tmp_path / "x.tar", buffer.getvalue())
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value) == f"{path}!d/b.txt is {said}: unpack the tar and read the folder"
+
+
+def zip_with(member: zipfile.ZipInfo, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("d/", b"")
+        archive.writestr("d/a.txt", b"a")
+        archive.writestr(member, b"text" * 100, method)
+    return buffer.getvalue()
+
+
+def test_members_of_a_zip_that_are_not_packed_are_read(tmp_path: Path) -> None:
+    content = zip_with(zipfile.ZipInfo("b.txt"), zipfile.ZIP_STORED)
+    assert texts(write(tmp_path / "x.zip", content)) == ["text" * 100, "a"]
+
+
+def test_a_member_without_a_name_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.zip", zip_with(zipfile.ZipInfo("")))
+    assert places(path, "file") == [("x.zip!", "text" * 100, None), ("x.zip!d/a.txt", "a", None)]
+
+
+def test_an_encrypted_member_is_an_error(tmp_path: Path) -> None:
+    content = bytearray(zip_with(zipfile.ZipInfo("b.txt")))
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1  # general purpose bit flag, bit 0
+    path = write(tmp_path / "x.zip", bytes(content))
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value) == (
+        f"{path}!b.txt is encrypted: unpack the zip and read the folder, or zip it without a password"
+    )
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_packed_in_a_way_without_a_bound_is_an_error(tmp_path: Path, method: int) -> None:
+    path = write(tmp_path / "x.zip", zip_with(zipfile.ZipInfo("b.txt"), method))
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value) == (
+        f"{path}!b.txt is packed with method {method}, only 8 (deflate) is read: unpack the zip and read the folder"
+    )
+
+
+def test_a_link_in_a_zip_is_an_error(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("b.txt")
+    link.external_attr = 0o120777 << 16
+    path = write(tmp_path / "x.zip", zip_with(link))
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value) == f"{path}!b.txt is a link: unpack the zip and read the folder"
+
+
+def test_a_packed_zip_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.zip.gz", gz(zipped({"a.txt": b"a"})))
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value) == f"{path} is a packed zip: unpack it first"
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_an_archive_without_files_yields_nothing(tmp_path: Path, name: str) -> None:
+    path = pack(tmp_path, name, {})
+    assert documents(path) == []
+    assert text_size(path) == (0 if name == "x.zip" else path.stat().st_size)
