@@ -16,6 +16,7 @@ from bertpipe.data.id_lists import parse_id_lists
 from bertpipe.data.members import MemberReader
 from bertpipe.data.rows import PairRow, RowFault, parse_row
 from datasets import GOOD, Fields, csv_text, row_fields
+from test_rows import BAD
 
 VOCAB = 19
 
@@ -83,6 +84,14 @@ def test_rows_read_at_once_are_the_rows_read_one_by_one(rows: list[Fields], voca
     expected, expected_faults = one_by_one(rows, vocab_size)
     assert as_rows(found) == [asdict(row) for row in expected]
     assert faults == expected_faults
+
+
+@pytest.mark.parametrize("row", [fields for fields, _, _ in BAD], ids=lambda value: None)
+def test_a_bad_row_has_the_same_fault_at_once(row: Fields) -> None:
+    _, expected = one_by_one([GOOD, row], VOCAB)
+    found, faults = at_once([GOOD, row], VOCAB)
+    assert (len(found), faults) == (1, expected)
+    assert faults
 
 
 def test_rows_as_the_notebook_writes_them_need_no_python_step_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,6 +232,13 @@ def test_ranks_fill_a_gap_that_holds_as_many_words_as_ids() -> None:
     assert fill(known, ranked, hints={5: [11, 12]}) == {7: 2, 8: 3}  # two places, so none
 
 
+def test_a_hint_parts_a_gap_in_two() -> None:
+    ranked = rank(["a", "b", "c", "d", "e"], np.ones(5, dtype=np.int64))
+    known = np.array([-1] * 5 + [0, -1, -1, -1, -1, 4])  # a, four ids for b, c and d, e
+    assert fill(known, ranked, hints={}) == {}
+    assert fill(known, ranked, hints={2: [8]}) == {8: 2, 9: 3}
+
+
 def test_a_word_out_of_rank_does_not_mislead_the_others() -> None:
     words = ["a", "b", "c", "d", "e"]
     ranked = rank(words, np.ones(5, dtype=np.int64))

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from bertpipe.data.columns import RowColumns
 from bertpipe.data.recovery.sentences import SentenceTable
-from bertpipe.data.tokenization import MASK_ID, SPECIAL_TOKENS, UNK_ID
-
-_FIRST_WORD = len(SPECIAL_TOKENS)
+from bertpipe.data.tokenization import MASK_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +139,6 @@ def _compare(
     contradictions = visible & (
         ((id_of_word >= 0) & (id_of_word != inputs)) | ((word_of_id >= 0) & (word_of_id != codes))
     )
-    contradictions |= visible & (inputs < _FIRST_WORD) & (inputs != UNK_ID)
     return visible & (word_of_id == codes), contradictions
 
 

@@ -95,9 +95,8 @@ def _true_tokens(
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     tokens, is_known = rows.inputs.copy(), rows.inputs != MASK_ID
     ids = id_of_code[found.codes]
-    here = (ids >= 0) & ~is_known[found.positions]
-    tokens[found.positions[here]] = ids[here]
-    is_known[found.positions[here]] = True
+    here = found.positions[ids >= 0]  # at visible tokens, ids are what stands there: nothing contradicts them
+    tokens[here], is_known[here] = ids[ids >= 0], True
     return tokens, is_known
 
 
