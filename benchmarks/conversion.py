@@ -23,8 +23,7 @@ from benchmarks.rows import LONGEST, VARIABLE
 from benchmarks.workers import Worker, workers
 from bertpipe.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME
 from bertpipe.data.archive import ArchiveWriter, member_name
-from bertpipe.data.rows import COLUMNS
-from bertpipe.data.sample.dataset import csv_text
+from bertpipe.data.rows import COLUMNS, csv_text
 from bertpipe.data.tokenization import is_unknown_token, load_tokenizer
 from bertpipe.params import ConvertParams
 from bertpipe.stages.convert import run_convert

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bertpipe import inference
 from bertpipe.data.columns import RowColumns, read_block
+from bertpipe.data.dataset import PairDataset, table_of
 from bertpipe.data.members import MemberReader
-from bertpipe.data.packing import PackedRows, pack
+from bertpipe.data.packing import pack
 from datasets import GOOD, Fields, csv_text, row_fields
 
 
@@ -31,10 +32,12 @@ def long_row(first: int, second: int) -> list[str]:
     )
 
 
-def packed(rows: list[Fields], max_length: int) -> PackedRows:
-    """Return rows packed with their labels in the place of masked tokens."""
+def packed(rows: list[Fields], max_length: int) -> tuple[PairDataset, list[int]]:
+    """Return rows packed with their labels in the place of masked tokens, and how many tokens each has lost."""
     found = read(rows)
-    return pack(found, np.where(found.labels > 0, found.labels, found.inputs), found.labels, max_length=max_length)
+    tokens = np.where(found.labels > 0, found.labels, found.inputs)
+    dataset, lost = pack(found, tokens, found.labels, np.arange(len(rows), dtype=np.int32), max_length=max_length)
+    return dataset, lost.tolist()
 
 
 @pytest.mark.parametrize(
@@ -51,22 +54,22 @@ def packed(rows: list[Fields], max_length: int) -> PackedRows:
 def test_a_long_row_loses_the_end_of_its_longer_half_and_masks_move_along(
     first: int, second: int, limit: int, kept: tuple[int, int]
 ) -> None:
-    rows = packed([long_row(2, 1), long_row(first, second), long_row(1, 2)], limit)
-    (row,) = rows.table(first_row=7, documents=np.zeros(3, dtype=np.int32)).slice(1, 1).to_pylist()
+    rows, lost = packed([long_row(2, 1), long_row(first, second), long_row(1, 2)], limit)
+    (row,) = table_of(rows).slice(1, 1).to_pylist()
     words_a, words_b = list(range(5, 5 + kept[0])), list(range(100, 100 + kept[1]))
-    assert row["row"] == 8
+    assert (row["row"], row["document"]) == (1, 1)
     assert row["token_ids"] == [1, *words_a, 2, *words_b, 2]
     assert row["length"] == sum(kept) + 3 <= limit
     assert row["second_segment_start"] == kept[0] + 2
     assert row["masked_labels"] == [*words_a, *words_b]
     assert row["masked_inputs"] == [3] * sum(kept)
     assert row["masked_positions"] == [*range(1, kept[0] + 1), *range(kept[0] + 2, kept[0] + 2 + kept[1])]
-    assert rows.tokens_cut.tolist() == [0, first + second - sum(kept), 0]
+    assert lost == [0, first + second - sum(kept), 0]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(8, 60))
 def test_training_rows_and_questions_are_cut_alike(first: int, second: int, limit: int) -> None:
-    rows = packed([long_row(first, second)], limit)
+    rows, _ = packed([long_row(first, second)], limit)
     kept = int(rows.second_segment_start[0]) - 2, int(rows.offsets[1] - rows.second_segment_start[0]) - 1
     assert kept == inference._cut_longer(first, second, limit - 3)
 
@@ -74,7 +77,7 @@ def test_training_rows_and_questions_are_cut_alike(first: int, second: int, limi
 def test_a_mask_without_label_is_kept_unsupervised_and_a_row_may_have_no_label_at_all() -> None:
     unlabelled = row_fields([1, 5, 3, 2, 6, 2], [0] * 6, [1, 1, 1, 1, 2, 2])
     plain = row_fields([1, 5, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2])
-    rows = packed([unlabelled, plain, GOOD], 64)
+    rows, _ = packed([unlabelled, plain, GOOD], 64)
     assert rows.masked_positions.tolist() == [2, 2]
     assert rows.masked_labels.tolist() == [0, 7]
     assert rows.masked_offsets.tolist() == [0, 1, 1, 2]

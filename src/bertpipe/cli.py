@@ -11,7 +11,8 @@ from bertpipe.errors import BertpipeError
 
 app = typer.Typer(
     name="bertpipe",
-    help="Pretrain BERT from scratch: download, convert, train, evaluate, plot, infer. Each command is a DVC stage.",
+    help="Pretrain BERT from scratch: download, convert or prepare, train, evaluate, plot, infer. "
+    "Each command is a DVC stage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # an unexpected exception is our bug and keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -22,7 +23,10 @@ app.add_typer(infer_app, name="infer")
 ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files.")]
-DataOption = Annotated[Path, typer.Option("--data", help="The directory of Parquet files.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="The directory of Parquet files.", show_default="data.dir in the params"),
+]
 ModelDirOption = Annotated[Path, typer.Option("--model", help="A model directory of bertpipe.")]
 ModelOption = Annotated[
     str,
@@ -97,8 +101,27 @@ def convert(
 
 
 @app.command()
+def prepare(
+    text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
+    out: Annotated[Path, typer.Option(help="Where the Parquet files go; or, if it ends in .zip, the notebook's zip.")],
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
+    from bertpipe.params import load_params
+    from bertpipe.stages.prepare import run_prepare
+
+    loaded = load_params(params)
+    with console.progress() as on_progress:
+        summary = run_prepare(
+            loaded.prepare, loaded.masking, loaded.runtime, text=text, out=out, on_progress=on_progress
+        )
+    console.show_preparation(summary, out, as_json=json_)
+
+
+@app.command()
 def train(
-    data: DataOption = artifacts.PARQUET_DIR,
+    data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Where the model goes.")] = artifacts.MODEL_DIR,
     history: HistoryOption = artifacts.HISTORY_FILE,
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
@@ -118,7 +141,7 @@ def train(
     section = loaded.train if epochs is None else replace(loaded.train, epochs=epochs)
     overrides = {} if section == loaded.train else {"train.epochs": section.epochs}
     paths = TrainPaths(
-        data=data,
+        data=data or Path(loaded.data.dir),
         model=out,
         history=history,
         epochs=epoch_history,
@@ -137,7 +160,7 @@ def train(
 @app.command()
 def evaluate(
     model: ModelDirOption = artifacts.MODEL_DIR,
-    data: DataOption = artifacts.PARQUET_DIR,
+    data: DataOption = None,
     out: Annotated[Path, typer.Option(help="JSON file for the metrics.")] = artifacts.METRICS_FILE,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
@@ -149,8 +172,9 @@ def evaluate(
     loaded = load_params(params)
     with console.progress() as on_progress:
         metrics = run_evaluate(
-            loaded.evaluate, loaded.runtime, model=model, data=data, out=out, on_progress=on_progress
-        )
+            loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir), out=out,
+            on_progress=on_progress,
+        )  # fmt: skip
     console.show_metrics(metrics, as_json=json_)
 
 

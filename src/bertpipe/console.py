@@ -85,11 +85,31 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
     if as_json:
         _print_json(summary)
         return
+    _results().print(_split_table(f"Converted to {out}", summary))
+    _show_vocabulary(summary)
+    if "recovery" in summary:
+        _show_recovery(summary["recovery"])
+
+
+def show_preparation(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    """Print what was found in a text, and what became of it, a column a split."""
+    if as_json:
+        _print_json(summary)
+        return
+    show_facts("Found", summary["found"], as_json=False)
+    _results().print(_split_table(f"Prepared in {out}", summary))
+    _show_vocabulary(summary)
+
+
+def _split_table(title: str, summary: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see _table
     splits = summary["splits"]
-    table = _table(f"Converted to {out}", ("", *splits))
+    table = _table(title, ("", *splits))
     for name in next(iter(splits.values())):
         table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
-    _results().print(table)
+    return table
+
+
+def _show_vocabulary(summary: Mapping[str, Any]) -> None:
     vocabulary = summary["vocabulary"]
     facts = {
         "documents": summary["documents"],
@@ -98,16 +118,10 @@ def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> 
         "true tokens known under masks": "yes" if summary["masked_tokens_known"] else "no",
     }
     show_facts("Of both splits", facts, as_json=False)
-    if "recovery" in summary:
-        _show_recovery(summary["recovery"])
 
 
 def _show_recovery(recovery: Mapping[str, Any]) -> None:
-    splits = recovery["splits"]
-    table = _table("Recovered from the texts", ("", *splits))
-    for name in next(iter(splits.values())):
-        table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
-    _results().print(table)
+    _results().print(_split_table("Recovered from the texts", recovery))
     check, words = recovery["rank_check"], recovery["words"]
     show_text(
         f"{words['read']:,} words read, {words['by_rank']:,} found by rank, {words['unknown']:,} unknown; of "

@@ -6,6 +6,7 @@ this module loads neither pydantic nor a YAML reader; only `load_params` does.
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -140,6 +141,58 @@ class ConvertParams:
     recover: Literal["nothing", "words", "labels"]
     """What is done about a zip without a vocabulary. `words`: the words behind the ids and the true tokens under the
     masks are found from the texts; `labels`: also, labels that are not the true token are replaced by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataParams:
+    """Which data set is trained on, and the texts that one can be made of."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    dir: str
+    """The directory of Parquet files that `train` and `evaluate` read: `data/parquet`, or `data/text/NAME`."""
+    corpora: dict[str, str]
+    """Path of each text by its NAME; the stage `prepare@NAME` writes `data/text/NAME`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareParams:
+    """From text to sentence pairs."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Seed
+    """Seed of the split, the pairs and the static masks."""
+    text_format: Literal["auto", "file", "blocks", "lines", "jsonl"]
+    """What a document is: a `file`, a block between `blocks` of empty lines, one of the `lines`, a line of `jsonl`."""
+    field: str
+    """The field of a JSON line that holds the text."""
+    language: str
+    """Code of the language (`en`, `es`, `zh`) by whose rules text is split into sentences."""
+    test_share: Literal["source"] | Annotated[float, Limit(above=0, below=1)]
+    """Share of the documents in the test split; `source` takes the splits that the corpus itself has."""
+    tokenizer: str
+    """`wordpiece` and `words` are made from the training documents; else a path to a tokenizer.json or vocab.txt."""
+    vocab_size: Annotated[int, Limit(at_least=100)]
+    """Most entries of a `wordpiece` vocabulary that is made here, special tokens included."""
+    min_frequency: Count
+    """How often a piece has to be seen to come into that vocabulary."""
+    lowercase: bool
+    """Whether `wordpiece`, or a vocab.txt with `##` pieces, lower-cases the text."""
+    strip_accents: bool
+    """Whether these take the accents off the letters."""
+    pairs: Literal["bert", "notebook"]
+    """The recipe of the sentence pairs: `bert` packs sentences up to `max_length`, `notebook` is the notebook's."""
+    max_length: Annotated[int, Limit(at_least=8)]
+    """Longest row, in tokens with `[CLS]` and `[SEP]`; longer pairs lose tokens from the longer half."""
+    short_share: Share
+    """Share of the `bert` pairs that are packed up to a shorter length, drawn evenly."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not the code of a language; the sentence splitter would take it for English."""
+        if not re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", self.language):
+            raise ValueError(
+                f"language {self.language!r} is not a language code: write en, es, fr, de, zh, ... "
+                "(ISO 639, in small letters; en-gb, pt-br and such work too)"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +331,8 @@ class RuntimeParams:
     """Where tensors live; `auto` takes a GPU if there is one."""
     threads: Literal["auto"] | Count
     """CPU threads of PyTorch; results are equal to the bit for equal numbers of threads."""
+    processes: Literal["auto"] | Count
+    """Processes of `prepare`; `auto` takes one for each core, and one for a small text."""
     log_every: Count
     """Steps between two progress reports."""
 
@@ -287,10 +342,12 @@ class Params:
     """All of `params.yaml`: one section a stage, and the sections stages share."""
 
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    data: DataParams
     download: DownloadParams
     sample: SampleParams
     masking: MaskingParams
     convert: ConvertParams
+    prepare: PrepareParams
     model: ModelParams
     train: TrainParams
     evaluate: EvaluateParams

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bertpipe.artifacts import SPLITS
+from bertpipe.artifacts import SPLITS, TOKENIZER_NAME
 from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, parse_tokenizer, word_level_tokenizer
 from bertpipe.errors import DataError
 
 _FOLDER = "bert_dataset"
 _FACTS_NAME = f"{_FOLDER}/dataset.json"
 _VOCABULARY_NAME = f"{_FOLDER}/vocab.txt"
-_TOKENIZER_NAME = f"{_FOLDER}/tokenizer.json"
+_TOKENIZER_NAME = f"{_FOLDER}/{TOKENIZER_NAME}"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _ENCRYPTED_FLAG = 0x1
 _LARGEST_RATIO, _LARGE = 200, 1 << 30
 """A member that is declared larger than the second, and than the first times its packed size, is refused."""
+SAMPLED_EVERY = 10
+"""The `_sampled` members of a zip that is written here hold one row in so many."""
 
 
 def member_name(split: str, subset: str) -> str:
@@ -156,7 +158,7 @@ class ArchiveWriter:
         """Add a member made of UTF-8 text."""
         info = zipfile.ZipInfo(name, date_time=_FIXED_TIME)
         info.compress_type = zipfile.ZIP_DEFLATED
-        with self._file.open(info, "w") as member:
+        with self._file.open(info, "w", force_zip64=True) as member:  # nobody knows yet how large it will be
             for chunk in chunks:
                 member.write(chunk.encode("utf-8"))
 
@@ -164,3 +166,7 @@ class ArchiveWriter:
         """Add what the notebook's zip does not tell: the vocabulary, and whether labels are true tokens."""
         self.add(_VOCABULARY_NAME, ["\n".join(vocabulary) + "\n"])
         self.add(_FACTS_NAME, [json.dumps({"labels_are_true": labels_are_true}) + "\n"])
+
+    def add_tokenizer(self, tokenizer: str) -> None:
+        """Add a `tokenizer.json`, where a vocabulary does not say all of it."""
+        self.add(_TOKENIZER_NAME, [tokenizer])

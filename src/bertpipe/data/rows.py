@@ -1,7 +1,9 @@
 """One row of the notebook's CSV: checked on the way in, written on the way out."""
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -110,6 +112,17 @@ def csv_fields(text: str, pair: SentencePair, corruption: Corruption) -> list[st
         segment_field,
         str(int(pair.is_next)),
     ]
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the header and the rows of a CSV member, line by line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    for row in chain((COLUMNS,), rows):
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
 
 
 def pair_tokens(first: Sequence[int], second: Sequence[int]) -> list[int]:

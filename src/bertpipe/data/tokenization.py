@@ -1,7 +1,7 @@
 """Text to token ids and back: a `tokenizer.json` with the five special tokens of BERT."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,11 +135,12 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
     return Tokenizer(backend)
 
 
-def basic_english(texts: Sequence[str]) -> list[list[str]]:
-    """Return the `basic_english` words of each text."""
+def basic_english(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the `basic_english` words of each text."""
     splitter = word_level_tokenizer(SPECIAL_TOKENS).backend
     normalize, split = splitter.normalizer.normalize_str, splitter.pre_tokenizer.pre_tokenize_str
-    return [[word for word, _ in split(normalize(text))] for text in texts]
+    for text in texts:
+        yield [word for word, _ in split(normalize(text))]
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -18,10 +18,8 @@ from bertpipe.artifacts import (
     TOKENIZER_NAME,
     VOCABULARY_NAME,
     Progress,
-    document_schema,
     file_sha256,
     ignore_progress,
-    pair_schema,
     reject_schema,
     require,
     whole_directory,
@@ -30,12 +28,13 @@ from bertpipe.artifacts import (
 )
 from bertpipe.data.archive import Archive, member_name, open_archive
 from bertpipe.data.columns import RowColumns
-from bertpipe.data.packing import PackedRows, pack
-from bertpipe.data.parquet import GroupWriter
+from bertpipe.data.dataset import PairDataset
+from bertpipe.data.packing import pack
 from bertpipe.data.recovery.report import recovery_report, write_vocabulary
 from bertpipe.data.recovery.restoring import RecoveryCounts, restore
 from bertpipe.data.recovery.vocabulary import RecoveredVocabulary, learn_vocabulary
 from bertpipe.data.rows import Reject
+from bertpipe.data.tables import DocumentFile, PairFile
 from bertpipe.data.tokenization import (
     SPECIAL_TOKENS,
     Tokenizer,
@@ -66,14 +65,14 @@ class SplitCounts:
     next_rows: int = 0
     largest_id: int = 0
 
-    def add(self, rows: PackedRows) -> None:
-        """Count valid rows."""
+    def add(self, rows: PairDataset, tokens_cut: NDArray[np.int64]) -> None:
+        """Count valid rows, and the tokens that they have lost."""
         supervised = np.concatenate([[0], np.cumsum(rows.masked_labels != 0)])[rows.masked_offsets]
         self.rows += len(rows)
         self.tokens += len(rows.token_ids)
-        self.longest_row = max(self.longest_row, int(np.diff(rows.offsets).max(initial=0)))
-        self.rows_cut += int((rows.tokens_cut > 0).sum())
-        self.tokens_cut += int(rows.tokens_cut.sum())
+        self.longest_row = max(self.longest_row, int(rows.lengths.max(initial=0)))
+        self.rows_cut += int((tokens_cut > 0).sum())
+        self.tokens_cut += int(tokens_cut.sum())
         self.rows_without_labels += int((np.diff(supervised) == 0).sum())
         self.supervised_tokens += int(supervised[-1])
         self.next_rows += int(rows.is_next.sum())
@@ -151,28 +150,25 @@ class _Conversion:
 
     def write(self) -> None:
         """Write the rows of each split, and each text once."""
-        with GroupWriter(self.staging / DOCUMENTS_NAME, document_schema()) as texts:
+        with DocumentFile(self.staging / DOCUMENTS_NAME) as texts:
             for split in SPLITS:
-                with GroupWriter(self.staging / f"{split}.parquet", pair_schema()) as writer:
+                with PairFile(self.staging / f"{split}.parquet") as file:
                     for rows in self.rows.of(split):
                         documents = self._number_texts(rows, split, texts)
-                        packed = pack(rows, *self._tokens_and_labels(rows, split), max_length=self.convert.max_length)
-                        writer.write(packed.table(first_row=self.counts[split].rows, documents=documents))
-                        self.counts[split].add(packed)
+                        tokens, labels = self._tokens_and_labels(rows, split)
+                        packed, lost = pack(rows, tokens, labels, documents, max_length=self.convert.max_length)
+                        file.add(packed)
+                        self.counts[split].add(packed, lost)
 
-    def _number_texts(self, rows: RowColumns, split: str, writer: GroupWriter) -> NDArray[np.int32]:
+    def _number_texts(self, rows: RowColumns, split: str, file: DocumentFile) -> NDArray[np.int32]:
         """Return the document of each row, and write the texts that are new."""
-        import pyarrow as pa  # noqa: PLC0415
-
         texts, text_of_row = rows.texts_in_turn()
-        new: list[dict[str, object]] = []
         numbers = np.empty(len(texts), dtype=np.int32)
         for place, text in enumerate(texts):
             digest = hashlib.blake2b(text, digest_size=16).digest()
             if digest not in self.documents:
-                new.append({"document": len(self.documents), "split": split, "text": text.decode("utf-8")})
+                file.add(len(self.documents), split, text)
             numbers[place] = self.documents.setdefault(digest, len(self.documents))
-        writer.write(pa.Table.from_pylist(new, schema=document_schema()))
         return numbers[text_of_row]
 
     def _tokens_and_labels(self, rows: RowColumns, split: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -220,9 +216,10 @@ class _Conversion:
 
 def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
-    with GroupWriter(path, reject_schema()) as writer:
-        writer.write(pa.Table.from_pylist([asdict(reject) for reject in rejects], schema=reject_schema()))
+    rows = [asdict(reject) for reject in rejects]
+    pq.write_table(pa.Table.from_pylist(rows, schema=reject_schema()), path, compression="zstd")
 
 
 def _check_counts(

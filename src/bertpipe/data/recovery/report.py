@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from bertpipe.artifacts import vocabulary_schema
-from bertpipe.data.parquet import GroupWriter
 from bertpipe.data.recovery.restoring import RecoveryCounts
 from bertpipe.data.recovery.vocabulary import EVIDENCE, RecoveredVocabulary
 from bertpipe.data.tokenization import is_unknown_token
@@ -17,12 +16,12 @@ from bertpipe.data.tokenization import is_unknown_token
 def write_vocabulary(path: Path, vocabulary: RecoveredVocabulary) -> None:
     """Write the table of ids and words as `vocabulary_schema`."""
     import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     words = [None if is_unknown_token(token) else token for token in vocabulary.tokens()]
     evidence = [EVIDENCE[kind] for kind in vocabulary.evidence.tolist()]
     columns = [list(range(len(words))), words, evidence, vocabulary.votes.tolist(), vocabulary.confidence.tolist()]
-    with GroupWriter(path, vocabulary_schema()) as writer:
-        writer.write(pa.Table.from_arrays(columns, schema=vocabulary_schema()))
+    pq.write_table(pa.Table.from_arrays(columns, schema=vocabulary_schema()), path, compression="zstd")
 
 
 def recovery_report(vocabulary: RecoveredVocabulary, counts: Mapping[str, RecoveryCounts]) -> dict[str, Any]:

@@ -1,25 +1,21 @@
 """The embedded sample as a zip in the notebook's format."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bertpipe.data.archive import ArchiveWriter, member_name
+from bertpipe.data.archive import SAMPLED_EVERY, ArchiveWriter, member_name
 from bertpipe.data.masking import Corruption, Masking
 from bertpipe.data.pairs import sentence_pairs
 from bertpipe.data.randomness import random_bits
-from bertpipe.data.rows import COLUMNS, csv_fields, pair_tokens
+from bertpipe.data.rows import csv_fields, csv_text, pair_tokens
 from bertpipe.data.sample.reviews import Review, generate_reviews
 from bertpipe.data.tokenization import Tokenizer, basic_english, word_level_tokenizer
 from bertpipe.data.vocabulary import rank_words
 from bertpipe.params import MaskingParams, SampleParams
 
 _TEST_CHOICE = 30  # stream of randomness
-_SAMPLED_EVERY = 10
-"""The `_sampled` members hold one row in so many."""
 
 
 def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> None:
@@ -40,7 +36,7 @@ def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> No
             rows = list(_csv_rows(members, tokenizer, rule, seed=sample.seed, first_row=first_row))
             first_row += len(rows)
             archive.add(member_name(split, "full"), csv_text(rows))
-            archive.add(member_name(split, "sampled"), csv_text(rows[::_SAMPLED_EVERY]))
+            archive.add(member_name(split, "sampled"), csv_text(rows[::SAMPLED_EVERY]))
         archive.add_facts(vocabulary=vocabulary, labels_are_true=True)
 
 
@@ -60,14 +56,3 @@ def _csv_rows(
         row = slice(end - length, end)
         corruption = Corruption(chosen=whole.chosen[row], inputs=whole.inputs[row])
         yield csv_fields(reviews[pair.document].text, pair, corruption)
-
-
-def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a CSV member: the header, then rows of five fields."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    for row in (COLUMNS, *rows):
-        writer.writerow(row)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()

@@ -1,0 +1,186 @@
+"""Documents in chunks, and what becomes of a chunk: the work that processes share."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.artifacts import SPLITS
+from bertpipe.data.assembly import Frame, assemble, cut_to_room
+from bertpipe.data.dataset import PairDataset
+from bertpipe.data.encoding import Encoder
+from bertpipe.data.masking import Masking
+from bertpipe.data.notebook_pairs import SENTENCE_ENDS, notebook_segments
+from bertpipe.data.segments import Segments, Sentences, bert_segments
+from bertpipe.data.sentences import split_sentences
+from bertpipe.data.tokenization import Tokenizer
+from bertpipe.params import MaskingParams, PrepareParams
+
+if TYPE_CHECKING:
+    from bertpipe.data.corpus import Kept  # what reads text is not needed where chunks are worked on
+
+_CHARACTERS = 1 << 20
+"""A chunk is complete with so many characters ..."""
+_DOCUMENTS = 8
+"""... and so many documents, among which pairs of two documents are drawn; or ..."""
+_MOST_CHARACTERS = 1 << 24
+"""... with so many characters and two documents, where documents are whole books."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Documents of one split that stand next to each other in it."""
+
+    split: str
+    numbers: tuple[int, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What became of documents."""
+
+    documents: int = 0
+    documents_without_pairs: int = 0
+    rows: int = 0
+    tokens: int = 0
+    longest_row: int = 0
+    rows_cut: int = 0
+    tokens_cut: int = 0
+    rows_without_labels: int = 0
+    supervised_tokens: int = 0
+    unknown_tokens: int = 0
+    next_rows: int = 0
+    pairs_left_out: int = 0
+
+    def add(self, other: "Counts") -> None:
+        """Add what became of other documents."""
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            setattr(self, field.name, max(mine, theirs) if field.name == "longest_row" else mine + theirs)
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+
+def chunks(documents: "Iterable[Kept]") -> Iterator[Chunk]:
+    """Yield the documents of each split in chunks; what is left of a split in the end joins its last chunk."""
+    filling = {split: _Filling() for split in SPLITS}
+    complete: dict[str, _Filling] = {}
+    for document in documents:
+        part = filling[document.split]
+        part.add(document)
+        if part.is_complete:
+            if document.split in complete:
+                yield complete[document.split].chunk(document.split)
+            complete[document.split], filling[document.split] = part, _Filling()
+    for split, rest in filling.items():
+        last = complete.get(split, _Filling())
+        last.numbers += rest.numbers
+        last.texts += rest.texts
+        if last.texts:
+            yield last.chunk(split)
+
+
+class _Filling:
+    """A chunk in the making."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.texts: list[str] = []
+        self._characters = 0
+
+    def add(self, document: "Kept") -> None:
+        """Take one more document."""
+        self.numbers.append(document.number)
+        self.texts.append(document.plain)
+        self._characters += len(document.plain)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more is needed."""
+        documents = len(self.texts)
+        enough = self._characters >= _CHARACTERS and documents >= _DOCUMENTS
+        return enough or (self._characters >= _MOST_CHARACTERS and documents > 1)
+
+    def chunk(self, split: str) -> Chunk:
+        """Return the documents as a chunk."""
+        return Chunk(split=split, numbers=tuple(self.numbers), texts=tuple(self.texts))
+
+
+class Preparation:
+    """Makes rows of chunks; one in each process. What it makes of a chunk depends on the chunk alone."""
+
+    def __init__(self, prepare: PrepareParams, masking: MaskingParams, tokenizer: Tokenizer) -> None:
+        self._prepare = prepare
+        self._masking = Masking.of(masking, tokenizer)
+        self._encoder = Encoder(tokenizer)
+        self._unknown_id = tokenizer.unknown_id
+        _, cls_id, sep_id, _, _ = tokenizer.special_ids
+        self._frame = Frame(cls_id=cls_id, sep_id=sep_id)
+        ends = [token_id for end in SENTENCE_ENDS if (token_id := tokenizer.backend.token_to_id(end)) is not None]
+        self._sentence_ends = np.array(ends, dtype=np.int32)
+
+    def __call__(self, chunk: Chunk) -> tuple[str, PairDataset, Counts]:
+        """Return the chunk's split, its rows numbered from 0, and counts."""
+        notebook = self._prepare.pairs == "notebook"
+        token_ids, pairs, left_out = self._notebook_pairs(chunk) if notebook else self._bert_pairs(chunk)
+        cut = cut_to_room(pairs, front_share=0.0 if notebook else 0.5, seed=self._prepare.seed)
+        rows = assemble(cut, token_ids, self._frame, self._masking, seed=self._prepare.seed)
+        lost = _tokens(pairs) - _tokens(cut)
+        counts = Counts(
+            documents=len(chunk.texts),
+            documents_without_pairs=len(chunk.texts) - len(np.unique(rows.document)),
+            rows=len(rows),
+            tokens=len(rows.token_ids),
+            longest_row=int(rows.lengths.max(initial=0)),
+            rows_cut=int(np.count_nonzero(lost)),
+            tokens_cut=int(lost.sum()),
+            rows_without_labels=int(np.count_nonzero(np.diff(rows.masked_offsets) == 0)),
+            supervised_tokens=len(rows.masked_labels),
+            unknown_tokens=int(np.count_nonzero(rows.token_ids == self._unknown_id)),
+            next_rows=int(np.count_nonzero(rows.is_next)),
+            pairs_left_out=left_out,
+        )
+        return chunk.split, rows, counts
+
+    def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
+        """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""
+        pieces = [split_sentences(text, self._prepare.language) for text in chunk.texts]
+        encoded = self._encoder.encode(list(chain.from_iterable(pieces)))
+        owner = np.repeat(np.array(chunk.numbers, dtype=np.int64), [len(sentences) for sentences in pieces])
+        real = encoded.counts > 0  # not the breaks between paragraphs
+        sentences = Sentences(token_ids=encoded.token_ids, offsets=_offsets(encoded.counts[real]), document=owner[real])
+        pairs, left_out = bert_segments(
+            sentences,
+            max_length=self._prepare.max_length,
+            short_share=self._prepare.short_share,
+            seed=self._prepare.seed,
+        )
+        return encoded.token_ids, pairs, left_out
+
+    def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
+        """Return the same by the notebook's recipe."""
+        encoded = self._encoder.encode(chunk.texts)
+        pairs = notebook_segments(
+            encoded.token_ids,
+            _offsets(encoded.counts),
+            np.array(chunk.numbers, dtype=np.int64),
+            sentence_ends=self._sentence_ends,
+            max_length=self._prepare.max_length,
+            seed=self._prepare.seed,
+        )
+        return encoded.token_ids, pairs, 0
+
+
+def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _tokens(segments: Segments) -> NDArray[np.int64]:
+    """Return the tokens of A and B of each pair."""
+    return segments.first_end - segments.first_start + segments.second_end - segments.second_start

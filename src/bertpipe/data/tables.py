@@ -1,0 +1,111 @@
+"""The Parquet files of a data set, written bit by bit in row groups."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from bertpipe.artifacts import ROWS_PER_GROUP, document_schema, pair_schema
+from bertpipe.data.dataset import PairDataset, table_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BYTES_PER_GROUP = 1 << 23
+"""UTF-8 bytes of text in a row group of documents; a longer document has one of its own."""
+
+
+class PairFile:
+    """`train.parquet` or `test.parquet` in the making: rows are numbered as they come, `ROWS_PER_GROUP` a row group."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        self._writer = pq.ParquetWriter(path, pair_schema(), compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        """Return the file; it is complete when its block ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the rows that wait, and the end of the file."""
+        self._write(sum(map(len, self._waiting)))
+        self._writer.close()
+
+    def add(self, rows: PairDataset) -> None:
+        """Append rows; the numbers they bear are not theirs."""
+        numbered = replace(rows, row=np.arange(self._rows, self._rows + len(rows)))
+        self._rows += len(rows)
+        self._waiting.append(table_of(numbered))
+        waiting = sum(map(len, self._waiting))
+        self._write(waiting - waiting % ROWS_PER_GROUP)
+
+    def _write(self, rows: int) -> None:
+        import pyarrow as pa  # noqa: PLC0415
+
+        if rows:
+            # In one chunk, so that the bytes do not depend on how the rows came.
+            table = pa.concat_tables(self._waiting).combine_chunks()
+            self._writer.write_table(table.slice(0, rows), row_group_size=ROWS_PER_GROUP)
+            self._waiting = [table.slice(rows)]
+
+
+class DocumentFile:
+    """`documents.parquet` in the making."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        self._writer = pq.ParquetWriter(path, document_schema(), compression="zstd")
+        self._numbers: list[int] = []
+        self._splits: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        """Return the file; it is complete when its block ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the documents that wait, and the end of the file."""
+        self._write()
+        self._writer.close()
+
+    def add(self, number: int, split: str, text: bytes) -> None:
+        """Append a document, whose text is UTF-8."""
+        if self._texts and self._bytes + len(text) > _BYTES_PER_GROUP:
+            self._write()
+        self._numbers.append(number)
+        self._splits.append(split.encode("utf-8"))
+        self._texts.append(text)
+        self._bytes += len(text)
+
+    def _write(self) -> None:
+        import pyarrow as pa  # noqa: PLC0415
+
+        if not self._texts:
+            return
+        numbers = np.array(self._numbers, dtype=np.int32)
+        columns = [_integers(numbers), _strings(self._splits), _strings(self._texts)]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=document_schema()))
+        self._numbers, self._splits, self._texts, self._bytes = [], [], [], 0
+
+
+# pa.array would do, but imports pandas.
+
+
+def _integers(values: "np.typing.NDArray[np.int32]") -> "pa.Array":
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
+
+
+def _strings(values: list[bytes]) -> "pa.Array":
+    import pyarrow as pa  # noqa: PLC0415
+
+    offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
