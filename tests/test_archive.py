@@ -19,7 +19,8 @@ def spoil(path: Path, member: str, *, offset: int, count: int = 20) -> None:
     with zipfile.ZipFile(path) as file:
         info = file.getinfo(member)
     content = bytearray(path.read_bytes())
-    start = info.header_offset + 30 + len(member) + offset
+    extra = int.from_bytes(content[info.header_offset + 28 : info.header_offset + 30], "little")
+    start = info.header_offset + 30 + len(member) + extra + offset
     for at in range(start, start + count):
         content[at] ^= 0xFF
     path.write_bytes(content)
