@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from bertpipe.artifacts import REJECTS_REPORT
+from bertpipe.data import chunks
 from bertpipe.params import Params, load_params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
+from prepared import REVIEWS, Prepare, folder_of, preparer
 from runs import paths_in
 
 # The same examples each time, however slow the machine.
@@ -69,3 +71,16 @@ def trained(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("trained")
     run_train(tiny.model, tiny.train, tiny.masking, tiny.evaluate, tiny.runtime, paths=paths_in(folder, parquet))
     return folder
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of reviews, a text file each; read only."""
+    return folder_of(tmp_path_factory.mktemp("text") / "reviews", REVIEWS)
+
+
+@pytest.fixture
+def prepare(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> Prepare:
+    """Return the stage `prepare` with the tiny params and chunks of a few documents."""
+    monkeypatch.setattr(chunks, "_CHARACTERS", 4000)
+    return preparer(tiny)

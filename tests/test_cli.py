@@ -16,10 +16,11 @@ from bertpipe import __version__, cli
 from bertpipe.artifacts import Progress
 from bertpipe.console import progress
 from bertpipe.params import Params
+from prepared import REVIEWS, folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 COMMANDS = (
-    ("download",), ("convert",), ("train",), ("evaluate",), ("plot",), ("inspect",), ("infer",),
+    ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("plot",), ("inspect",), ("infer",),
     ("infer", "nsp"), ("infer", "mlm"), ("infer", "examples"),
 )  # fmt: skip
 
@@ -68,6 +69,7 @@ def project(workdir: Path, sample_zip: Path, parquet: Path, trained: Path) -> Pa
     (workdir / "data/raw").mkdir(parents=True)
     shutil.copy(sample_zip, workdir / "data/raw/dataset.zip")
     shutil.copytree(parquet, workdir / "data/parquet")
+    folder_of(workdir / "text", REVIEWS)
     shutil.copytree(trained / "model", workdir / "models/bert")
     (workdir / "reports").mkdir()
     for name in ("history", "epochs", "timing"):
@@ -106,6 +108,7 @@ def test_version(run: Run) -> None:
     [
         ("nonsense",), ("train", "--nonsense"), ("train", "--epochs", "0"), ("train", "--epochs", "x"),
         ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",),
+        ("prepare",), ("prepare", "--text", "x"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -123,6 +126,7 @@ def test_a_usage_error_exits_with_2(run: Run, arguments: tuple[str, ...]) -> Non
         (("download", "--params", TINY, "--source", "none.zip"), "error: none.zip cannot be read"),
         (("convert", "--params", TINY), "error: data/raw/dataset.zip does not exist: run `bertpipe download` first"),
         (("train", "--params", TINY), "error: data/parquet/summary.json does not exist: run `bertpipe convert`"),
+        (("prepare", "--params", TINY, "--text", "none", "--out", "x"), "error: none does not exist: name a text file"),
         (("evaluate", "--params", TINY), "error: models/bert does not exist: run `bertpipe train` first"),
         (("plot",), "error: reports/history.csv does not exist: run `bertpipe train` first"),
         (("infer", "nsp", "a", "b"), "error: there is no model at models/bert: run `bertpipe train` first"),
@@ -169,6 +173,7 @@ def test_an_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyP
 JSON_COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "download": (("download",), {"source", "file", "bytes", "sha256"}),
     "convert": (("convert",), {"splits", "vocabulary", "documents"}),
+    "prepare": (("prepare", "--text", "text", "--out", "out"), {"found", "splits", "vocabulary", "documents"}),
     "evaluate": (("evaluate",), {"mlm", "nsp"}),
     "plot": (("plot",), {"files", "intervals", "epochs"}),
     "nsp": (("infer", "nsp", "the film .", "the music ."), {"is_next", "probability_next", "probability_not_next"}),
@@ -197,6 +202,24 @@ def test_for_people_there_is_a_table_on_standard_output(run: Run, name: str) -> 
     if len(JSON_COMMANDS[name][0]) == 1:
         assert ended.err.strip()  # progress
         assert not set(ended.err.splitlines()) & set(ended.out.splitlines())
+
+
+@pytest.mark.usefixtures("project")
+def test_what_became_of_a_text_is_shown_with_a_column_for_each_split(run: Run) -> None:
+    lines = [line.split() for line in run("prepare", "--text", "text", "--out", "out").out.splitlines()]
+    assert ["read", "90"] in lines
+    assert ["train", "test"] in lines
+    (documents,) = (line[1:] for line in lines if line[:1] == ["documents"] and len(line) == 3)
+    assert sum(map(int, documents)) == 90
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_the_data_are_those_of_the_params_unless_named(run: Run, project: Path, command: str) -> None:
+    params = project / "params.yaml"
+    text = params.read_text(encoding="utf-8").replace("dir: data/parquet", "dir: elsewhere")
+    params.write_text(text, encoding="utf-8")
+    assert "error: elsewhere/" in run(command).err
+    assert "error: here/" in run(command, "--data", "here").err
 
 
 @pytest.mark.usefixtures("project")

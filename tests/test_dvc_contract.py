@@ -18,15 +18,30 @@ from bertpipe.sources import source_files
 
 PROJECT = Path(__file__).parent.parent
 DVC = YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
-STAGES: dict[str, Any] = DVC["stages"]
+PARAMS = YAML(typ="safe", pure=True).load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
 FUNCTIONS = {
     "download": "bertpipe.stages.download:run_download",
     "convert": "bertpipe.stages.convert:run_convert",
+    "prepare": "bertpipe.stages.prepare:run_prepare",
     "train": "bertpipe.stages.train:run_train",
     "evaluate": "bertpipe.stages.evaluate:run_evaluate",
     "plot": "bertpipe.stages.plot:run_plot",
     "examples": "bertpipe.stages.infer:run_infer_examples",
 }
+FOR_EACH_TEXT = "prepare"
+"""The stage that stands once for each text in `data.corpora`: none in params.yaml as it comes."""
+
+
+def interpolated(content: Any) -> Any:  # noqa: ANN401
+    """Return a part of dvc.yaml with the params that it names put in, as DVC does."""
+    if isinstance(content, dict):
+        return {key: interpolated(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [interpolated(value) for value in content]
+    return content.replace("${data.dir}", PARAMS["data"]["dir"]) if isinstance(content, str) else content
+
+
+STAGES: dict[str, Any] = {name: interpolated(stage.get("do", stage)) for name, stage in DVC["stages"].items()}
 
 
 def function(stage: str) -> Callable[..., Any]:
@@ -45,11 +60,13 @@ def words(stage: str) -> tuple[list[str], dict[str, str]]:
 
 
 def defaults(stage: str) -> dict[str, object]:
-    """Return the default of each option of the stage's command."""
+    """Return the default of each option of the stage's command; those for one text have none, and are as written."""
     command: Any = typer.main.get_command(cli.app)
     for word in words(stage)[0]:
         command = command.commands[word]
-    return {name: parameter.default for parameter in command.params for name in parameter.opts}
+    own = words(stage)[1] if stage == FOR_EACH_TEXT else {}
+    data = {"--data": PARAMS["data"]["dir"]} if any("--data" in parameter.opts for parameter in command.params) else {}
+    return {name: parameter.default for parameter in command.params for name in parameter.opts} | own | data
 
 
 def paths(entries: list[Any]) -> list[str]:
@@ -94,16 +111,25 @@ def test_data_and_outs_are_the_paths_of_the_command(stage: str) -> None:
     data = {path for path in paths(STAGES[stage]["deps"]) if not path.startswith("src/")}
     outs = set(paths(STAGES[stage]["outs"]))
     options = {str(value) for value in defaults(stage).values() if isinstance(value, Path | str)}
-    assert data | outs == {option for option in options if "/" in option}
+    assert data | outs == {option for option in options if "/" in option or option == "${item}"}
     assert not data & outs
 
 
 def test_what_a_stage_reads_another_stage_writes() -> None:
     written: set[str] = set()
     for stage in STAGES.values():
-        assert {path for path in paths(stage["deps"]) if not path.startswith("src/")} <= written
+        assert {path for path in paths(stage["deps"]) if not path.startswith("src/")} <= written | {"${item}"}
         assert not written & set(paths(stage["outs"]))
         written |= set(paths(stage["outs"]))
+
+
+def test_each_text_has_a_stage_whose_output_can_be_trained_on() -> None:
+    assert DVC["stages"][FOR_EACH_TEXT]["foreach"] == "${data.corpora}"
+    assert paths(STAGES[FOR_EACH_TEXT]["outs"]) == ["data/text/${key}"]
+    assert PARAMS["data"] == {"dir": "data/parquet", "corpora": {}}
+    for stage in ("train", "evaluate"):
+        assert "${data.dir}" in DVC["stages"][stage]["deps"]
+        assert "--data ${data.dir}" in DVC["stages"][stage]["cmd"]
 
 
 def test_metrics_and_history_are_kept_in_git_not_in_the_cache() -> None:
@@ -143,7 +169,7 @@ def lock() -> Any:  # noqa: ANN401
     return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"]
 
 
-@pytest.mark.parametrize("stage", FUNCTIONS)
+@pytest.mark.parametrize("stage", sorted(FUNCTIONS.keys() - {FOR_EACH_TEXT}))
 def test_the_lock_was_made_from_these_sources(lock: Any, stage: str) -> None:  # noqa: ANN401
     recorded = {dep["path"]: dep["md5"] for dep in lock[stage]["deps"] if dep["path"].startswith("src/")}
     current = {
@@ -155,8 +181,7 @@ def test_the_lock_was_made_from_these_sources(lock: Any, stage: str) -> None:  #
     assert lock[stage]["cmd"] == STAGES[stage]["cmd"]
 
 
-@pytest.mark.parametrize("stage", FUNCTIONS)
+@pytest.mark.parametrize("stage", sorted(FUNCTIONS.keys() - {FOR_EACH_TEXT}))
 def test_the_lock_was_made_from_these_params(lock: Any, stage: str) -> None:  # noqa: ANN401
-    current = YAML(typ="safe", pure=True).load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     recorded = lock[stage].get("params", {}).get("params.yaml", {})
-    assert recorded == {section: current[section] for section in STAGES[stage].get("params", [])}
+    assert recorded == {section: PARAMS[section] for section in STAGES[stage].get("params", [])}

@@ -110,7 +110,7 @@ def test_rows_longer_than_the_model_reads_are_refused(tiny: Params, parquet: Pat
 def test_a_test_split_without_labels_has_nulls(tiny: Params, tmp_path: Path) -> None:
     row = row_fields([1, 5, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2])
     run_convert(
-        ConvertParams(subset="full", max_length=16, max_reject_rate=0.0),
+        ConvertParams(subset="full", max_length=16, max_reject_rate=0.0, recover="nothing"),
         zip_file=write_zip(tmp_path / "x.zip", [row], [row]),
         out=tmp_path / "data",
         rejects_report=tmp_path / "rejects.parquet",

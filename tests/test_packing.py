@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from bertpipe import inference
 from bertpipe.data.columns import RowColumns, read_block
-from bertpipe.data.dataset import PairDataset, table_of
+from bertpipe.data.dataset import PairDataset
 from bertpipe.data.members import MemberReader
 from bertpipe.data.packing import pack
+from bertpipe.data.tables import table_of
 from datasets import GOOD, Fields, csv_text, row_fields
 
 

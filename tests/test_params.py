@@ -139,6 +139,9 @@ def test_an_unknown_key_is_named(tmp_path: Path, name: str, expected: str) -> No
         ("convert.max_reject_rate", 1.5, "1.5 must be at most 1"),
         ("download.source", 3, "Input should be a valid string (given: 3)"),
         ("infer.examples", "none", "Input should be a valid array (given: 'none')"),
+        ("prepare.pairs", "both", "Input should be 'bert' or 'notebook' (given: 'both')"),
+        ("prepare.vocab_size", 99, "99 must be at least 100"),
+        ("data.dir", None, "Input should be a valid string (given: None)"),
     ],
 )
 def test_a_value_of_another_type_or_out_of_its_limits_is_refused(
@@ -154,7 +157,7 @@ def test_a_date_for_a_number_is_a_fault_not_a_crash(tmp_path: Path) -> None:
     assert faults(path) == ["train.learning_rate: Input should be a valid number (given: '2024-01-01')"]
 
 
-@pytest.mark.parametrize("name", ["model.vocab_size", "runtime.threads"])
+@pytest.mark.parametrize("name", ["model.vocab_size", "runtime.threads", "runtime.processes"])
 @pytest.mark.parametrize("value", [0, "many", True])
 def test_a_choice_of_word_or_count_names_both(tmp_path: Path, name: str, value: object) -> None:
     said = faults(write(tmp_path / "p.yaml", put(name, value)))
@@ -197,6 +200,32 @@ def test_shares_that_add_up_to_more_than_one_are_refused(
 ) -> None:
     assert faults(write(tmp_path / "p.yaml", put(*one), put(*other))) == [said]
     assert load_params(write(tmp_path / "ok.yaml", put(one[0], 0.5), put(other[0], 0.5)))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, "both", None])
+def test_a_share_of_the_test_split_is_within_its_limits_or_the_corpuss_own(tmp_path: Path, value: object) -> None:
+    said = faults(write(tmp_path / "p.yaml", put("prepare.test_share", value)))
+    assert len(said) == 1
+    assert said[0].startswith("prepare.test_share: Input should be 'source'")
+    assert load_params(write(tmp_path / "ok.yaml", put("prepare.test_share", "source"))).prepare.test_share == "source"
+
+
+@pytest.mark.parametrize("code", ["english", "EN", "e", "en_US", ""])
+def test_what_is_no_code_of_a_language_is_refused(tmp_path: Path, code: str) -> None:
+    (said,) = faults(write(tmp_path / "p.yaml", put("prepare.language", code)))
+    assert said.startswith(f"prepare: language {code!r} is not a language code: write en, es, fr")
+
+
+@pytest.mark.parametrize("code", ["en", "es", "ast", "pt-br", "es-419"])
+def test_a_code_of_a_language_is_taken(tmp_path: Path, code: str) -> None:
+    assert load_params(write(tmp_path / "p.yaml", put("prepare.language", code))).prepare.language == code
+
+
+def test_the_path_of_a_text_is_a_string(tmp_path: Path) -> None:
+    assert faults(write(tmp_path / "p.yaml", put("data.corpora", {"mine": 3}))) == [
+        "data.corpora.mine: Input should be a valid string (given: 3)"
+    ]
+    assert load_params(write(tmp_path / "ok.yaml", put("data.corpora", {"mine": "a b"}))).data.corpora["mine"] == "a b"
 
 
 def test_an_example_is_judged_by_its_task_alone(tmp_path: Path) -> None:

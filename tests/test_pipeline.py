@@ -2,22 +2,14 @@
 
 import importlib.util
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
-import bertpipe
+from projects import Copy, make_copy
 
-PROJECT = Path(__file__).parent.parent
-COPIED = ("dvc.yaml", ".dvcignore", ".dvc/config")
-OUTPUTS = ("data", "models", "reports")
 TIMED = ("reports/timing.csv", "reports/plots/throughput.png", "reports/plots/throughput.svg")
 """What depends on how fast the machine is."""
 
@@ -25,62 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("dvc") is None, reason="DVC is not installed"),
 ]
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy of the project with the tiny params, a git repository of its own and an empty cache."""
-
-    folder: Path
-    environment: Mapping[str, str]
-
-    def run(self, *command: str) -> str:
-        """Run a command in the copy and return its standard output."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def dvc(self, *arguments: str) -> str:
-        """Run DVC in the copy and return its standard output."""
-        return self.run(sys.executable, "-m", "dvc", *arguments)
-
-    def outputs(self) -> dict[str, bytes]:
-        """Return the bytes of everything the pipeline wrote."""
-        found = (path for name in OUTPUTS for path in (self.folder / name).rglob("*") if path.is_file())
-        return {
-            path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found if path.name != ".gitignore"
-        }
-
-
-def make_copy(folder: Path) -> Copy:
-    """Make a copy of the project in an empty folder."""
-    project = folder / "project"
-    shutil.copytree(PROJECT / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in COPIED:
-        (project / name).parent.mkdir(exist_ok=True)
-        shutil.copy(PROJECT / name, project / name)
-    shutil.copy(PROJECT / "params" / "tiny.yaml", project / "params.yaml")
-    programs = folder / "bin"
-    programs.mkdir()
-    script = programs / "bertpipe"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bertpipe "$@"\n', encoding="utf-8")
-    script.chmod(0o755)
-    identity = {f"GIT_{who}_{what}": "nobody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    # The package itself is read from where it stands: its files are those of the copy.
-    source = str(Path(bertpipe.__file__).parent.parent)
-    environment = os.environ | identity | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": source,
-        "DVC_SITE_CACHE_DIR": str(folder / "site"),
-        "DVC_GLOBAL_CONFIG_DIR": str(folder / "global"),
-        "DVC_SYSTEM_CONFIG_DIR": str(folder / "system"),
-        "NO_COLOR": "1",
-    }  # fmt: skip
-    copy = Copy(project, environment)
-    copy.run("git", "init", "--quiet")
-    return copy
 
 
 @pytest.fixture(scope="module")

@@ -405,7 +405,7 @@ def without_truth(tmp_path: Path) -> Path:
     """Return Parquet files of a zip as the notebook's, which does not tell what stands under its masks."""
     rows = [row_fields([1, 5, 3, 2, 6 + i % 3, 2], [0, 0, 7, 0, 0, 0], [1, 1, 1, 1, 2, 2], i % 2) for i in range(40)]
     run_convert(
-        ConvertParams(subset="full", max_length=16, max_reject_rate=0.0),
+        ConvertParams(subset="full", max_length=16, max_reject_rate=0.0, recover="nothing"),
         zip_file=write_zip(tmp_path / "x.zip", rows, [GOOD]),
         out=tmp_path / "parquet",
         rejects_report=tmp_path / "rejects.parquet",

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.artifacts import pair_schema, require
 from bertpipe.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +58,6 @@ def read_dataset(path: Path) -> PairDataset:
         raise DataError(f"{path} is not a readable Parquet file: {error}; run `bertpipe convert` again") from error
     if not table.schema.equals(pair_schema()):
         raise DataError(f"{path} has columns {table.schema.names}, expected {pair_schema().names} of their types")
-    return dataset_of(table)
-
-
-def dataset_of(table: "pa.Table") -> PairDataset:
-    """Return the rows of a table that has the contract's schema."""
-    import pyarrow as pa  # noqa: PLC0415
-
     columns = {name: table.column(name).combine_chunks() for name in table.schema.names}
     token_ids, offsets = _ragged(columns["token_ids"])
     masked_positions, masked_offsets = _ragged(columns["masked_positions"])
@@ -83,41 +73,6 @@ def dataset_of(table: "pa.Table") -> PairDataset:
         masked_inputs=_ragged(columns["masked_inputs"])[0],
         masked_labels=_ragged(columns["masked_labels"])[0],
     )
-
-
-def table_of(dataset: PairDataset) -> "pa.Table":
-    """Return rows as a table of the contract's schema; its inverse is `dataset_of`."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    masks = dataset.masked_offsets
-    columns = {
-        "row": _array(pa.int64(), dataset.row),
-        "length": _array(pa.int32(), dataset.lengths.astype(np.int32)),
-        "token_ids": _lists(dataset.token_ids, dataset.offsets),
-        "second_segment_start": _array(pa.int32(), dataset.second_segment_start),
-        "is_next": pa.Array.from_buffers(
-            pa.bool_(), len(dataset), [None, pa.py_buffer(np.packbits(dataset.is_next, bitorder="little"))]
-        ),
-        "document": _array(pa.int32(), dataset.document),
-        "masked_positions": _lists(dataset.masked_positions, masks),
-        "masked_inputs": _lists(dataset.masked_inputs, masks),
-        "masked_labels": _lists(dataset.masked_labels, masks),
-    }
-    return pa.Table.from_arrays(list(columns.values()), schema=pair_schema())
-
-
-def _lists(values: NDArray[np.int32], offsets: NDArray[np.int64]) -> "pa.Array":
-    import pyarrow as pa  # noqa: PLC0415
-
-    buffers = [None, pa.py_buffer(offsets.astype(np.int32))]
-    return pa.Array.from_buffers(pa.list_(pa.int32()), len(offsets) - 1, buffers, children=[_array(pa.int32(), values)])
-
-
-def _array(kind: "pa.DataType", values: NDArray[Any]) -> "pa.Array":
-    import pyarrow as pa  # noqa: PLC0415
-
-    # pa.array would do, but imports pandas.
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def _ragged(column: "object") -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bertpipe.artifacts import DOCUMENTS_NAME, ROWS_PER_GROUP, SPLITS, TOKENIZER_NAME
 from bertpipe.data.archive import SAMPLED_EVERY, ArchiveWriter, member_name
-from bertpipe.data.dataset import PairDataset, dataset_of
 from bertpipe.data.masking import Corruption
 from bertpipe.data.pairs import SentencePair
 from bertpipe.data.rows import csv_fields, csv_text
@@ -37,11 +37,11 @@ def _csv_rows(data: Path, split: str, step: int) -> Iterator[list[str]]:
     number, text = next(documents)
     with pq.ParquetFile(data / f"{split}.parquet") as file:
         for group in range(file.num_row_groups):
-            rows = dataset_of(file.read_row_group(group, use_threads=False))
-            for at in range(-(group * ROWS_PER_GROUP) % step, len(rows), step):
-                while number < rows.document[at]:
+            rows = file.read_row_group(group, use_threads=False).to_pylist()
+            for row in rows[-(group * ROWS_PER_GROUP) % step :: step]:
+                while number < row["document"]:
                     number, text = next(documents)
-                yield csv_fields(text, *_pair(rows, at))
+                yield csv_fields(text, *_pair(row))
 
 
 def _documents(data: Path) -> Iterator[tuple[int, str]]:
@@ -53,18 +53,16 @@ def _documents(data: Path) -> Iterator[tuple[int, str]]:
             yield from zip(table["document"].to_pylist(), table["text"].to_pylist(), strict=True)
 
 
-def _pair(rows: PairDataset, at: int) -> tuple[SentencePair, Corruption]:
+def _pair(row: dict[str, Any]) -> tuple[SentencePair, Corruption]:
     """Return a row's true tokens and its static masks."""
-    token_ids = rows.token_ids[rows.offsets[at] : rows.offsets[at + 1]]
-    masks = slice(rows.masked_offsets[at], rows.masked_offsets[at + 1])
-    chosen, inputs = np.zeros(len(token_ids), dtype=np.bool_), token_ids.copy()
-    chosen[rows.masked_positions[masks]] = True
-    inputs[rows.masked_positions[masks]] = rows.masked_inputs[masks]
-    start = int(rows.second_segment_start[at])
+    token_ids, start = row["token_ids"], row["second_segment_start"]
+    chosen, inputs = np.zeros(len(token_ids), dtype=np.bool_), np.array(token_ids, dtype=np.int32)
+    chosen[row["masked_positions"]] = True
+    inputs[row["masked_positions"]] = row["masked_inputs"]
     pair = SentencePair(
-        document=int(rows.document[at]),
-        first=tuple(token_ids[1 : start - 1].tolist()),
-        second=tuple(token_ids[start:-1].tolist()),
-        is_next=bool(rows.is_next[at]),
+        document=row["document"],
+        first=tuple(token_ids[1 : start - 1]),
+        second=tuple(token_ids[start:-1]),
+        is_next=row["is_next"],
     )
     return pair, Corruption(chosen=chosen, inputs=inputs)

@@ -135,20 +135,32 @@ def _with_foreign_seconds(pairs: Segments, opening: NDArray[np.int64], *, seed: 
         seed: seed of the choice among B of one length, and of whether a longer or a shorter one is looked for first.
     """
     false = np.flatnonzero(~pairs.is_next)
-    length = pairs.second_end - pairs.second_start
-    is_full = pairs.first_end - pairs.first_start + length >= pairs.room
-    tie = random_bits(seed, _TIE, pairs.identity)
-    order = false[np.lexsort((tie[false], length[false], is_full[false]))]
-    longer, shorter = _neighbours(pairs.document[order], opening[order])
-    # A full row needs a B at least as long as its own: a row that just misses its length would give the label away.
-    looks_up = is_full[order] | (uniform(seed, _DIRECTION, pairs.identity[order]) < 0.5)  # noqa: PLR2004
-    taken = np.where((looks_up & (longer >= 0)) | (shorter < 0), longer, shorter)
-    has_one = taken >= 0
+    taken = np.full(len(pairs.is_next), -1)
+    for givers in (false, np.arange(len(pairs.is_next))):  # those that are next give theirs only where none is left
+        if (taken[false] < 0).any():
+            found = _takes(pairs, opening, givers, seed=seed)
+            taken[givers] = np.where(taken[givers] < 0, found, taken[givers])
+    has_one = false[taken[false] >= 0]
     second_start, second_end = pairs.second_start.copy(), pairs.second_end.copy()
-    second_start[order[has_one]] = pairs.second_start[order[taken[has_one]]]
-    second_end[order[has_one]] = pairs.second_end[order[taken[has_one]]]
-    kept = np.delete(np.arange(len(length)), order[~has_one])
-    return replace(pairs, second_start=second_start, second_end=second_end).select(kept), len(length) - len(kept)
+    second_start[has_one] = pairs.second_start[taken[has_one]]
+    second_end[has_one] = pairs.second_end[taken[has_one]]
+    kept = np.flatnonzero(pairs.is_next | (taken >= 0))
+    return replace(pairs, second_start=second_start, second_end=second_end).select(kept), len(taken) - len(kept)
+
+
+def _takes(pairs: Segments, opening: NDArray[np.int64], givers: NDArray[np.intp], *, seed: int) -> NDArray[np.intp]:
+    """Return for each giver the pair whose B it takes, another giver that is next in length; -1 if none has another."""
+    length = (pairs.second_end - pairs.second_start)[givers]
+    is_full = (pairs.first_end - pairs.first_start)[givers] + length >= pairs.room[givers]
+    tie, coin = random_bits(seed, _TIE, pairs.identity[givers]), uniform(seed, _DIRECTION, pairs.identity[givers])
+    order = np.lexsort((tie, length, is_full))
+    longer, shorter = _neighbours(pairs.document[givers[order]], opening[givers[order]])
+    # A full row needs a B at least as long as its own: a row that just misses its length would give the label away.
+    looks_up = (is_full | (coin < 0.5))[order]  # noqa: PLR2004
+    found = np.where((looks_up & (longer >= 0)) | (shorter < 0), longer, shorter)
+    taken = np.empty_like(found)
+    taken[order] = np.where(found < 0, -1, givers[order[found]])
+    return taken
 
 
 def _neighbours(document: NDArray[np.int64], opening: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

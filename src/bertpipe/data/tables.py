@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP, document_schema, pair_schema
-from bertpipe.data.dataset import PairDataset, table_of
+from bertpipe.data.dataset import PairDataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +17,7 @@ _BYTES_PER_GROUP = 1 << 23
 """UTF-8 bytes of text in a row group of documents; a longer document has one of its own."""
 
 
-class PairFile:
+class PairWriter:
     """`train.parquet` or `test.parquet` in the making: rows are numbered as they come, `ROWS_PER_GROUP` a row group."""
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +28,7 @@ class PairFile:
         self._rows = 0
 
     def __enter__(self) -> Self:
-        """Return the file; it is complete when its block ends."""
+        """Return the writer; the file is complete when its block ends."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,7 +54,7 @@ class PairFile:
             self._waiting = [table.slice(rows)]
 
 
-class DocumentFile:
+class DocumentWriter:
     """`documents.parquet` in the making."""
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +67,7 @@ class DocumentFile:
         self._bytes = 0
 
     def __enter__(self) -> Self:
-        """Return the file; it is complete when its block ends."""
+        """Return the writer; the file is complete when its block ends."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,18 +90,45 @@ class DocumentFile:
         if not self._texts:
             return
         numbers = np.array(self._numbers, dtype=np.int32)
-        columns = [_integers(numbers), _strings(self._splits), _strings(self._texts)]
+        columns = [_array(pa.int32(), numbers), _strings(self._splits), _strings(self._texts)]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=document_schema()))
         self._numbers, self._splits, self._texts, self._bytes = [], [], [], 0
+
+
+def table_of(rows: PairDataset) -> "pa.Table":
+    """Return rows as a table of the contract's schema."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    masks = rows.masked_offsets
+    is_next = pa.py_buffer(np.packbits(rows.is_next, bitorder="little"))
+    columns = {
+        "row": _array(pa.int64(), rows.row),
+        "length": _array(pa.int32(), rows.lengths.astype(np.int32)),
+        "token_ids": _lists(rows.token_ids, rows.offsets),
+        "second_segment_start": _array(pa.int32(), rows.second_segment_start),
+        "is_next": pa.Array.from_buffers(pa.bool_(), len(rows), [None, is_next]),
+        "document": _array(pa.int32(), rows.document),
+        "masked_positions": _lists(rows.masked_positions, masks),
+        "masked_inputs": _lists(rows.masked_inputs, masks),
+        "masked_labels": _lists(rows.masked_labels, masks),
+    }
+    return pa.Table.from_arrays([columns[name] for name in pair_schema().names], schema=pair_schema())
 
 
 # pa.array would do, but imports pandas.
 
 
-def _integers(values: "np.typing.NDArray[np.int32]") -> "pa.Array":
+def _array(kind: "pa.DataType", values: NDArray[Any]) -> "pa.Array":
     import pyarrow as pa  # noqa: PLC0415
 
-    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _lists(values: NDArray[np.int32], offsets: NDArray[np.int64]) -> "pa.Array":
+    import pyarrow as pa  # noqa: PLC0415
+
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32))]
+    return pa.Array.from_buffers(pa.list_(pa.int32()), len(offsets) - 1, buffers, children=[_array(pa.int32(), values)])
 
 
 def _strings(values: list[bytes]) -> "pa.Array":

@@ -34,7 +34,7 @@ from bertpipe.data.recovery.report import recovery_report, write_vocabulary
 from bertpipe.data.recovery.restoring import RecoveryCounts, restore
 from bertpipe.data.recovery.vocabulary import RecoveredVocabulary, learn_vocabulary
 from bertpipe.data.rows import Reject
-from bertpipe.data.tables import DocumentFile, PairFile
+from bertpipe.data.tables import DocumentWriter, PairWriter
 from bertpipe.data.tokenization import (
     SPECIAL_TOKENS,
     Tokenizer,
@@ -150,9 +150,9 @@ class _Conversion:
 
     def write(self) -> None:
         """Write the rows of each split, and each text once."""
-        with DocumentFile(self.staging / DOCUMENTS_NAME) as texts:
+        with DocumentWriter(self.staging / DOCUMENTS_NAME) as texts:
             for split in SPLITS:
-                with PairFile(self.staging / f"{split}.parquet") as file:
+                with PairWriter(self.staging / f"{split}.parquet") as file:
                     for rows in self.rows.of(split):
                         documents = self._number_texts(rows, split, texts)
                         tokens, labels = self._tokens_and_labels(rows, split)
@@ -160,7 +160,7 @@ class _Conversion:
                         file.add(packed)
                         self.counts[split].add(packed, lost)
 
-    def _number_texts(self, rows: RowColumns, split: str, file: DocumentFile) -> NDArray[np.int32]:
+    def _number_texts(self, rows: RowColumns, split: str, file: DocumentWriter) -> NDArray[np.int32]:
         """Return the document of each row, and write the texts that are new."""
         texts, text_of_row = rows.texts_in_turn()
         numbers = np.empty(len(texts), dtype=np.int32)

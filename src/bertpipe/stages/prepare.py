@@ -25,7 +25,7 @@ from bertpipe.data.corpus import Corpus, Found, Kept
 from bertpipe.data.given_tokenizer import given_tokenizer
 from bertpipe.data.notebook_pairs import SENTENCE_ENDS
 from bertpipe.data.notebook_zip import write_notebook_zip
-from bertpipe.data.tables import DocumentFile, PairFile
+from bertpipe.data.tables import DocumentWriter, PairWriter
 from bertpipe.data.text import Document, read_documents, text_size
 from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, basic_english, word_level_tokenizer
 from bertpipe.data.vocabulary import rank_words
@@ -169,8 +169,8 @@ def _write_rows(
     counts = {split: Counts() for split in SPLITS}
     work = partial(_preparation, prepare, masking, tokenizer.backend.to_str())
     with ExitStack() as stack:
-        files = {split: stack.enter_context(PairFile(staging / f"{split}.parquet")) for split in SPLITS}
-        documents = stack.enter_context(DocumentFile(staging / DOCUMENTS_NAME))
+        files = {split: stack.enter_context(PairWriter(staging / f"{split}.parquet")) for split in SPLITS}
+        documents = stack.enter_context(DocumentWriter(staging / DOCUMENTS_NAME))
         kept = _recorded(corpus.documents(found), documents)
         for split, rows, counted in ordered_map(work, chunks(kept), processes=processes):
             files[split].add(rows)
@@ -184,7 +184,7 @@ def _preparation(prepare: PrepareParams, masking: MaskingParams, tokenizer: str)
     return Preparation(prepare, masking, Tokenizer(Backend.from_str(tokenizer)))
 
 
-def _recorded(documents: Iterable[Kept], file: DocumentFile) -> Iterator[Kept]:
+def _recorded(documents: Iterable[Kept], file: DocumentWriter) -> Iterator[Kept]:
     for document in documents:
         file.add(document.number, document.split, document.text.encode("utf-8"))
         yield document

@@ -1,0 +1,113 @@
+"""What `prepare` leaves: the notebook's zip, or a directory, whole or not at all; and what it says of bad text."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from bertpipe.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME, Progress
+from bertpipe.data.archive import open_archive
+from bertpipe.data.tokenization import load_tokenizer
+from bertpipe.errors import DataError, MissingInputError
+from bertpipe.params import Params
+from bertpipe.stages.convert import run_convert
+from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of
+from texts import write_files
+
+# The notebook's zip
+
+
+@pytest.mark.parametrize(("pairs", "tokenizer"), [("bert", "wordpiece"), ("notebook", "words")])
+def test_the_zip_holds_the_rows_of_the_directory(
+    prepare: Prepare, tiny: Params, reviews: Path, tmp_path: Path, pairs: str, tokenizer: str
+) -> None:
+    direct = prepare(reviews, tmp_path / "direct", pairs=pairs, tokenizer=tokenizer)
+    assert prepare(reviews, tmp_path / "text.zip", pairs=pairs, tokenizer=tokenizer) == direct
+    for subset, step in (("full", 1), ("sampled", 10)):
+        run_convert(
+            replace(tiny.convert, subset=subset),
+            zip_file=tmp_path / "text.zip",
+            out=tmp_path / subset,
+            rejects_report=tmp_path / "rejects.parquet",
+        )
+        for split in SPLITS:
+            table = pq.read_table(tmp_path / "direct" / f"{split}.parquet").to_pylist()[::step]
+            rows = [{**row, "row": number} for number, row in enumerate(table)]
+            again = pq.read_table(tmp_path / subset / f"{split}.parquet").to_pylist()
+            texts = [
+                {row["document"]: row["text"] for row in pq.read_table(folder / DOCUMENTS_NAME).to_pylist()}
+                for folder in (tmp_path / "direct", tmp_path / subset)
+            ]
+            assert [texts[0][row.pop("document")] for row in rows] == [texts[1][row.pop("document")] for row in again]
+            assert again == rows
+    with open_archive(tmp_path / "text.zip") as archive:
+        words = archive.file.read("bert_dataset/vocab.txt").decode("utf-8").splitlines()
+        member = archive.file.read("bert_dataset/tokenizer.json")
+    made = tmp_path / "direct" / TOKENIZER_NAME
+    assert words == load_tokenizer(made).tokens(range(direct["vocabulary"]["size"]))
+    assert member == (tmp_path / "full" / TOKENIZER_NAME).read_bytes() == made.read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_zip_refuses_special_tokens_with_other_ids(prepare: Prepare, reviews: Path, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(BERT_VOCABULARY), encoding="utf-8")
+    with pytest.raises(DataError, match=r"vocab\.txt has .* as \(0, 3, 4, 5, 2\), and the notebook's zip needs 0 to 4"):
+        prepare(reviews, tmp_path / "text.zip", tokenizer=str(tmp_path / "vocab.txt"))
+    assert not (tmp_path / "text.zip").exists()
+
+
+# Whole or nothing
+
+
+@pytest.mark.parametrize(
+    ("texts", "changes", "said"),
+    [
+        (["<br />"], {}, "holds no document with any word in it"),
+        (
+            ["One. Two. Three."],
+            {},
+            r"holds 1 document\(s\) and none of them is in the .* split: give a folder of several",
+        ),
+        ([f"One {n}. Two." for n in range(9)], {"test_share": 1e-9}, "none of them is in the test split: bring more"),
+        ([f"One {n}. Two." for n in range(9)], {"test_share": "source"}, "belongs to no split"),
+        ([f"Only one {n}." for n in range(30)], {}, r"0 have pairs of sentences, .* documents of several sentences"),
+        (["One. Two.", *(f"Only {n}." for n in range(30))], {"seed": 4}, "0 have pairs of sentences"),
+        ([f"One {n}. Two." for n in range(30)], {"tokenizer": "nowhere.json"}, "no such file: write wordpiece"),
+    ],
+)
+@pytest.mark.parametrize("given_tokenizer", [False, True], ids=["made", "given"])
+def test_what_cannot_be_done_is_said_and_the_earlier_output_stays(
+    prepare: Prepare, tmp_path: Path, texts: list[str], changes: dict[str, Any], said: str, given_tokenizer: bool
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(BERT_VOCABULARY), encoding="utf-8")
+    changes = {**({"tokenizer": str(tmp_path / "vocab.txt")} if given_tokenizer else {}), **changes}
+    text = folder_of(tmp_path / "text", texts)
+    earlier = write_files(tmp_path / "out", {"earlier": b"1"})
+    with pytest.raises((DataError, MissingInputError), match=said):
+        prepare(text, earlier, **changes)
+    assert bytes_of(earlier) == {"earlier": b"1"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "text", "vocab.txt"}
+
+
+def test_text_that_is_not_there_is_named(prepare: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="nowhere does not exist"):
+        prepare(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_vocabulary_without_an_end_of_sentence_cannot_follow_the_notebook(
+    prepare: Prepare, reviews: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(BERT_VOCABULARY[:-1]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"none of \. \? !, .* set prepare\.pairs to bert"):
+        prepare(reviews, tmp_path / "out", tokenizer=str(tmp_path / "vocab.txt"), pairs="notebook")
+
+
+def test_progress_runs_over_the_bytes_of_the_text(prepare: Prepare, reviews: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    prepare(reviews, tmp_path / "out", on_progress=told.append)
+    assert list(dict.fromkeys(report.label for report in told)) == ["making the vocabulary", "preparing"]
+    size = sum(len(text.encode("utf-8")) for text in REVIEWS)
+    assert {report.total for report in told} == {size}
+    assert told[-1].completed == size

@@ -1,0 +1,194 @@
+"""WordPiece: the same vocabulary on every run, from what it is given; and vocabularies that a user brings."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertpipe.data.given_tokenizer import given_tokenizer
+from bertpipe.data.sample.reviews import generate_reviews
+from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, load_tokenizer, word_level_tokenizer
+from bertpipe.data.wordpiece import train_wordpiece, wordpiece_tokenizer
+from bertpipe.errors import DataError, MissingInputError
+
+BERT_ORDER = ("[PAD]", "the", "cat", "##s", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Special tokens elsewhere than ours, as in bert-base-uncased."""
+
+
+def trained(
+    *texts: str, vocab_size: int = 100, min_frequency: int = 1, lowercase: bool = True, strip_accents: bool = False
+) -> Tokenizer:
+    return train_wordpiece(
+        lambda: iter(texts),
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        lowercase=lowercase,
+        strip_accents=strip_accents,
+    )
+
+
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
+    return tokenizer.tokens(range(tokenizer.vocab_size))
+
+
+def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
+    return tokenizer.tokens(tokenizer.encode(text))
+
+
+def digest() -> str:
+    """Return the hash of a vocabulary made from the sample's reviews, many of whose pairs are equally frequent."""
+    reviews = [review.text for review in generate_reviews(seed=7, films=40, reviews=150)]
+    return hashlib.sha256(trained(*reviews, vocab_size=600).backend.to_str().encode()).hexdigest()
+
+
+def test_the_vocabulary_is_the_same_in_every_process() -> None:
+    code = "from test_wordpiece import digest; print(digest())"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert found == {f"{digest()}\n"}
+
+
+def test_pieces_worked_by_hand() -> None:
+    # "ab" stands three times, "##bc" never: of "abc" the pair "a ##b" is merged first, then "ab ##c".
+    tokenizer = trained("ab ab abc, c", vocab_size=100)
+    assert vocabulary(tokenizer) == [*SPECIAL_TOKENS, "##a", "##b", "##c", ",", "a", "b", "c", "ab", "abc"]
+    assert tokens(tokenizer, "abcab,") == ["abc", "##a", "##b", ","]
+
+
+def test_a_piece_has_to_be_frequent_enough() -> None:
+    assert "abc" not in vocabulary(trained("ab ab abc", min_frequency=2))
+    assert "ab" in vocabulary(trained("ab ab abc", min_frequency=2))
+
+
+def test_the_vocabulary_is_no_larger_than_asked_for() -> None:
+    reviews = [review.text for review in generate_reviews(seed=7, films=40, reviews=50)]
+    assert trained(*reviews, vocab_size=300).vocab_size == 300
+
+
+def test_special_tokens_have_their_ids_and_everything_else_is_readable(tmp_path: Path) -> None:
+    tokenizer = trained("the cat sat on the mat")
+    assert tokenizer.special_ids == (0, 1, 2, 3, 4)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
+    assert tokens(again, "the [MASK] sat") == ["the", "[MASK]", "sat"]
+    assert again.backend.to_str() == tokenizer.backend.to_str()
+    assert tokens(again, "the § sat") == ["the", "[UNK]", "sat"]
+
+
+def test_rare_characters_give_way_to_pieces() -> None:
+    # A quarter of 100 - 5 entries: 23 characters, the most frequent ones, the first by code among equals.
+    rare = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 50))
+    found = vocabulary(trained(f"aaa bb {rare}"))
+    assert [token for token in found if len(token) == 1] == ["a", "b", *rare[:21]]
+
+
+def test_marks_and_chinese_characters_never_go_on_with_a_word() -> None:
+    found = set(vocabulary(trained("it's 日本, isn't it")))
+    assert {"'", "日", ",", "##s"} <= found
+    assert not {"##'", "##日", "##,"} & found
+
+
+@pytest.mark.parametrize(
+    ("lowercase", "strip_accents", "expected"),
+    [
+        (True, False, ["sí", "si", "año"]),
+        (True, True, ["si", "si", "ano"]),
+        (False, False, ["Sí", "si", "Año"]),
+    ],
+)
+def test_spanish_keeps_its_accents_unless_told_not_to(
+    lowercase: bool, strip_accents: bool, expected: list[str]
+) -> None:
+    tokenizer = trained(*["Sí, si es así. El Año"] * 3, lowercase=lowercase, strip_accents=strip_accents)
+    assert tokens(tokenizer, "Sí si Año") == expected
+
+
+def test_texts_without_characters_are_refused() -> None:
+    with pytest.raises(DataError, match="no characters"):
+        trained(" \n ")
+
+
+# What a user brings
+
+
+def given_file(path: Path, *lines: str, end: str = "\n") -> Path:
+    path.write_bytes(end.join([*lines, ""]).encode("utf-8"))
+    return path
+
+
+def given(path: Path, *, lowercase: bool = True, strip_accents: bool = False) -> Tokenizer:
+    return given_tokenizer(path, lowercase=lowercase, strip_accents=strip_accents)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_vocabulary_with_pieces_is_berts(tmp_path: Path, end: str) -> None:
+    tokenizer = given(given_file(tmp_path / "vocab.txt", *BERT_ORDER, end=end))
+    assert tokenizer.special_ids == (0, 5, 6, 7, 4)
+    assert tokens(tokenizer, "The cats, [MASK]") == ["the", "cat", "##s", "[UNK]", "[MASK]"]
+
+
+def test_its_case_and_accents_are_as_the_params_say(tmp_path: Path) -> None:
+    path = given_file(tmp_path / "vocab.txt", *BERT_ORDER, "Él", "él", "el")
+    assert tokens(given(path), "Él") == ["él"]
+    assert tokens(given(path, lowercase=False), "Él") == ["Él"]
+    assert tokens(given(path, strip_accents=True), "Él") == ["el"]
+
+
+def test_a_vocabulary_of_words_is_the_notebooks(tmp_path: Path) -> None:
+    tokenizer = given(given_file(tmp_path / "vocab.txt", *SPECIAL_TOKENS, "cat", "."))
+    assert tokens(tokenizer, "Cat. dog") == ["cat", ".", "[UNK]"]
+
+
+def test_a_tokenizer_file_is_taken_as_it_is_but_for_cutting_and_padding(tmp_path: Path) -> None:
+    tokenizer = wordpiece_tokenizer(BERT_ORDER, lowercase=True, strip_accents=False)
+    tokenizer.backend.enable_truncation(1)
+    tokenizer.backend.enable_padding(length=5)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert tokens(given(tmp_path / "tokenizer.json", lowercase=False), "The cat") == ["the", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (BERT_ORDER[:-1], r"vocab\.txt lacks \[MASK\]: a BERT vocabulary needs all of"),
+        ((*BERT_ORDER, "cat"), r"vocab\.txt, line 3: 'cat' stands 2 times: keep it once"),
+        ((*BERT_ORDER[1:], "[PAD]"), r"vocab\.txt: \[PAD\] has id 7, it must be 0: put it first"),
+        (
+            ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"),
+            r"has no ## pieces, .* begins with \[PAD\] \[CLS\] .*, this one with \[PAD\] \[UNK\]",
+        ),
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        given(given_file(tmp_path / "vocab.txt", *lines))
+
+
+def test_a_vocabulary_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
+    with pytest.raises(DataError, match=r"vocab\.txt is not UTF-8"):
+        given(tmp_path / "vocab.txt")
+
+
+def test_ids_with_gaps_are_refused(tmp_path: Path) -> None:
+    text = word_level_tokenizer([*SPECIAL_TOKENS, "a"]).backend.to_str().replace('"a":5', '"a":7')
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="6 tokens have ids up to 7: number them without gaps"):
+        given(tmp_path / "tokenizer.json")
+
+
+def test_a_path_to_nothing_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"prepare\.tokenizer is .*wordpeace, .* write wordpiece, words, or"):
+        given(tmp_path / "wordpeace")

@@ -1,0 +1,82 @@
+"""The same work in several processes: results in order, few things at a time, and errors that arrive."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bertpipe.data.workers import cores, ordered_map
+from bertpipe.errors import DataError
+
+
+class Squares:
+    """Squares numbers; the smaller the number, the longer it takes."""
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        time.sleep(0.02 / (1 + number))
+        if number == 13:
+            raise DataError("13 is not squared here")
+        return number * number, os.getpid()
+
+
+class Dying:
+    """Ends its process."""
+
+    def __call__(self, number: int) -> int:
+        os._exit(number)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_results_come_in_order(processes: int) -> None:
+    found = list(ordered_map(Squares, range(12), processes=processes))
+    assert [square for square, _ in found] == [number * number for number in range(12)]
+    here = {process == os.getpid() for _, process in found}
+    assert here == {processes == 1}
+
+
+@pytest.mark.parametrize(("processes", "most"), [(1, 1), (2, 4)])
+def test_few_things_are_taken_ahead(processes: int, most: int) -> None:
+    taken = 0
+
+    def things() -> Iterator[int]:
+        nonlocal taken
+        for number in range(12):
+            taken += 1
+            yield number
+
+    for done, _ in enumerate(ordered_map(Squares, things(), processes=processes)):
+        assert taken - done <= most
+    assert taken == 12
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_of_the_work_arrives(processes: int) -> None:
+    with pytest.raises(DataError, match="13 is not squared here"):
+        list(ordered_map(Squares, range(10, 20), processes=processes))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_of_what_gives_the_things_arrives(processes: int) -> None:
+    def things() -> Iterator[int]:
+        yield 1
+        raise DataError("no more of them")
+
+    with pytest.raises(DataError, match="no more of them"):
+        list(ordered_map(Squares, things(), processes=processes))
+
+
+def test_a_process_that_is_ended_from_outside_is_said_so() -> None:
+    with pytest.raises(DataError, match=r"ended from outside, .* runtime\.processes"):
+        list(ordered_map(Dying, [3], processes=2))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nothing_gives_nothing(processes: int) -> None:
+    nothing: list[int] = []
+    make: Callable[[], Squares] = Squares
+    assert list(ordered_map(make, nothing, processes=processes)) == []
+
+
+def test_there_is_a_core() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
