@@ -15,6 +15,7 @@ from benchmarks.conversion import conversion, recovery
 from benchmarks.engine import against_hugging_face, against_notebook, loader_share
 from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
+from benchmarks.prepare import text_to_pairs
 from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
 from benchmarks.time_to_loss import after_five_minutes, time_to_loss
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "notebook": against_notebook,
     "hugging_face": against_hugging_face,
     "memory": peak_memory,
+    "prepare": text_to_pairs,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }

@@ -22,6 +22,9 @@ class Work:
     sequences: int = 0
     tokens: int = 0
     flops: float = 0.0
+    text_bytes: int = 0
+    peak_bytes: int = 0
+    """Of all the processes that the side ran in; 0 where nobody watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def set_up() -> None:
 
 def machine() -> dict[str, Any]:
     """Return what the figures were measured with."""
-    names = ("torch", "numpy", "transformers", "pyarrow", "typer")
+    names = ("torch", "numpy", "transformers", "tokenizers", "sentencex", "pyarrow", "typer")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

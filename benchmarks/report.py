@@ -61,6 +61,10 @@ def _rest(results: Mapping[str, Any]) -> str:
         rows.append(
             ["`--help`, against a bare Typer app", f"{row['bare_typer_ms']:.0f} ms", f"{row['ours_ms']:.0f} ms"]
         )
+    for row in results.get("prepare", {"rows": []})["rows"]:
+        speeds = [f"{row[side]:.1f} MB/s" for side in ("theirs_mb_s", "ours_mb_s")]
+        rows.append([f"Text to pairs on disk, against `encode_batch` alone, {row['work']}", *speeds])
+        rows.append([f"Peak memory of all its processes, {row['work']}", "", f"{row['peak_gb']:.2f} GB"])
     for row in results["loader"]["rows"]:
         rows.append([f"Share of a step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
     for row in results["hugging_face"]["rows"]:

@@ -66,12 +66,13 @@ def _serve(make_side: Callable[[], Side], connection: Connection) -> None:
             connection.recv()
         except EOFError:
             return
-        connection.send((side.turn(), _peak_bytes()))
+        connection.send((side.turn(), peak_bytes()))
 
 
-def _peak_bytes() -> int:
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux; getrusage there counts the parent's memory too, from before the child replaced it
-        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak_bytes(process: int | None = None) -> int:
+    """Return the peak memory of this process, or of another one; 0 if that has ended."""
+    try:  # Linux; getrusage there counts the parent's memory too, from before the child replaced it
+        lines = Path(f"/proc/{process or 'self'}/status").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if process is None else 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,13 +1,17 @@
 """The benchmarks' own pieces: what each side is given, how turns become figures, and the README's table."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from benchmarks import prepare as prepare_benchmark
 from benchmarks import report
 from benchmarks.measure import Turns, Work, alternate, ratio
 from benchmarks.peers.huggingface import HuggingFaceLoop
@@ -17,6 +21,7 @@ from benchmarks.workers import workers
 from bertpipe.data.batching import Batcher
 from bertpipe.params import MaskingUnit
 from datasets import Pair, pair_dataset
+from prepared import REVIEWS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -99,6 +104,30 @@ def test_the_peers_learn() -> None:
     for _ in range(30):
         theirs.step(batch)
     assert theirs.loss(batch).item() < first / 2
+
+
+def test_both_sides_of_prepare_work_on_the_same_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [f"{text}\n" for text in REVIEWS]}), tmp_path / "documents.parquet")
+    texts = tmp_path / "texts"
+    prepare_benchmark._write_texts(tmp_path / "documents.parquet", texts)
+    assert (texts / "half.txt").read_text(encoding="utf-8").splitlines() == REVIEWS[::2]
+    theirs, ours = (side(texts, "half").turn() for side in (prepare_benchmark.Tokenizers, prepare_benchmark.Bertpipe))
+    assert theirs.text_bytes == ours.text_bytes == (texts / "half.txt").stat().st_size
+    assert ours.peak_bytes > 3e7
+    assert {path.name for path in texts.iterdir()} == {"half.txt", "all.txt", "tokenizer.json", "params.yaml"}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
+def test_peak_memory_is_of_all_processes() -> None:
+    child = "held = bytes(range(256)) * 200_000; import time; time.sleep(0.5)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    assert prepare_benchmark._peak_of([sys.executable, "-c", child]) > 51_200_000
+    assert 51_200_000 < prepare_benchmark._peak_of([sys.executable, "-c", parent]) < 200_000_000
+
+
+def test_a_command_that_fails_is_no_figure() -> None:
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        prepare_benchmark._peak_of([sys.executable, "-c", "raise SystemExit(3)"])
 
 
 def test_the_readme_has_the_table_of_the_results() -> None:
