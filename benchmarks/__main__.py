@@ -18,6 +18,7 @@ from benchmarks.memory import peak_memory
 from benchmarks.prepare import text_to_pairs
 from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
+from benchmarks.streaming import larger_than_memory
 from benchmarks.time_to_loss import after_five_minutes, time_to_loss
 from benchmarks.vocabulary_loss import against_plain_formula
 
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "hugging_face": against_hugging_face,
     "memory": peak_memory,
     "prepare": text_to_pairs,
+    "streaming": larger_than_memory,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }

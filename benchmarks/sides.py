@@ -25,7 +25,7 @@ from benchmarks.rows import (
     with_vocabulary,
 )
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset
+from bertpipe.data.dataset import PairDataset, label_counts
 from bertpipe.data.masking import Masking
 from bertpipe.model.bert import Bert
 from bertpipe.params import MaskingUnit, ModelParams, TrainParams
@@ -78,7 +78,7 @@ class Bertpipe:
         set_up()
         torch.manual_seed(train.seed)
         self.bert = Bert(model, vocab_size)
-        self.bert.start_at_frequencies(torch.from_numpy(rows.label_counts(vocab_size)))
+        self.bert.start_at_frequencies(torch.from_numpy(label_counts(rows, vocab_size)))
         self.batcher = Batcher(dataset=rows, masking=masking, seed=train.seed)
         self.steps = steps
         self.reports: Iterator[StepReport] = train_steps(
@@ -150,7 +150,7 @@ def random_batches(rows: PairDataset, masking: Masking | None, *, batch_size: in
     for epoch in itertools.count(1):
         order = np.random.default_rng(epoch).permutation(len(rows))
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield batcher.assemble(order[start : start + batch_size], epoch=epoch)
+            yield batcher.assemble(rows, order[start : start + batch_size], epoch=epoch)
 
 
 @dataclass(frozen=True, kw_only=True)

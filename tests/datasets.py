@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from bertpipe.data.archive import ArchiveWriter, member_name
-from bertpipe.data.dataset import PairDataset
+from bertpipe.data.batching import Batch, Batcher
+from bertpipe.data.dataset import PairDataset, PairFile
 from bertpipe.data.rows import COLUMNS
+from bertpipe.data.tables import table_of
 from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer
 
 Fields = Sequence[str]
@@ -68,6 +71,18 @@ def word_piece_tokenizer(vocabulary: Sequence[str], prefix: str = "##") -> Token
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return Tokenizer(backend)
+
+
+def batch_of(*pairs: Pair) -> Batch:
+    """Return pairs as one batch with their stored masks."""
+    data = pair_dataset(pairs)
+    return Batcher(dataset=data, masking=None, seed=1).assemble(data, np.arange(len(pairs)), epoch=0)
+
+
+def pair_file(path: Path, data: PairDataset, *, rows_per_group: int, groups_per_window: int) -> PairFile:
+    """Write a data set as a Parquet split with small row groups, and return it opened."""
+    pq.write_table(table_of(data), path, row_group_size=rows_per_group)
+    return PairFile(path, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
 
 
 def row_fields(

@@ -1,19 +1,25 @@
 """Simple predictors, worked by hand on tiny data sets."""
 
 import math
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertpipe.baselines import (
     _best_threshold,
+    _Tally,
     constant_predictor,
     second_sentence_accuracy,
     two_neighbour_accuracy,
     word_overlap_accuracy,
 )
+from bertpipe.data.dataset import PairDataset, PairSource
 from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
-from datasets import Pair, pair_dataset
+from datasets import Pair, pair_dataset, pair_file
 
 TOKENIZER = word_level_tokenizer([*SPECIAL_TOKENS, *"abcdefghij"])  # ids 5 to 14
 NOTHING = pair_dataset([])
@@ -181,6 +187,57 @@ def test_a_word_shared_many_times_counts_once() -> None:
 def test_without_rows_nsp_predictors_have_no_figure() -> None:
     assert second_sentence_accuracy(SEEN, NOTHING, TOKENIZER) is None
     assert word_overlap_accuracy(SEEN, NOTHING, TOKENIZER) is None
+
+
+# Streaming
+
+
+def random_pairs(count: int, seed: int) -> PairDataset:
+    """Return rows in which each predictor finds something: few words, some of them masked, B often like A."""
+    random = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(count):
+        first = random.integers(5, 15, size=random.integers(1, 6)).tolist()
+        is_next = bool(random.random() < 0.5)
+        second = [*first[:2], 5] if is_next and random.random() < 0.7 else random.integers(5, 15, size=4).tolist()
+        tokens = [1, *first, 2, *second, 2]
+        words = [at for at, token in enumerate(tokens) if token >= 5]
+        chosen = random.choice(words, size=random.integers(0, 3), replace=False).tolist()
+        masks = {at: (int(random.choice([3, 9])), int(random.choice([0, tokens[at]]))) for at in chosen}
+        pairs.append(Pair(first=first, second=second, is_next=is_next, masks=masks))
+    return pair_dataset(pairs)
+
+
+def figures(train: PairSource, test: PairSource) -> list[object]:
+    return [
+        constant_predictor(train, test, vocab_size=15),
+        two_neighbour_accuracy(train, test, TOKENIZER),
+        second_sentence_accuracy(train, test, TOKENIZER),
+        word_overlap_accuracy(train, test, TOKENIZER),
+    ]
+
+
+@pytest.mark.parametrize(("rows_per_group", "groups_per_window"), [(1, 1), (7, 2), (16, 3), (64, 1), (150, 5)])
+def test_figures_do_not_depend_on_how_the_rows_are_read(
+    tmp_path: Path, rows_per_group: int, groups_per_window: int
+) -> None:
+    splits = {"train": random_pairs(149, 1), "test": random_pairs(83, 2)}
+    files = [
+        pair_file(tmp_path / name, data, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
+        for name, data in splits.items()
+    ]
+    expected = figures(*splits.values())
+    assert figures(*files) == expected  # equal to the bit
+    assert all(isinstance(figure, float) and 0.1 < figure < 0.9 for figure in expected[1:])
+
+
+@given(st.lists(st.lists(st.integers(0, 20))))
+def test_a_tally_counts_as_if_all_came_at_once(parts: list[list[int]]) -> None:
+    tally = _Tally()
+    for part in parts:
+        tally.add(np.array(part, dtype=np.int64))
+    expected = sorted(Counter(number for part in parts for number in part).items())
+    assert list(zip(*(column.tolist() for column in tally.counts()), strict=True)) == expected
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ from benchmarks.measure import Turns, Work, alternate, ratio
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.peers.notebook import NotebookLoop
 from benchmarks.rows import bert_masking, huggingface_batch, notebook_rows, with_vocabulary
+from benchmarks.streaming import WholeEpoch, limited, write_copies
 from benchmarks.workers import workers
-from bertpipe.data.batching import Batcher
+from bertpipe.data.dataset import read_dataset
+from bertpipe.data.tables import table_of
 from bertpipe.params import MaskingUnit
-from datasets import Pair, pair_dataset
+from datasets import Pair, batch_of, pair_dataset
 from prepared import REVIEWS
 
 ROOT = Path(__file__).parent.parent
@@ -77,8 +79,7 @@ def test_the_notebooks_rows_pad_each_half_to_the_longer_one() -> None:
 
 
 def test_hugging_face_gets_the_same_rows_masks_and_labels() -> None:
-    rows = pair_dataset([PAIR, Pair(first=[9], second=[10], is_next=False)])
-    batch = huggingface_batch(Batcher(dataset=rows, masking=None, seed=1).assemble(np.arange(2), epoch=0))
+    batch = huggingface_batch(batch_of(PAIR, Pair(first=[9], second=[10], is_next=False)))
     assert batch.input_ids.tolist() == [[1, 3, 6, 7, 2, 8, 2], [1, 9, 2, 10, 2, 0, 0]]
     assert batch.attention_mask.tolist() == [[1] * 7, [1, 1, 1, 1, 1, 0, 0]]
     assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0, 0]]
@@ -97,9 +98,7 @@ def test_the_peers_learn() -> None:
     notebook.step(notebook_rows(pair_dataset([PAIR, PAIR]), 2))
     assert not torch.equal(notebook.model.masked_language.bias, before)
     theirs = HuggingFaceLoop(vocab_size=19, width=8, layers=1, heads=2, longest=16, learning_rate=0.01)
-    batch = huggingface_batch(
-        Batcher(dataset=pair_dataset([PAIR]), masking=None, seed=1).assemble(np.arange(1), epoch=0)
-    )
+    batch = huggingface_batch(batch_of(PAIR))
     first = theirs.loss(batch).item()
     for _ in range(30):
         theirs.step(batch)
@@ -128,6 +127,35 @@ def test_peak_memory_is_of_all_processes() -> None:
 def test_a_command_that_fails_is_no_figure() -> None:
     with pytest.raises(RuntimeError, match="ended with 3"):
         prepare_benchmark._peak_of([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_copies_of_a_corpus_are_numbered_on(tmp_path: Path) -> None:
+    rows = pair_dataset([Pair(first=[5 + i % 3], second=[6]) for i in range(3000)])
+    pq.write_table(table_of(rows), tmp_path / "one.parquet")
+    write_copies(tmp_path / "one.parquet", tmp_path / "three.parquet", 3)
+    copies = read_dataset(tmp_path / "three.parquet")  # which refuses other row groups than of 4096 rows
+    assert copies.row.tolist() == copies.document.tolist() == list(range(9000))
+    assert np.array_equal(copies.token_ids, np.tile(rows.token_ids, 3))
+    assert WholeEpoch(tmp_path / "three.parquet")() == {"rows": 9000, "tokens": 45_000}
+
+
+class Allocating:
+    """A task that takes memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self) -> dict[str, Any]:
+        return {"rows": len(np.ones(self.size, dtype=np.uint8)), "tokens": 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere RLIMIT_DATA limits other memory")
+def test_a_task_beyond_its_limit_runs_out_of_memory() -> None:
+    small, large = (limited(Allocating(size), 1 << 30) for size in (1 << 28, 1 << 30))
+    assert (small["ended"], small["rows"]) == ("well", 1 << 28)
+    assert small["peak_mb"] > small["start_mb"] + (1 << 28) / 1e6 - 1
+    assert large["ended"].endswith("MemoryError")
+    assert large["rows"] == 0
 
 
 def test_the_readme_has_the_table_of_the_results() -> None:

@@ -1,6 +1,7 @@
 """Evaluation, worked by hand with a fake model: sums over tokens and rows divided by their counts."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from bertpipe.data.batching import Batcher
 from bertpipe.evaluation import Evaluation, evaluate
 from bertpipe.model.bert import Wanted
-from datasets import Pair, pair_dataset
+from datasets import Pair, pair_dataset, pair_file
 from models import tiny_bert
 
 CPU = torch.device("cpu")
@@ -125,6 +126,19 @@ def test_the_whole_set_is_covered() -> None:
     pairs = [Pair(first=[5] * (1 + i % 7), second=[6], masks={1: (3, 5)}) for i in range(101)]
     result = judge(pairs, batch_size=8)
     assert (result.rows, result.mlm_tokens) == (101, 101)
+
+
+@pytest.mark.parametrize("rows_per_group", [1, 4, 50])
+def test_a_set_read_window_by_window_is_judged_as_one_in_memory(tmp_path: Path, rows_per_group: int) -> None:
+    pairs = [Pair(first=[5 + i % 3] * (1 + i % 7), second=[6], masks={1: (5 + i % 4, 5)}) for i in range(101)]
+    file = pair_file(tmp_path / "test.parquet", pair_dataset(pairs), rows_per_group=rows_per_group, groups_per_window=2)
+    batcher = Batcher(dataset=file, masking=None, seed=1)
+    result = evaluate(SureOfWhatItReads(), batcher, batch_size=8, device=CPU)  # type: ignore[arg-type]
+    expected = judge(pairs, batch_size=8)
+    assert (result.rows, result.mlm_tokens, result.nsp_confusion) == (101, 101, expected.nsp_confusion)
+    assert result.mlm_top1_accuracy == expected.mlm_top1_accuracy
+    assert result.mlm_loss == pytest.approx(expected.mlm_loss, rel=1e-12)
+    assert result.nsp_loss == pytest.approx(expected.nsp_loss, rel=1e-12)
 
 
 def test_rows_without_labels_have_no_mlm_figures_but_nsp_ones() -> None:

@@ -9,7 +9,6 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -30,7 +29,7 @@ from bertpipe.training.history import History
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from datasets import GOOD, Pair, pair_dataset, write_zip
+from datasets import GOOD, Pair, batch_of, pair_dataset, write_zip
 from models import tiny_bert, tiny_params
 from runs import paths_in, results
 
@@ -141,7 +140,7 @@ def test_no_parameter_is_dead() -> None:
     # The notebook kept an encoder layer that it never ran: 43,498 numbers.
     bert = tiny_bert("notebook", vocab_size=8, embedding_dim=10, heads=2, feed_forward_dim=2048, layers=1)
     assert sum(parameter.numel() for parameter in bert.layers.parameters()) == 43_498
-    batch = Batcher(dataset=pair_dataset([LABELLED, UNLABELLED]), masking=None, seed=1).assemble(np.arange(2), epoch=0)
+    batch = batch_of(LABELLED, UNLABELLED)
     PretrainingObjective(bert)(batch).total(nsp_weight=1.0).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in bert.parameters())
 

@@ -4,16 +4,15 @@ import dataclasses
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from bertpipe.data.batching import Batch, Batcher
+from bertpipe.data.batching import Batcher
 from bertpipe.params import Params
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from datasets import Pair, pair_dataset
+from datasets import Pair, batch_of, pair_dataset
 from models import tiny_bert
 
 VOCAB = 29
@@ -22,10 +21,6 @@ PAIRS = (
     Pair(first=[8], second=[9, 10, 11], is_next=True),  # nothing to predict
     Pair(first=[12, 13, 14], second=[15, 16], is_next=True, masks={3: (3, 0), 6: (16, 16)}),
 )
-
-
-def batch_of(*pairs: Pair) -> Batch:
-    return Batcher(dataset=pair_dataset(pairs), masking=None, seed=1).assemble(np.arange(len(pairs)), epoch=0)
 
 
 @pytest.mark.parametrize(("architecture", "tied"), list(itertools.product(("bert", "notebook"), (True, False))))

@@ -1,20 +1,14 @@
 """The arithmetic a step needs, counted by hand and against what PyTorch counts."""
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bertpipe.data.batching import Batch, Batcher
 from bertpipe.training.throughput import peak_flops, training_flops
-from datasets import Pair, pair_dataset
+from datasets import Pair, batch_of
 from models import tiny_bert
 
 VOCAB = 29
-
-
-def batch_of(*pairs: Pair) -> Batch:
-    return Batcher(dataset=pair_dataset(pairs), masking=None, seed=1).assemble(np.arange(len(pairs)), epoch=0)
 
 
 FULL = (  # rows of one length with equally many labels: nothing is padded, so needed and done are the same

@@ -1,4 +1,4 @@
-"""Rows to batches: the order of an epoch, padding and masks."""
+"""Rows to batches: padding and masks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,18 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import ROWS_PER_GROUP
-from bertpipe.data.dataset import PairDataset
+from bertpipe.data.dataset import PairDataset, PairSource, flat_indices
 from bertpipe.data.masking import Masking
-from bertpipe.data.randomness import random_bits
+from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.tokenization import PAD_ID
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_GROUP_ORDER, _ROW_ORDER, _BATCH_ORDER = range(20, 23)  # streams of randomness, one a kind of choice
-_GROUPS_PER_WINDOW = 16
-"""Row groups that are shuffled together: what a streaming reader has to hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,26 +71,39 @@ _TENSORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batcher:
-    """Makes the batches of a data set; `masking` None takes the masks that the data set stores."""
+    """Makes the batches of a data set, a window of it in memory at a time.
 
-    dataset: PairDataset
+    `masking` None takes the masks that the data set stores.
+    """
+
+    dataset: PairSource
     masking: Masking | None
     seed: int
 
+    def steps(self, epoch: int, *, batch_size: int) -> int:
+        """Return how many batches one training epoch has."""
+        return steps_of_epoch(self.dataset.layout, batch_size=batch_size, seed=self.seed, epoch=epoch)
+
     def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one training epoch, from number `first_batch` on."""
-        for rows in epoch_order(self.dataset.lengths, batch_size=batch_size, seed=self.seed, epoch=epoch)[first_batch:]:
-            yield self.assemble(rows, epoch=epoch)
+        data = self.dataset
+        for window in epoch_order(
+            data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
+        ):
+            yield from self._batches(window, epoch=epoch)
 
     def in_length_order(self, *, batch_size: int) -> Iterator[Batch]:
-        """Yield every row once, shortest first: the order with least padding, for evaluation."""
-        order = np.argsort(self.dataset.lengths, kind="stable")
-        for start in range(0, len(order), batch_size):
-            yield self.assemble(order[start : start + batch_size], epoch=0)
+        """Yield every row once, shortest first within each window: the order with least padding, for evaluation."""
+        for window in length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size):
+            yield from self._batches(window, epoch=0)
 
-    def assemble(self, rows: NDArray[np.intp], *, epoch: int) -> Batch:
-        """Return the batch of the given rows, in their order."""
-        data = self.dataset
+    def _batches(self, window: Window, *, epoch: int) -> Iterator[Batch]:
+        data = self.dataset.read(window.groups)  # gone before the next window comes: it ends with this function
+        for rows in window.batches:
+            yield self.assemble(data, rows, epoch=epoch)
+
+    def assemble(self, data: PairDataset, rows: NDArray[np.intp], *, epoch: int) -> Batch:
+        """Return the batch of the given rows of a window, in their order."""
         token_ids, real = _padded(data.token_ids, data.offsets, rows)
         if self.masking is None:
             inputs, positions, labels = _stored_masks(data, rows, token_ids)
@@ -118,34 +126,6 @@ class Batcher:
             head_slots=torch.from_numpy(head_slots),
             tokens=int(real.sum()),
         )
-
-
-def epoch_order(lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.intp]]:
-    """Return the rows of each batch of an epoch: a pure function of the lengths, the seed and the epoch.
-
-    Row groups are permuted and read in windows. Within a window the rows are shuffled, sorted by length (so that a
-    batch holds rows of about equal length, with little padding), cut into batches, and the batches shuffled.
-
-    Args:
-        lengths: tokens of each row, shape [rows].
-        batch_size: rows a batch; the last batch of a window may have fewer.
-        seed: seed of the order.
-        epoch: number of the epoch; another epoch has another order.
-    """
-    groups = np.arange(-(-len(lengths) // ROWS_PER_GROUP))
-    groups = groups[np.argsort(random_bits(seed, _GROUP_ORDER, epoch, groups), kind="stable")]
-    batches: list[NDArray[np.intp]] = []
-    for start in range(0, len(groups), _GROUPS_PER_WINDOW):
-        window = groups[start : start + _GROUPS_PER_WINDOW]
-        rows = np.concatenate(
-            [np.arange(g * ROWS_PER_GROUP, min((g + 1) * ROWS_PER_GROUP, len(lengths))) for g in window]
-        )
-        rows = rows[np.argsort(random_bits(seed, _ROW_ORDER, epoch, rows), kind="stable")]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        cut = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
-        order = np.argsort(random_bits(seed, _BATCH_ORDER, epoch, start, np.arange(len(cut))), kind="stable")
-        batches.extend(cut[index] for index in order)
-    return batches
 
 
 def _padded(
@@ -177,10 +157,8 @@ def _stored_masks(
     data: PairDataset, rows: NDArray[np.intp], token_ids: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
     """Return inputs [batch, seq], supervised flat positions [masked] and labels [masked] from the stored masks."""
-    counts = data.masked_offsets[rows + 1] - data.masked_offsets[rows]
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    source = np.repeat(data.masked_offsets[rows], counts) + within
-    flat = np.repeat(np.arange(len(rows)) * token_ids.shape[1], counts) + data.masked_positions[source]
+    source, offsets = flat_indices(data.masked_offsets, rows)
+    flat = np.repeat(np.arange(len(rows)) * token_ids.shape[1], np.diff(offsets)) + data.masked_positions[source]
     inputs = token_ids.copy()
     inputs.reshape(-1)[flat] = data.masked_inputs[source]
     labels = data.masked_labels[source]

@@ -1,19 +1,27 @@
-"""Sentence pairs in memory: ragged arrays, read from a Parquet split."""
+"""The sentence pairs of a split: ragged arrays in memory, read from Parquet as far as they are asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import pair_schema, require
+from bertpipe.artifacts import ROWS_PER_GROUP, pair_schema, require
+from bertpipe.data.order import GROUPS_PER_WINDOW, Layout
 from bertpipe.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairDataset:
-    """All rows of a split; row r's tokens are `token_ids[offsets[r]:offsets[r + 1]]`, its masks likewise."""
+    """Rows in memory; row r's tokens are `token_ids[offsets[r]:offsets[r + 1]]`, its masks likewise."""
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -30,56 +38,195 @@ class PairDataset:
         """Return the number of rows."""
         return len(self.row)
 
-    def label_counts(self, vocab_size: int) -> NDArray[np.int64]:
-        """Return how often each id is a label of the stored masks; shape [vocab]."""
-        return np.bincount(self.masked_labels[self.masked_labels != 0], minlength=vocab_size)
-
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row; shape [rows]."""
         return np.diff(self.offsets)
 
+    @property
+    def layout(self) -> Layout:
+        """How the rows are cut."""
+        return Layout(rows=len(self))
+
+    def read(self, groups: NDArray[np.int64]) -> "PairDataset":
+        """Return the rows of some row groups, in that order."""
+        return _of_groups(self, self.layout, groups)
+
+    def take(self, rows: NDArray[np.int64]) -> "PairDataset":
+        """Return a copy of some rows, in that order."""
+        tokens, offsets = flat_indices(self.offsets, rows)
+        masks, masked_offsets = flat_indices(self.masked_offsets, rows)
+        return PairDataset(
+            token_ids=self.token_ids[tokens],
+            offsets=offsets,
+            row=self.row[rows],
+            second_segment_start=self.second_segment_start[rows],
+            is_next=self.is_next[rows],
+            document=self.document[rows],
+            masked_offsets=masked_offsets,
+            masked_positions=self.masked_positions[masks],
+            masked_inputs=self.masked_inputs[masks],
+            masked_labels=self.masked_labels[masks],
+        )
+
+
+class PairSource(Protocol):
+    """Sentence pairs that are read a few row groups at a time: a Parquet file, or a data set that is in memory."""
+
+    @property
+    def lengths(self) -> NDArray[np.integer[Any]]:
+        """Tokens of each row; shape [rows]."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How the rows are cut."""
+        ...
+
+    def read(self, groups: NDArray[np.int64]) -> PairDataset:
+        """Return the rows of some row groups, in that order."""
+        ...
+
+
+class PairFile:
+    """A split of the Parquet contract; of all its rows it holds the lengths, 4 bytes a row.
+
+    A split of one window is read when it is first asked for, and kept. Of a larger one nothing is kept: what `read`
+    returns is the only copy, and goes away with it.
+    """
+
+    def __init__(
+        self, path: Path, *, rows_per_group: int = ROWS_PER_GROUP, groups_per_window: int = GROUPS_PER_WINDOW
+    ) -> None:
+        """Read the lengths.
+
+        Raises:
+            MissingInputError: there is no such file.
+            DataError: the file is not Parquet, or its columns or row groups are not those of the contract.
+        """
+        self._path = path
+        self._kept: PairDataset | None = None
+        with _opened(path) as file:
+            if not file.schema_arrow.equals(pair_schema()):
+                raise DataError(
+                    f"{path} has columns {file.schema_arrow.names}, expected {pair_schema().names} of their types"
+                )
+            self.layout = Layout(
+                rows=file.metadata.num_rows, rows_per_group=rows_per_group, groups_per_window=groups_per_window
+            )
+            _check_row_groups(path, file.metadata, self.layout)
+            self.lengths: NDArray[np.int32] = _values(_whole(file.read(["length"], use_threads=False), "length"))
+
+    def read(self, groups: NDArray[np.int64]) -> PairDataset:
+        """Return the rows of some row groups, in that order.
+
+        Raises:
+            DataError: the file cannot be read, or is not the one whose lengths were read.
+        """
+        if len(self.layout.groups) > self.layout.groups_per_window:
+            return self._load(groups)
+        if self._kept is None:
+            self._kept = self._load(self.layout.groups)
+        return _of_groups(self._kept, self.layout, groups)
+
+    def _load(self, groups: NDArray[np.int64]) -> PairDataset:
+        import pyarrow as pa  # noqa: PLC0415
+
+        with _opened(self._path) as file:
+            # One by one, because Arrow takes three times the memory of what it reads at once; with threads, even more.
+            tables = [file.read_row_group(group, use_threads=False) for group in groups.tolist()]
+        data = _arrays(pa.concat_tables([file.schema_arrow.empty_table(), *tables]))
+        if not np.array_equal(data.lengths, self.lengths[self.layout.rows_of(groups)]):
+            raise DataError(
+                f"{self._path}: the lengths of row groups {groups.tolist()} are not those of its column `length`; "
+                f"run `bertpipe convert` again"
+            )
+        return data
+
 
 def read_dataset(path: Path) -> PairDataset:
-    """Return a split of the Parquet contract.
+    """Return a whole split in memory; raises what `PairFile` raises."""
+    file = PairFile(path)
+    return file.read(file.layout.groups)
 
-    Raises:
-        MissingInputError: there is no such file.
-        DataError: the file is not Parquet, or its columns are not those of the contract.
-    """
+
+def in_row_groups(pairs: PairSource) -> Iterator[PairDataset]:
+    """Yield all rows, one row group at a time, for counts that want little memory."""
+    for group in pairs.layout.groups:
+        yield pairs.read(group[None])
+
+
+def label_counts(pairs: PairSource, vocab_size: int) -> NDArray[np.int64]:
+    """Return how often each id is a label of the stored masks; shape [vocab]."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for part in in_row_groups(pairs):
+        counts += np.bincount(part.masked_labels[part.masked_labels != 0], minlength=vocab_size)
+    return counts
+
+
+def flat_indices(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the values of some ragged rows stand, row after row, and the offsets they have in that order."""
+    counts = offsets[rows + 1] - offsets[rows]
+    taken = np.concatenate([[0], np.cumsum(counts)])
+    return np.arange(taken[-1]) + np.repeat(offsets[rows] - taken[:-1], counts), taken
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     require(path, made_by="bertpipe convert")
     try:
         with pq.ParquetFile(path) as file:  # read_table loads a data-set library that one file has no need of
-            table = file.read(use_threads=False)  # its threads keep twice the memory, and gain little
+            yield file
+    except pa.ArrowMemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}; run `bertpipe convert` again") from error
-    if not table.schema.equals(pair_schema()):
-        raise DataError(f"{path} has columns {table.schema.names}, expected {pair_schema().names} of their types")
-    columns = {name: table.column(name).combine_chunks() for name in table.schema.names}
-    token_ids, offsets = _ragged(columns["token_ids"])
-    masked_positions, masked_offsets = _ragged(columns["masked_positions"])
+
+
+def _check_row_groups(path: Path, metadata: "pq.FileMetaData", layout: Layout) -> None:
+    found = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+    expected = (layout.count(group[None]) for group in layout.groups)
+    for number, (rows, wanted) in enumerate(zip_longest(found, expected, fillvalue=0)):
+        if rows != wanted:
+            raise DataError(
+                f"{path} has {rows} rows in its row group {number}, expected {wanted}: run `bertpipe convert` again"
+            )
+
+
+def _arrays(table: "pa.Table") -> PairDataset:
+    """Return the columns of a table as arrays: views of copies in Arrow's memory, each freed with its array."""
+    token_ids, offsets = _ragged(_whole(table, "token_ids"))
+    masked_positions, masked_offsets = _ragged(_whole(table, "masked_positions"))
     return PairDataset(
         token_ids=token_ids,
         offsets=offsets,
-        row=_values(columns["row"]),
-        second_segment_start=_values(columns["second_segment_start"]),
-        is_next=_values(columns["is_next"].cast(pa.uint8())).view(np.bool_),
-        document=_values(columns["document"]),
+        row=_values(_whole(table, "row")),
+        second_segment_start=_values(_whole(table, "second_segment_start")),
+        is_next=_values(_whole(table, "is_next").cast("uint8")).view(np.bool_),
+        document=_values(_whole(table, "document")),
         masked_offsets=masked_offsets,
         masked_positions=masked_positions,
-        masked_inputs=_ragged(columns["masked_inputs"])[0],
-        masked_labels=_ragged(columns["masked_labels"])[0],
+        masked_inputs=_ragged(_whole(table, "masked_inputs"))[0],
+        masked_labels=_ragged(_whole(table, "masked_labels"))[0],
     )
 
 
-def _ragged(column: "object") -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    offsets = _values(column.offsets).astype(np.int64)  # type: ignore[attr-defined]
-    values = _values(column.values)[offsets[0] : offsets[-1]]  # type: ignore[attr-defined]
+def _of_groups(data: PairDataset, layout: Layout, groups: NDArray[np.int64]) -> PairDataset:
+    return data if np.array_equal(groups, layout.groups) else data.take(layout.rows_of(groups))
+
+
+def _whole(table: "pa.Table", name: str) -> "pa.Array":
+    return table.column(name).combine_chunks()
+
+
+def _ragged(column: "pa.ListArray") -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    offsets = _values(column.offsets).astype(np.int64)
+    values = _values(column.values)[offsets[0] : offsets[-1]]
     return values, offsets - offsets[0]
 
 
-def _values(column: "object") -> NDArray[Any]:
-    return np.from_dlpack(column)  # type: ignore[arg-type]  # Arrow's own to_numpy imports pandas
+def _values(column: "pa.Array") -> NDArray[Any]:
+    return np.from_dlpack(column)  # Arrow's own to_numpy imports pandas

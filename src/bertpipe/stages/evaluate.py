@@ -21,7 +21,7 @@ from bertpipe.baselines import (
     word_overlap_accuracy,
 )
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import read_dataset
+from bertpipe.data.dataset import PairFile
 from bertpipe.data.tokenization import load_tokenizer
 from bertpipe.errors import ModelError
 from bertpipe.evaluation import evaluate
@@ -56,7 +56,7 @@ def run_evaluate(
             f"train on these data, or evaluate on the data it was trained on"
         )
     tokenizer = load_tokenizer(tokenizer_file)
-    train, test = (read_dataset(data / f"{split}.parquet") for split in SPLITS)
+    train, test = (PairFile(data / f"{split}.parquet") for split in SPLITS)
     longest, room = int(test.lengths.max(initial=0)), stored.bert.params.max_positions
     if longest > room:
         raise ModelError(

@@ -21,7 +21,7 @@ from bertpipe.artifacts import (
     require,
 )
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairDataset, read_dataset
+from bertpipe.data.dataset import PairFile, label_counts
 from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization import Tokenizer, load_tokenizer
 from bertpipe.errors import DataError, ParamsError, TrainingError
@@ -56,8 +56,8 @@ class TrainPaths:
 class _Data:
     """What a run reads, and its identity."""
 
-    train: PairDataset
-    test: PairDataset
+    train: PairFile
+    test: PairFile
     tokenizer: Tokenizer
     masked_tokens_known: bool
     sha256: Mapping[str, str]
@@ -90,7 +90,7 @@ def run_train(
     vocab_size = _check_fit(model, data, paths.data)
     torch.manual_seed(train.seed)
     bert = Bert(model, vocab_size)
-    bert.start_at_frequencies(torch.from_numpy(data.train.label_counts(vocab_size)))
+    bert.start_at_frequencies(torch.from_numpy(label_counts(data.train, vocab_size)))
     bert.to(device)
     optimizer = make_optimizer(bert, train)
     sections = {"model": asdict(model), "train": asdict(train), "masking": asdict(masking)}
@@ -237,7 +237,7 @@ class _Run:
 
 def _read_data(directory: Path) -> _Data:
     summary = read_json(require(directory / SUMMARY_NAME, made_by="bertpipe convert"))
-    train, test = (read_dataset(directory / f"{split}.parquet") for split in SPLITS)
+    train, test = (PairFile(directory / f"{split}.parquet") for split in SPLITS)
     return _Data(
         train=train,
         test=test,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bertpipe.data.batching import Batcher, epoch_order
+from bertpipe.data.batching import Batcher
 from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
 from bertpipe.training.objective import Losses, PretrainingObjective
@@ -49,12 +49,7 @@ class Plan:
 
 def plan(batcher: Batcher, train: TrainParams) -> Plan:
     """Return the plan of a run."""
-    lengths = batcher.dataset.lengths
-    orders = (
-        epoch_order(lengths, batch_size=train.batch_size, seed=batcher.seed, epoch=epoch)
-        for epoch in range(1, train.epochs + 1)
-    )
-    return Plan(steps=tuple(len(order) for order in orders))
+    return Plan(steps=tuple(batcher.steps(epoch, batch_size=train.batch_size) for epoch in range(1, train.epochs + 1)))
 
 
 def train_steps(
