@@ -49,7 +49,11 @@ def test_metrics_are_the_evaluations(tiny: Params, parquet: Path, trained: Path,
     metrics = measure(tiny, trained / "model", parquet, tmp_path / "m.json")
     test = Batcher(dataset=read_dataset(parquet / "test.parquet"), masking=None, seed=0)
     expected = evaluate(
-        load_model(trained / "model").bert, test, batch_size=tiny.evaluate.batch_size, device=torch.device("cpu")
+        load_model(trained / "model").bert,
+        test,
+        batch_size=tiny.evaluate.batch_size,
+        device=torch.device("cpu"),
+        token_bytes=load_tokenizer(parquet / "tokenizer.json").token_bytes,
     )
     assert strict_json(tmp_path / "m.json") == metrics
     assert metrics["mlm"]["tokens"] == expected.mlm_tokens
@@ -57,6 +61,7 @@ def test_metrics_are_the_evaluations(tiny: Params, parquet: Path, trained: Path,
     assert metrics["mlm"]["model"] == {
         "loss": expected.mlm_loss,
         "perplexity": expected.mlm_perplexity,
+        "bits_per_byte": expected.mlm_bits_per_byte,
         "top1_accuracy": expected.mlm_top1_accuracy,
         "top5_accuracy": expected.mlm_top5_accuracy,
     }

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -66,9 +67,15 @@ PAIRS = (
 )
 
 
-def judge(pairs: tuple[Pair, ...] | list[Pair], batch_size: int = 2, bert: Any = None) -> Evaluation:  # noqa: ANN401
+def judge(
+    pairs: tuple[Pair, ...] | list[Pair],
+    batch_size: int = 2,
+    bert: Any = None,  # noqa: ANN401
+    token_bytes: list[int] | None = None,
+) -> Evaluation:
     batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
-    return evaluate(bert or SureOfWhatItReads(), batcher, batch_size=batch_size, device=CPU)
+    sizes = None if token_bytes is None else np.array(token_bytes)
+    return evaluate(bert or SureOfWhatItReads(), batcher, batch_size=batch_size, device=CPU, token_bytes=sizes)
 
 
 def test_every_figure_by_hand() -> None:
@@ -81,6 +88,15 @@ def test_every_figure_by_hand() -> None:
     assert result.nsp_loss == pytest.approx(-(3 * math.log(0.75) + 3 * math.log(0.25)) / 6, rel=1e-12)
     assert result.nsp_accuracy == 3 / 6
     assert result.nsp_confusion == ((2, 1), (2, 1))
+
+
+def test_bits_per_byte_are_those_of_tokens_whose_text_is_known() -> None:
+    # Labels 6 (ln 2), 8, 9 and 3 (ln 16 each) and 9 (wrong); the texts of 6, 8 and 9 have 2, 5 and 1 bytes.
+    result = judge(PAIRS, token_bytes=[0, 0, 0, 0, 0, 7, 2, 7, 5, 1])
+    bits = 1 + 4 + 4 - math.log2(0.5 / 15)
+    assert result.mlm_bits_per_byte == pytest.approx(bits / (2 + 5 + 1 + 1), rel=1e-12)
+    assert judge(PAIRS, token_bytes=[0] * 10).mlm_bits_per_byte is None
+    assert judge(PAIRS).mlm_bits_per_byte is None
 
 
 def test_the_mlm_loss_is_weighted_by_tokens_not_by_batches() -> None:
@@ -151,7 +167,8 @@ def test_rows_without_labels_have_no_mlm_figures_but_nsp_ones() -> None:
 def test_no_rows_have_no_figures_at_all() -> None:
     result = judge([])
     assert result == Evaluation(
-        rows=0, mlm_tokens=0, mlm_loss=None, mlm_perplexity=None, mlm_top1_accuracy=None, mlm_top5_accuracy=None,
+        rows=0, mlm_tokens=0, mlm_loss=None, mlm_perplexity=None, mlm_bits_per_byte=None,
+        mlm_top1_accuracy=None, mlm_top5_accuracy=None,
         nsp_loss=None, nsp_accuracy=None, nsp_confusion=((0, 0), (0, 0)),
     )  # fmt: skip
 

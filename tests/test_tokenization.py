@@ -134,3 +134,10 @@ def test_pieces_that_continue_a_word_are_told_by_the_tokenizers_own_prefix() -> 
 
 def test_special_tokens_continue_no_word_whatever_the_prefix() -> None:
     assert not word_piece_tokenizer([*SPECIAL_TOKENS, "cat"], prefix="[").continues_word.any()
+
+
+def test_the_bytes_of_a_token_are_those_of_its_text() -> None:
+    pieces = word_piece_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "caf", "##é", "##", "[unknown-8]"])
+    assert pieces.token_bytes.tolist() == [0, 0, 0, 0, 0, 3, 2, 0, 0]
+    words = word_level_tokenizer([*SPECIAL_TOKENS, "niño", "[unknown-6]"])
+    assert words.token_bytes.tolist() == [0, 0, 0, 0, 0, 5, 0]

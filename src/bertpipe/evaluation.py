@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from bertpipe.data.batching import Batcher
 from bertpipe.model.bert import Bert, Wanted
@@ -21,6 +23,8 @@ class Evaluation:
     mlm_loss: float | None
     """Nats a supervised token."""
     mlm_perplexity: float | None
+    mlm_bits_per_byte: float | None
+    """Of the text behind the supervised tokens, where it is known: what compares across vocabularies."""
     mlm_top1_accuracy: float | None
     mlm_top5_accuracy: float | None
     nsp_loss: float | None
@@ -30,12 +34,32 @@ class Evaluation:
     """Rows by (true class, predicted class); class 1 is next."""
 
 
-def evaluate(bert: Bert, batcher: Batcher, *, batch_size: int, device: torch.device) -> Evaluation:
-    """Return the evaluation over all rows, in memory that does not grow with their number."""
+def evaluate(
+    bert: Bert,
+    batcher: Batcher,
+    *,
+    batch_size: int,
+    device: torch.device,
+    token_bytes: NDArray[np.int64] | None = None,
+) -> Evaluation:
+    """Return the evaluation over all rows, in memory that does not grow with their number.
+
+    Args:
+        bert: the model.
+        batcher: the rows, with the masks they store.
+        batch_size: rows a forward pass.
+        device: where the model is.
+        token_bytes: bytes of text that each id stands for, 0 where that is not known; None asks for no bits per byte.
+            Shape [tokenizer's vocab].
+    """
+    sizes = torch.zeros(bert.vocab_size, dtype=torch.long)
+    if token_bytes is not None:
+        sizes[: len(token_bytes)] = torch.from_numpy(token_bytes)
+    sizes = sizes.to(device)
     was_training = bert.training
     bert.eval()
-    mlm_sum = nsp_sum = 0.0
-    mlm_tokens = top1 = top5 = 0
+    mlm_sum = nsp_sum = known_sum = 0.0
+    mlm_tokens = top1 = top5 = known_bytes = 0
     confusion = torch.zeros(4, dtype=torch.long)
     with torch.inference_mode():
         for batch in batcher.in_length_order(batch_size=batch_size):
@@ -43,7 +67,11 @@ def evaluate(bert: Bert, batcher: Batcher, *, batch_size: int, device: torch.dev
             wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
             hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)
             logits = bert.mlm_logits(hidden[batch.rows :])
-            mlm_sum += F.cross_entropy(logits, batch.masked_labels, reduction="sum").item()
+            losses = F.cross_entropy(logits, batch.masked_labels, reduction="none")
+            mlm_sum += losses.sum().item()
+            size = sizes[batch.masked_labels]
+            known_sum += losses[size > 0].sum().item()
+            known_bytes += int(size.sum())
             found = logits.topk(min(_TOP, bert.vocab_size)).indices == batch.masked_labels[:, None]
             top1 += int(found[:, 0].sum())
             top5 += int(found.sum())
@@ -60,6 +88,7 @@ def evaluate(bert: Bert, batcher: Batcher, *, batch_size: int, device: torch.dev
         mlm_tokens=mlm_tokens,
         mlm_loss=mlm_loss,
         mlm_perplexity=None if mlm_loss is None else _perplexity(mlm_loss),
+        mlm_bits_per_byte=known_sum / math.log(2) / known_bytes if known_bytes else None,
         mlm_top1_accuracy=top1 / mlm_tokens if mlm_tokens else None,
         mlm_top5_accuracy=top5 / mlm_tokens if mlm_tokens else None,
         nsp_loss=nsp_sum / rows if rows else None,

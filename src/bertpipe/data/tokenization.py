@@ -84,6 +84,20 @@ class Tokenizer:
             table[[token_id for token, token_id in self.backend.get_vocab().items() if token.startswith(prefix)]] = True
         return table & ~self.is_special
 
+    @cached_property
+    def token_bytes(self) -> NDArray[np.int64]:
+        """UTF-8 bytes of the text that each id stands for, 0 where it stands for none that is known; shape [vocab].
+
+        A continuing piece counts without its prefix; special tokens and `[unknown-ID]` stand for no text.
+        """
+        sizes = np.zeros(self.vocab_size, dtype=np.int64)
+        prefix = getattr(self.backend.model, "continuing_subword_prefix", None) or ""
+        for token, token_id in self.backend.get_vocab().items():
+            if not is_unknown_token(token):
+                sizes[token_id] = len(token.removeprefix(prefix).encode("utf-8"))
+        sizes[self.is_special] = 0
+        return sizes
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without `[CLS]` and `[SEP]`; `[MASK]` in the text is the mask token."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)

@@ -67,7 +67,13 @@ def run_evaluate(
     batcher = Batcher(dataset=test, masking=None, seed=0)
     set_up_cpu(runtime.threads)
     device = pick_device(runtime.device)
-    result = evaluate(stored.bert.to(device), batcher, batch_size=evaluation.batch_size, device=device)
+    result = evaluate(
+        stored.bert.to(device),
+        batcher,
+        batch_size=evaluation.batch_size,
+        device=device,
+        token_bytes=tokenizer.token_bytes,
+    )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
     constant = constant_predictor(train, test, vocab_size=stored.bert.vocab_size)
     (true_not, false_next), (false_not, true_next) = result.nsp_confusion
@@ -77,6 +83,7 @@ def run_evaluate(
             "model": {
                 "loss": result.mlm_loss,
                 "perplexity": result.mlm_perplexity,
+                "bits_per_byte": result.mlm_bits_per_byte,
                 "top1_accuracy": result.mlm_top1_accuracy,
                 "top5_accuracy": result.mlm_top5_accuracy,
             },
