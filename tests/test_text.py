@@ -98,6 +98,11 @@ def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path: Path, text_for
     assert "|".join(texts(path, text_format)).replace("\n\n", "|") == "a|\ufeffb"
 
 
+def test_a_mark_at_the_start_of_a_later_read_is_text(tmp_path: Path) -> None:
+    text = "x" * CHUNK + "\ufeffy"
+    assert texts(write(tmp_path / "x.txt", text.encode()), "lines") == [text]
+
+
 def test_only_line_ends_end_lines(tmp_path: Path) -> None:
     inside = "a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g"
     assert texts(write(tmp_path / "x.txt", f"{inside}\n{inside}".encode()), "lines") == [inside, inside]

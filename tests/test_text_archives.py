@@ -156,6 +156,18 @@ def test_a_header_without_bound_is_not_held_in_memory(tmp_path: Path) -> None:
         documents(write(tmp_path / "x.tar", content))
 
 
+@pytest.mark.parametrize("size", [-1, -512, -(2**40)])
+def test_a_size_below_zero_leads_nowhere(tmp_path: Path, size: int) -> None:
+    content = bytearray(tar({"a.txt": b"a", "b.txt": b"b"}))
+    header = content[1024:1536]
+    header[124:136] = size.to_bytes(12, "big", signed=True)  # the size in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[1024:1536] = header
+    with pytest.raises(DataError, match=r"x\.tar(!b\.txt)? is damaged or cut off"):
+        documents(write(tmp_path / "x.tar", bytes(content)))
+
+
 def test_headers_of_headers_do_not_exhaust_the_stack(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5

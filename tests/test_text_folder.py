@@ -1,6 +1,7 @@
 """A folder of text: its files in a fixed order, and none of them passed over."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bertpipe.data.text import TextFormat, text_size
+from bertpipe.data.text.streams import CountedFile, ignore_bytes
 from bertpipe.errors import DataError
 from texts import documents, gz, json_lines, places, texts, write, write_files, zst
 
@@ -148,6 +150,17 @@ def test_what_may_not_be_read_is_named() -> None:
                 expected = f"{denied} cannot be read (Permission denied): check the file and your rights to it"
                 assert str(caught.value) == expected
         (folder / "folder").chmod(0o755)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file here that opens but does not read")
+def test_a_file_that_opens_but_does_not_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.symlink_to("/proc/self/mem")
+    message = re.escape(f"{path} cannot be read (Input/output error): check the file and your rights to it")
+    with pytest.raises(DataError, match=message):
+        documents(path)
+    with CountedFile(path, ignore_bytes) as file, pytest.raises(DataError, match=message):
+        file.read(1)
 
 
 def test_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def test_a_bomb_is_stopped(tmp_path: Path, name: str) -> None:
     assert 90_000_000 < sum(read) <= FREE_EXPANSION
 
 
+def test_a_bomb_is_no_smaller_among_other_members(tmp_path: Path) -> None:
+    files = {"a.txt": b"\n".join(line.encode() for line in LINES), "b.txt": (b"a" * (MIB - 1) + b"\n") * 97}
+    path = write(tmp_path / "x.zip", zipped(files))
+    assert path.stat().st_size * LARGEST_EXPANSION > 200 * MIB
+    with pytest.raises(DataError, match=r"x\.zip!b\.txt expands from [\d,]+ to 10\d,\d\d\d,\d\d\d bytes and more"):
+        documents(path, "lines")
+
+
 def test_members_of_a_zip_are_counted_together_too(tmp_path: Path) -> None:
     content = (b"a" * (MIB - 1) + b"\n") * 60
     path = write(tmp_path / "x.zip", zipped({"a.txt": content, "b.txt": content}))

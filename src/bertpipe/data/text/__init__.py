@@ -14,7 +14,7 @@ In which order
 What is refused
     Whatever would lose text or change it without a word: bytes that are not UTF-8, NUL characters, damaged or
     encrypted archives, archives within archives, documents above `limits.LARGEST_DOCUMENT`. Nothing is unpacked to
-    disk, and no more than a document is held in memory.
+    disk, and of the text no more than a document is held in memory.
 """
 
 from bertpipe.data.text.document import Document, TextFormat

@@ -110,7 +110,7 @@ class CheckedStream:
     def __init__(self, stream: ByteStream, origin: str, *expansions: Expansion) -> None:
         self._stream, self._origin, self._expansions = stream, origin, expansions
         self.closed = False
-        """Read by pyarrow, as `close` is called by it; who opened the stream below closes it."""
+        """pyarrow asks for it, and calls `close`; the stream below is closed by who opened it."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes; none only at the end."""

@@ -35,7 +35,7 @@ def tar_files(path: Path, packing: Packing | None, on_bytes: Callable[[int], Non
         open_file(path, on_bytes) as packed,
         unpacked(packed, packing, origin=origin, packed_size=size) as stream,
     ):
-        forward = _Forward(stream, origin)
+        forward = _Forward(stream)
         for archive, info in _members(forward, origin):
             name = info.name.removeprefix("./")
             if not info.isdir() and not is_hidden(name):
@@ -92,8 +92,8 @@ class _StrictTarInfo(tarfile.TarInfo):
 class _Forward:
     """What TarFile needs of a file: it seeks, but only forward, by reading."""
 
-    def __init__(self, stream: ByteStream, origin: str) -> None:
-        self._stream, self._origin, self._position = stream, origin, 0
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream, self._position = stream, 0
 
     def tell(self) -> int:
         return self._position
