@@ -53,4 +53,4 @@ format: setup
 	ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .bertpipe data/raw/dataset.zip data/parquet models reports/plots reports/timing.csv
+	rm -rf $(VENV) .bertpipe data/raw/dataset.zip data/parquet data/text models reports/plots reports/timing.csv

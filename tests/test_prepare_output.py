@@ -96,6 +96,14 @@ def test_text_that_is_not_there_is_named(prepare: Prepare, tmp_path: Path) -> No
         prepare(tmp_path / "nowhere", tmp_path / "out")
 
 
+@pytest.mark.parametrize("out", ["", "out", "deeper/out.zip"])
+def test_an_output_within_the_text_is_refused(prepare: Prepare, tmp_path: Path, out: str) -> None:
+    text = folder_of(tmp_path / "text", REVIEWS[:9])
+    with pytest.raises(DataError, match=r"lies in .*text, where the next run would read it"):
+        prepare(text, text / out)
+    assert len(list(text.iterdir())) == 9
+
+
 def test_a_vocabulary_without_an_end_of_sentence_cannot_follow_the_notebook(
     prepare: Prepare, reviews: Path, tmp_path: Path
 ) -> None:

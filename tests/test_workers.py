@@ -1,8 +1,11 @@
 """The same work in several processes: results in order, few things at a time, and errors that arrive."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +72,31 @@ def test_an_error_of_what_gives_the_things_arrives(processes: int) -> None:
 def test_a_process_that_is_ended_from_outside_is_said_so() -> None:
     with pytest.raises(DataError, match=r"ended from outside, .* runtime\.processes"):
         list(ordered_map(Dying, [3], processes=2))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
+def test_processes_end_when_the_first_one_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from bertpipe.data.workers import ordered_map\n"
+        "class Wait:\n"
+        "    def __call__(self, at):\n"
+        "        if at: time.sleep(600)\n"
+        "        return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    for process in ordered_map(Wait, range(9), processes=2): print(process, flush=True)\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        worker = int(running.stdout.readline())
+        assert Path(f"/proc/{worker}").is_dir()
+        running.kill()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{worker}/exe").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}/exe").exists()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

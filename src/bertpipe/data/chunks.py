@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import SPLITS
+from bertpipe.artifacts import ROWS_PER_GROUP, SPLITS
 from bertpipe.data.assembly import Frame, assemble, cut_to_room
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.encoding import Encoder
@@ -26,7 +26,7 @@ _CHARACTERS = 1 << 20
 """A chunk is complete with so many characters ..."""
 _DOCUMENTS = 8
 """... and so many documents, among which pairs of two documents are drawn; or ..."""
-_MOST_CHARACTERS = 1 << 24
+_MOST_CHARACTERS = 1 << 22
 """... with so many characters and two documents, where documents are whole books."""
 
 
@@ -65,6 +65,15 @@ class Counts:
     def to_dict(self) -> dict[str, int]:
         """Return the counts by name."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What became of a chunk: its rows, in parts that are numbered from 0 each."""
+
+    split: str
+    parts: tuple[PairDataset, ...]
+    counts: Counts
 
 
 def chunks(documents: "Iterable[Kept]") -> Iterator[Chunk]:
@@ -125,28 +134,36 @@ class Preparation:
         ends = [token_id for end in SENTENCE_ENDS if (token_id := tokenizer.backend.token_to_id(end)) is not None]
         self._sentence_ends = np.array(ends, dtype=np.int32)
 
-    def __call__(self, chunk: Chunk) -> tuple[str, PairDataset, Counts]:
-        """Return the chunk's split, its rows numbered from 0, and counts."""
+    def __call__(self, chunk: Chunk) -> Prepared:
+        """Return the rows of a chunk."""
         notebook = self._prepare.pairs == "notebook"
         token_ids, pairs, left_out = self._notebook_pairs(chunk) if notebook else self._bert_pairs(chunk)
         cut = cut_to_room(pairs, front_share=0.0 if notebook else 0.5, seed=self._prepare.seed)
-        rows = assemble(cut, token_ids, self._frame, self._masking, seed=self._prepare.seed)
         lost = _tokens(pairs) - _tokens(cut)
         counts = Counts(
             documents=len(chunk.texts),
-            documents_without_pairs=len(chunk.texts) - len(np.unique(rows.document)),
+            documents_without_pairs=len(chunk.texts) - len(np.unique(pairs.document)),
+            rows_cut=int(np.count_nonzero(lost)),
+            tokens_cut=int(lost.sum()),
+            pairs_left_out=left_out,
+        )
+        parts = []
+        for first in range(0, len(lost), ROWS_PER_GROUP):  # in a book's chunk, all rows at once take much memory
+            some = cut.select(np.arange(first, min(first + ROWS_PER_GROUP, len(lost))))
+            parts.append(assemble(some, token_ids, self._frame, self._masking, seed=self._prepare.seed))
+            counts.add(self._counted(parts[-1]))
+        return Prepared(split=chunk.split, parts=tuple(parts), counts=counts)
+
+    def _counted(self, rows: PairDataset) -> Counts:
+        return Counts(
             rows=len(rows),
             tokens=len(rows.token_ids),
             longest_row=int(rows.lengths.max(initial=0)),
-            rows_cut=int(np.count_nonzero(lost)),
-            tokens_cut=int(lost.sum()),
             rows_without_labels=int(np.count_nonzero(np.diff(rows.masked_offsets) == 0)),
             supervised_tokens=len(rows.masked_labels),
             unknown_tokens=int(np.count_nonzero(rows.token_ids == self._unknown_id)),
             next_rows=int(np.count_nonzero(rows.is_next)),
-            pairs_left_out=left_out,
         )
-        return chunk.split, rows, counts
 
     def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""

@@ -1,4 +1,4 @@
-"""The notebook's own recipe of sentence pairs, with its label noise."""
+"""The notebook's own recipe of sentence pairs, with its label noise; its masks are not made here, nor its padding."""
 
 from collections.abc import Iterator
 from itertools import pairwise

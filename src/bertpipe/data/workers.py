@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from bertpipe.errors import DataError
@@ -68,8 +70,17 @@ _work: Callable[[Any], Any] | None = None
 def _start(make_work: Callable[[], Callable[[Any], Any]]) -> None:
     global _work  # noqa: PLW0603 - one process, one work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides what an interruption means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core for each process
     _work = make_work()
+
+
+def _end_with_parent() -> None:
+    """Wait until the first process is gone, then end this one: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work_on(thing: Any) -> Any:  # noqa: ANN401

@@ -62,9 +62,11 @@ def run_prepare(
 
     Raises:
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.
-        DataError: the text cannot be read; a split is left without documents or without pairs; or the tokenizer does
-            not fit.
+        DataError: `out` lies in `text`; the text cannot be read; a split is left without documents or without pairs;
+            or the tokenizer does not fit.
     """
+    if out.resolve().is_relative_to(text.resolve()):
+        raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")
     reader = _Reader(text, prepare, on_progress)
     corpus = Corpus(read=reader, test_share=prepare.test_share, seed=prepare.seed)
     with _output(out) as staging:
@@ -172,9 +174,10 @@ def _write_rows(
         files = {split: stack.enter_context(PairWriter(staging / f"{split}.parquet")) for split in SPLITS}
         documents = stack.enter_context(DocumentWriter(staging / DOCUMENTS_NAME))
         kept = _recorded(corpus.documents(found), documents)
-        for split, rows, counted in ordered_map(work, chunks(kept), processes=processes):
-            files[split].add(rows)
-            counts[split].add(counted)
+        for prepared in ordered_map(work, chunks(kept), processes=processes):
+            counts[prepared.split].add(prepared.counts)
+            for rows in prepared.parts:
+                files[prepared.split].add(rows)
     return found, counts
 
 
