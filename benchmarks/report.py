@@ -71,7 +71,7 @@ def _conversion(results: Mapping[str, Any]) -> list[list[str]]:
         ["`convert` that recovers the vocabulary", "", f"{own['elapsed_s']:.1f} s"],
         ["Words of the vocabulary found; tokens known", "", f"{own['words_known']:.2%}; {own['tokens_known']:.3%}"],
         [
-            "On rows made anew from the reviews, where the truth is known: words of the rows right, words wrong, tokens right",
+            "Rows made anew from the reviews, truth known: words right, words wrong, tokens right",
             "",
             f"{made['words_right']:.2%}, {made['words_wrong']}, {made['tokens_right']:.3%}",
         ],
