@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP
-from bertpipe.data.order import Layout, Window, epoch_order, length_order, steps_of_epoch
+from bertpipe.data.dataset import Layout
+from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.randomness import random_bits
 
 LENGTHS = np.random.default_rng(5).integers(5, 120, size=3 * ROWS_PER_GROUP + 77)

@@ -11,12 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP, pair_schema, require
-from bertpipe.data.order import GROUPS_PER_WINDOW, Layout
 from bertpipe.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+
+GROUPS_PER_WINDOW = 16
+"""Row groups that are shuffled together: what has to be in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a split is cut: rows into row groups of one size (the last may be shorter), row groups into windows."""
+
+    rows: int
+    rows_per_group: int = ROWS_PER_GROUP
+    groups_per_window: int = GROUPS_PER_WINDOW
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Numbers of all row groups."""
+        return np.arange(-(-self.rows // self.rows_per_group))
+
+    def windows(self, groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return row groups, in the order given, window by window."""
+        return [
+            groups[first : first + self.groups_per_window] for first in range(0, len(groups), self.groups_per_window)
+        ]
+
+    def rows_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the rows of some row groups, group after group."""
+        rows = (groups[:, None] * self.rows_per_group + np.arange(self.rows_per_group)).reshape(-1)
+        return rows[rows < self.rows]
+
+    def count(self, groups: NDArray[np.int64]) -> int:
+        """Return how many rows some row groups have."""
+        return int(np.minimum(self.rows - groups * self.rows_per_group, self.rows_per_group).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
