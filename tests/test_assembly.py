@@ -15,6 +15,7 @@ from bertpipe.data.segments import Segments
 from bertpipe.data.tables import PairWriter, table_of
 from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.params import Params
+from test_fitting import one_by_one
 
 TOKENS = np.arange(100, 200, dtype=np.int32)
 FRAME = Frame(cls_id=1, sep_id=2)
@@ -37,16 +38,6 @@ def lengths(pairs: Segments) -> list[tuple[int, int]]:
 
 def masking(tiny: Params) -> Masking:
     return Masking.of(tiny.masking, word_level_tokenizer([*SPECIAL_TOKENS, *(f"w{i}" for i in range(5, 200))]))
-
-
-def one_by_one(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return the lengths that are left when the longer half gives one token at a time, B where both are equal."""
-    while first + second > room:
-        if first > second:
-            first -= 1
-        else:
-            second -= 1
-    return first, second
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 70))

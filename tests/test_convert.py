@@ -122,6 +122,8 @@ def test_the_summary_counts_what_was_found(tmp_path: Path) -> None:
         "rows": 3,
         "rejects": 0,
         "tokens": 6 + 8 + 5,
+        "length_p50": 6,
+        "length_p99": 8,
         "longest_row": 8,
         "rows_cut": 0,
         "tokens_cut": 0,

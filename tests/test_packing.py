@@ -4,10 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bertpipe import inference
 from bertpipe.data.columns import RowColumns, read_block
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.members import MemberReader
@@ -66,13 +63,6 @@ def test_a_long_row_loses_the_end_of_its_longer_half_and_masks_move_along(
     assert row["masked_inputs"] == [3] * sum(kept)
     assert row["masked_positions"] == [*range(1, kept[0] + 1), *range(kept[0] + 2, kept[0] + 2 + kept[1])]
     assert lost == [0, first + second - sum(kept), 0]
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(8, 60))
-def test_training_rows_and_questions_are_cut_alike(first: int, second: int, limit: int) -> None:
-    rows, _ = packed([long_row(first, second)], limit)
-    kept = int(rows.second_segment_start[0]) - 2, int(rows.offsets[1] - rows.second_segment_start[0]) - 1
-    assert kept == inference._cut_longer(first, second, limit - 3)
 
 
 def test_a_mask_without_label_is_kept_unsupervised_and_a_row_may_have_no_label_at_all() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bertpipe.artifacts import CONFIG_NAME, MODEL_DIR
+from bertpipe.data.fitting import kept_lengths
 from bertpipe.data.tokenization import is_unknown_token, load_tokenizer
 from bertpipe.data.wording import MASK, Encoded, Vocabulary, own_vocabulary
 from bertpipe.errors import InputError, MissingInputError, ModelError
@@ -130,7 +131,7 @@ class Predictor:
             vocabulary.encode(first, "the first sentence"),
             vocabulary.encode(second, "the second sentence"),
         )
-        kept = _cut_longer(len(one.ids), len(two.ids), self.network.max_positions - 3)
+        kept = [int(length) for length in kept_lengths(len(one.ids), len(two.ids), self.network.max_positions - 3)]
         ids = [
             vocabulary.cls_id,
             *one.ids[: kept[0]],
@@ -246,16 +247,6 @@ def _huggingface_predictor(source: str | Path, device: torch.device) -> Predicto
         unknown_id=tokenizer.unk_token_id,
     )
     return Predictor(name=str(source), network=loaded, vocabulary=vocabulary)
-
-
-def _cut_longer(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens each half keeps; the longer one loses tokens until both fit, as in `convert`."""
-    while first + second > room:
-        if first > second:
-            first -= 1
-        else:
-            second -= 1
-    return first, second
 
 
 def _window(length: int, masked: Sequence[int], room: int) -> tuple[int, int]:

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.data.dataset import PairDataset
+from bertpipe.data.fitting import kept_lengths
 from bertpipe.data.masking import Masking
+from bertpipe.data.ragged import places_within
 from bertpipe.data.randomness import uniform
 from bertpipe.data.segments import FRAME_TOKENS, Segments
 
@@ -29,10 +31,8 @@ def cut_to_room(segments: Segments, *, front_share: float, seed: int) -> Segment
     `front_share`, else its last.
     """
     first, second = segments.first_end - segments.first_start, segments.second_end - segments.second_start
-    excess = np.maximum(first + second - segments.room, 0)
-    from_both = np.maximum(excess - np.abs(first - second), 0)  # once both are equally long
-    first_cut = np.clip(first - second, 0, excess) + from_both // 2
-    second_cut = excess - first_cut
+    first_kept, second_kept = kept_lengths(first, second, segments.room)
+    first_cut, second_cut = first - first_kept, second - second_kept
     first_front, second_front = (
         _front_cuts(cut, segments.identity, half, front_share=front_share, seed=seed)
         for cut, half in ((first_cut, _FIRST), (second_cut, _SECOND))
@@ -51,7 +51,7 @@ def _front_cuts(
 ) -> NDArray[np.int64]:
     """Return how many of the tokens that each pair's half loses are its first ones; shape [pairs]."""
     pair = np.repeat(np.arange(len(cut)), cut)
-    token = np.arange(len(pair)) - np.repeat(np.cumsum(cut) - cut, cut)
+    token = places_within(cut)
     is_front = uniform(seed, _CUT, half, identity[pair], token) < front_share
     return np.bincount(pair[is_front], minlength=len(cut))
 
@@ -73,7 +73,7 @@ def assemble(
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     second_segment_start = first + 2
     row = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(offsets[-1]) - offsets[row]
+    position = places_within(lengths)
     in_second = position >= second_segment_start[row]
     source = np.where(in_second, (segments.second_start - second_segment_start)[row], segments.first_start[row] - 1)
     rows = token_ids.take(source + position, mode="clip")  # at the frame's places, whatever stands there

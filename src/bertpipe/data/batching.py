@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertpipe.data.dataset import PairDataset, PairSource, flat_indices
+from bertpipe.data.dataset import PairDataset, PairSource
 from bertpipe.data.masking import Masking
 from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
+from bertpipe.data.ragged import flat_indices, places_within
 from bertpipe.data.tokenization import PAD_ID
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _head_positions(
     """Return `head_positions` and `head_slots` of a `Batch`."""
     row, position = np.divmod(masked_positions, seq)
     counts = np.bincount(row, minlength=rows)
-    rank = 1 + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rank = 1 + places_within(counts)
     positions = np.zeros((rows, 1 + int(counts.max())), dtype=np.int64)
     positions[row, rank] = position
     cls_slots = np.arange(rows) * positions.shape[1]

@@ -1,7 +1,7 @@
 """Documents in chunks, and what becomes of a chunk: the work that processes share."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP, SPLITS
 from bertpipe.data.assembly import Frame, assemble, cut_to_room
+from bertpipe.data.counts import RowCounts
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.encoding import Encoder
 from bertpipe.data.masking import Masking
-from bertpipe.data.notebook_pairs import SENTENCE_ENDS, notebook_segments
+from bertpipe.data.notebook_pairs import notebook_segments
+from bertpipe.data.notebook_sentences import SENTENCE_ENDS
 from bertpipe.data.segments import Segments, Sentences, bert_segments
 from bertpipe.data.sentences import split_sentences
 from bertpipe.data.tokenization import Tokenizer
@@ -40,31 +42,13 @@ class Chunk:
 
 
 @dataclass(slots=True, kw_only=True)
-class Counts:
+class Counts(RowCounts):
     """What became of documents."""
 
     documents: int = 0
     documents_without_pairs: int = 0
-    rows: int = 0
-    tokens: int = 0
-    longest_row: int = 0
-    rows_cut: int = 0
-    tokens_cut: int = 0
-    rows_without_labels: int = 0
-    supervised_tokens: int = 0
     unknown_tokens: int = 0
-    next_rows: int = 0
     pairs_left_out: int = 0
-
-    def add(self, other: "Counts") -> None:
-        """Add what became of other documents."""
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            setattr(self, field.name, max(mine, theirs) if field.name == "longest_row" else mine + theirs)
-
-    def to_dict(self) -> dict[str, int]:
-        """Return the counts by name."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,27 +127,17 @@ class Preparation:
         counts = Counts(
             documents=len(chunk.texts),
             documents_without_pairs=len(chunk.texts) - len(np.unique(pairs.document)),
-            rows_cut=int(np.count_nonzero(lost)),
-            tokens_cut=int(lost.sum()),
             pairs_left_out=left_out,
         )
+        counts.add_cuts(lost)
         parts = []
         for first in range(0, len(lost), ROWS_PER_GROUP):  # in a book's chunk, all rows at once take much memory
             some = cut.select(np.arange(first, min(first + ROWS_PER_GROUP, len(lost))))
-            parts.append(assemble(some, token_ids, self._frame, self._masking, seed=self._prepare.seed))
-            counts.add(self._counted(parts[-1]))
+            rows = assemble(some, token_ids, self._frame, self._masking, seed=self._prepare.seed)
+            parts.append(rows)
+            counts.add_rows(rows)
+            counts.unknown_tokens += int(np.count_nonzero(rows.token_ids == self._unknown_id))
         return Prepared(split=chunk.split, parts=tuple(parts), counts=counts)
-
-    def _counted(self, rows: PairDataset) -> Counts:
-        return Counts(
-            rows=len(rows),
-            tokens=len(rows.token_ids),
-            longest_row=int(rows.lengths.max(initial=0)),
-            rows_without_labels=int(np.count_nonzero(np.diff(rows.masked_offsets) == 0)),
-            supervised_tokens=len(rows.masked_labels),
-            unknown_tokens=int(np.count_nonzero(rows.token_ids == self._unknown_id)),
-            next_rows=int(np.count_nonzero(rows.is_next)),
-        )
 
     def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""

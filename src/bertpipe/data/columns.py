@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bertpipe.data.id_lists import IdLists, parse_id_lists
 from bertpipe.data.members import Block, Column
+from bertpipe.data.ragged import flat_indices
 from bertpipe.data.rows import PairRow, RowFault, parse_row
 from bertpipe.data.tokenization import CLS_ID, PAD_ID, SEP_ID
 from bertpipe.data.utf8 import MARK_LEAD
@@ -172,12 +173,9 @@ def _separators(
 def _in_order(columns: RowColumns, others: Sequence[PairRow], places: NDArray[np.int64]) -> RowColumns:
     """Return `columns` with other rows among them, in the order of their places in the file."""
     texts = [other.text.encode("utf-8") for other in others]
-    lengths = np.concatenate([columns.lengths, [len(other.inputs) for other in others]]).astype(np.int64)
-    ends = np.cumsum(lengths)
+    ends = columns.offsets[-1] + np.cumsum([len(other.inputs) for other in others])
     order = np.argsort(places, kind="stable")
-    source = np.repeat((ends - lengths)[order], lengths[order])
-    offsets = np.concatenate([[0], np.cumsum(lengths[order])])
-    source += np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths[order])
+    source, offsets = flat_indices(np.concatenate([columns.offsets, ends]), order)
     inputs = np.concatenate([columns.inputs, *(np.array(other.inputs, dtype=np.int32) for other in others)])
     labels = np.concatenate([columns.labels, *(np.array(other.labels, dtype=np.int32) for other in others)])
     starts = np.array([other.second_segment_start for other in others], dtype=np.int32)

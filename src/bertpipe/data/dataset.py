@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP, pair_schema, require
+from bertpipe.data.ragged import flat_indices
 from bertpipe.errors import DataError
 
 if TYPE_CHECKING:
@@ -194,13 +195,6 @@ def label_counts(pairs: PairSource, vocab_size: int) -> NDArray[np.int64]:
     for part in in_row_groups(pairs):
         counts += np.bincount(part.masked_labels[part.masked_labels != 0], minlength=vocab_size)
     return counts
-
-
-def flat_indices(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the values of some ragged rows stand, row after row, and the offsets they have in that order."""
-    counts = offsets[rows + 1] - offsets[rows]
-    taken = np.concatenate([[0], np.cumsum(counts)])
-    return np.arange(taken[-1]) + np.repeat(offsets[rows] - taken[:-1], counts), taken
 
 
 @contextmanager

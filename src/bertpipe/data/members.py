@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.data.ragged import flat_indices
 from bertpipe.data.rows import COLUMNS
 from bertpipe.data.utf8 import Utf8Source
 from bertpipe.errors import DataError
@@ -35,10 +36,8 @@ class Column:
 
     def take(self, rows: NDArray[np.intp]) -> "Column":
         """Return the column of the given rows."""
-        lengths = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Column(data=self.data[np.repeat(self.offsets[:-1][rows], lengths) + within], offsets=offsets)
+        source, offsets = flat_indices(self.offsets, rows)
+        return Column(data=self.data[source], offsets=offsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.data.notebook_sentences import notebook_sentences
 from bertpipe.data.randomness import uniform
 from bertpipe.data.segments import FRAME_TOKENS, Segments, identity_of
 
-SENTENCE_ENDS = (".", "?", "!")
 _LABEL, _FIRST, _SECOND = range(50, 53)  # streams of randomness, one a kind of choice
 _NEXT_SHARE = 0.5
-_SHORTEST_SENTENCE = 3
-"""Tokens of the shortest sentence that counts, its end among them; a tail without an end counts at any length."""
 
 
 def notebook_segments(
@@ -40,7 +38,7 @@ def notebook_segments(
         max_length: tokens of the longest row.
         seed: seed of all choices.
     """
-    start, end, owner = _sentences(token_ids, offsets, sentence_ends)
+    start, end, owner = notebook_sentences(token_ids, offsets, sentence_ends)
     place = np.arange(len(owner)) - np.searchsorted(owner, owner)
     draws = [uniform(seed, stream, documents[owner], place) for stream in (_LABEL, _FIRST, _SECOND)]
     drawn: list[tuple[int, int, bool, int, int]] = []
@@ -61,20 +59,6 @@ def notebook_segments(
         identity=identity_of(documents[which], step),
         room=np.full(len(table), max_length - FRAME_TOKENS, dtype=np.int64),
     )
-
-
-def _sentences(
-    token_ids: NDArray[np.int32], offsets: NDArray[np.int64], sentence_ends: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.intp]]:
-    """Return where each sentence that counts starts and ends, and its document's index; each of shape [sentences]."""
-    is_end = np.isin(token_ids, sentence_ends)
-    has_end = is_end.copy()
-    is_end[offsets[1:][np.diff(offsets) > 0] - 1] = True  # a tail ends with its document
-    end = np.flatnonzero(is_end) + 1
-    start = np.concatenate([[0], end[:-1]]).astype(np.int64)[: len(end)]
-    counts = (end - start >= _SHORTEST_SENTENCE) | ~has_end[end - 1]
-    start, end = start[counts], end[counts]
-    return start, end, np.searchsorted(offsets, start, side="right") - 1
 
 
 def _drawn(

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from bertpipe.data.columns import RowColumns
 from bertpipe.data.dataset import PairDataset
+from bertpipe.data.fitting import kept_lengths
+from bertpipe.data.ragged import places_within
 from bertpipe.data.tokenization import MASK_ID
 
 
@@ -27,13 +29,13 @@ def pack(
         documents: the document of each row; shape [rows].
         max_length: tokens of the longest row, `[CLS]` and both `[SEP]` included.
     """
-    lengths, starts = rows.lengths, rows.offsets[:-1]
+    lengths = rows.lengths
     row = np.repeat(np.arange(len(rows)), lengths)
-    position = np.arange(len(row)) - starts[row]
+    position = places_within(lengths)
     is_masked = (rows.labels != 0) | (rows.inputs == MASK_ID)
     second_start = rows.second_segment_start.astype(np.int64)
     if len(rows) and lengths.max() > max_length:
-        first_kept, second_kept = _kept(second_start - 2, lengths - second_start - 1, max_length - 3)
+        first_kept, second_kept = kept_lengths(second_start - 2, lengths - second_start - 1, max_length - 3)
         in_first = position < second_start[row] - 1
         kept = np.where(
             in_first, position <= first_kept[row], position < (second_start + second_kept)[row]
@@ -60,12 +62,3 @@ def pack(
         masked_offsets=np.concatenate([[0], np.cumsum(masked_counts)]),
     )
     return packed, lengths - new_lengths
-
-
-def _kept(
-    first: NDArray[np.int64], second: NDArray[np.int64], room: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many tokens of A and of B stay if the longer one gives way until both fit into `room`."""
-    fits = first + second <= room
-    first_kept = np.where(fits, first, np.minimum(first, np.maximum(room - second, -(-room // 2))))
-    return first_kept, np.where(fits, second, room - first_kept)

@@ -28,6 +28,7 @@ from bertpipe.artifacts import (
 )
 from bertpipe.data.archive import Archive, member_name, open_archive
 from bertpipe.data.columns import RowColumns
+from bertpipe.data.counts import RowCounts
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.packing import pack
 from bertpipe.data.recovery.report import recovery_report, write_vocabulary
@@ -51,31 +52,16 @@ _RESTORED_SHARE = 0.99
 
 
 @dataclass(slots=True, kw_only=True)
-class SplitCounts:
+class SplitCounts(RowCounts):
     """What was found in one split."""
 
-    rows: int = 0
     rejects: int = 0
-    tokens: int = 0
-    longest_row: int = 0
-    rows_cut: int = 0
-    tokens_cut: int = 0
-    rows_without_labels: int = 0
-    supervised_tokens: int = 0
-    next_rows: int = 0
     largest_id: int = 0
 
     def add(self, rows: PairDataset, tokens_cut: NDArray[np.int64]) -> None:
         """Count valid rows, and the tokens that they have lost."""
-        supervised = np.concatenate([[0], np.cumsum(rows.masked_labels != 0)])[rows.masked_offsets]
-        self.rows += len(rows)
-        self.tokens += len(rows.token_ids)
-        self.longest_row = max(self.longest_row, int(rows.lengths.max(initial=0)))
-        self.rows_cut += int((tokens_cut > 0).sum())
-        self.tokens_cut += int(tokens_cut.sum())
-        self.rows_without_labels += int((np.diff(supervised) == 0).sum())
-        self.supervised_tokens += int(supervised[-1])
-        self.next_rows += int(rows.is_next.sum())
+        self.add_rows(rows)
+        self.add_cuts(tokens_cut)
         largest = max(int(rows.token_ids.max(initial=0)), int(rows.masked_labels.max(initial=0)))
         self.largest_id = max(self.largest_id, largest)
 
@@ -209,7 +195,7 @@ class _Conversion:
         return {
             "vocabulary": {"size": tokenizer.vocab_size, "known": known},
             "masked_tokens_known": self.labels_are_true or self._are_restored(),
-            "splits": {split: asdict(count) for split, count in self.counts.items()},
+            "splits": {split: count.to_dict() for split, count in self.counts.items()},
             **report,
         }
 

@@ -23,7 +23,7 @@ from bertpipe.artifacts import (
 from bertpipe.data.chunks import Counts, Preparation, chunks
 from bertpipe.data.corpus import Corpus, Found, Kept
 from bertpipe.data.given_tokenizer import given_tokenizer
-from bertpipe.data.notebook_pairs import SENTENCE_ENDS
+from bertpipe.data.notebook_sentences import SENTENCE_ENDS
 from bertpipe.data.notebook_zip import write_notebook_zip
 from bertpipe.data.tables import DocumentWriter, PairWriter
 from bertpipe.data.text import Document, read_documents, text_size
@@ -175,7 +175,7 @@ def _write_rows(
         documents = stack.enter_context(DocumentWriter(staging / DOCUMENTS_NAME))
         kept = _recorded(corpus.documents(found), documents)
         for prepared in ordered_map(work, chunks(kept), processes=processes):
-            counts[prepared.split].add(prepared.counts)
+            counts[prepared.split].merge(prepared.counts)
             for rows in prepared.parts:
                 files[prepared.split].add(rows)
     return found, counts

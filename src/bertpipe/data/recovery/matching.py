@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.data.columns import RowColumns
+from bertpipe.data.ragged import places_within
 from bertpipe.data.recovery.sentences import SentenceTable
 from bertpipe.data.tokenization import MASK_ID
 
@@ -119,8 +120,7 @@ class _Ragged:
     @classmethod
     def of(cls, lengths: NDArray[np.int64]) -> "_Ragged":
         """Return the places of lists of these lengths."""
-        ends = np.cumsum(lengths)
-        return cls(lengths, np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths))
+        return cls(lengths, places_within(lengths))
 
     def sums(self, values: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return how many entries of each list are true."""

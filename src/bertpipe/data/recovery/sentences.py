@@ -8,11 +8,11 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.data.notebook_sentences import SENTENCE_ENDS, notebook_sentences
 from bertpipe.data.tokenization import BASIC_ENGLISH
 
-_SENTENCE_ENDS = (".", "?", "!")
-_SHORTEST = 3
-"""Words of the shortest sentence that is kept, its end included."""
+_END_CODES = np.arange(len(SENTENCE_ENDS), dtype=np.int32)
+"""Codes of the words that end a sentence: every lexicon meets them first."""
 
 
 class Lexicon:
@@ -21,7 +21,7 @@ class Lexicon:
     def __init__(self) -> None:
         self._codes: defaultdict[str, int] = defaultdict()
         self._codes.default_factory = self._codes.__len__
-        self.encode(" ".join(_SENTENCE_ENDS))  # they have the first codes
+        self.encode(" ".join(SENTENCE_ENDS))
 
     def __len__(self) -> int:
         """Return how many words have been met."""
@@ -51,25 +51,9 @@ class SentenceTable:
 
 
 def sentence_table(texts: Sequence[str], lexicon: Lexicon) -> SentenceTable:
-    """Return the sentences of texts: each ends with `.`, `?` or `!` or with its text.
-
-    A sentence of two words or fewer is left out, unless the text ends without an end of sentence: its last words are
-    kept however few they are.
-    """
+    """Return the sentences of texts."""
     encoded = [lexicon.encode(text) for text in texts]
     counts = np.array([len(codes) for codes in encoded], dtype=np.int64)
     codes = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(counts.sum()))
-    text_ends = np.cumsum(counts)
-    closes = codes < len(_SENTENCE_ENDS)
-    is_last = closes.copy()
-    is_last[text_ends[counts > 0] - 1] = True
-    ends = np.flatnonzero(is_last)
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    lengths = ends - starts + 1
-    kept = (lengths >= _SHORTEST) | ~closes[ends]
-    return SentenceTable(
-        codes=codes,
-        starts=starts[kept],
-        lengths=lengths[kept],
-        text=np.searchsorted(text_ends, starts[kept], side="right"),
-    )
+    starts, ends, text = notebook_sentences(codes, np.concatenate([[0], np.cumsum(counts)]), _END_CODES)
+    return SentenceTable(codes=codes, starts=starts, lengths=ends - starts, text=text)
