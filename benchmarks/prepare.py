@@ -14,9 +14,10 @@ from tokenizers import Tokenizer
 
 from benchmarks.measure import Work, alternate, ratio
 from benchmarks.workers import peak_bytes, workers
-from bertpipe.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME, whole_directory
+from bertpipe.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME
 from bertpipe.data.text import read_documents
 from bertpipe.data.wordpiece import train_wordpiece
+from bertpipe.files import whole_directory
 from bertpipe.params import load_params
 
 PARAMS = Path(__file__).parent.parent / PARAMS_FILE

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from benchmarks.measure import set_up
 from benchmarks.rows import IMDB_VOCAB
 from benchmarks.workers import peak_bytes
-from bertpipe.artifacts import ROWS_PER_GROUP, whole_file
+from bertpipe.artifacts import ROWS_PER_GROUP
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.dataset import GROUPS_PER_WINDOW, PairDataset, PairFile, label_counts, read_dataset
+from bertpipe.files import whole_file
 from bertpipe.model.bert import Bert
 from bertpipe.params import load_params
 from bertpipe.training.loop import train_steps

@@ -1,8 +1,14 @@
-"""Training runs in a folder, for tests of what they leave there."""
+"""Training runs in a folder: making them, stopping them, and what they leave there."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
-from bertpipe.stages.train import TrainPaths
+import pytest
+
+from bertpipe.artifacts import Progress
+from bertpipe.params import Params
+from bertpipe.stages.train import TrainPaths, run_train
 
 RESULTS = (
     "model/config.json",
@@ -12,6 +18,10 @@ RESULTS = (
     "epochs.csv",
 )
 """What a run leaves that is equal to the byte on every run; `timing.csv` is not."""
+
+
+class Crash(Exception):  # noqa: N818 - no error: the test's own way to break a run off
+    pass
 
 
 def paths_in(folder: Path, data: Path) -> TrainPaths:
@@ -29,3 +39,39 @@ def paths_in(folder: Path, data: Path) -> TrainPaths:
 def results(folder: Path) -> dict[str, bytes]:
     """Return the bytes of everything that a run leaves and that is equal on every run."""
     return {name: (folder / name).read_bytes() for name in RESULTS}
+
+
+def train(
+    params: Params,
+    folder: Path,
+    data: Path,
+    *,
+    model: dict[str, Any] | None = None,
+    masking: dict[str, Any] | None = None,
+    evaluation: dict[str, Any] | None = None,
+    runtime: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+    **changes: Any,  # noqa: ANN401
+) -> dict[str, Any]:
+    """Run a training with changes to its section, to other sections and to the options of `run_train`."""
+    return run_train(
+        dataclasses.replace(params.model, **(model or {})),
+        dataclasses.replace(params.train, **changes),
+        dataclasses.replace(params.masking, **(masking or {})),
+        dataclasses.replace(params.evaluate, **(evaluation or {})),
+        dataclasses.replace(params.runtime, **(runtime or {})),
+        paths=paths_in(folder, data),
+        **(options or {}),
+    )
+
+
+def crash_in(label: str, params: Params, folder: Path, data: Path, **changes: Any) -> None:  # noqa: ANN401
+    """Run a training that breaks off once it tells of an epoch; it has a checkpoint of every step before."""
+
+    def watch(progress: Progress) -> None:
+        if progress.label.startswith(label):
+            raise Crash
+
+    runtime = {"checkpoint_every_s": 0.0, **changes.pop("runtime", {})}
+    with pytest.raises(Crash):
+        train(params, folder, data, runtime=runtime, options={"on_progress": watch}, **changes)

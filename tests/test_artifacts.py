@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,131 +14,10 @@ from bertpipe.artifacts import (
     json_text,
     read_json,
     require,
-    whole_directory,
-    whole_file,
     write_csv,
     write_json,
 )
 from bertpipe.errors import DataError, MissingInputError
-
-
-class BrokenError(Exception):
-    pass
-
-
-@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
-def mask(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = os.umask(request.param)
-    yield request.param
-    os.umask(before)
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file.txt"
-    with whole_file(path) as temporary:
-        temporary.write_text("new", encoding="utf-8")
-        assert temporary.parent == path.parent
-        assert not path.exists()
-    assert path.read_text(encoding="utf-8") == "new"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
-
-
-@pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
-def test_an_earlier_file_survives_an_error(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("earlier", encoding="utf-8")
-
-    def fail() -> None:
-        with whole_file(path) as temporary:
-            temporary.write_text("half", encoding="utf-8")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert path.read_text(encoding="utf-8") == "earlier"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
-
-
-def test_whoever_has_the_earlier_file_open_reads_it_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("earlier", encoding="utf-8")
-    with path.open(encoding="utf-8") as reader:
-        with whole_file(path) as temporary:
-            temporary.write_text("new", encoding="utf-8")
-        assert reader.read() == "earlier"
-    assert path.read_text(encoding="utf-8") == "new"
-
-
-def test_a_files_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
-    with whole_file(tmp_path / "file.txt"):
-        pass
-    assert mode(tmp_path / "file.txt") == 0o666 & ~mask
-
-
-def test_a_directory_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.mkdir()
-    (path / "earlier.txt").touch()
-    with whole_directory(path) as staging:
-        (staging / "new.txt").write_text("new", encoding="utf-8")
-        assert [entry.name for entry in path.iterdir()] == ["earlier.txt"]
-    assert [entry.name for entry in path.iterdir()] == ["new.txt"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
-def test_an_earlier_directory_survives_an_error(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "out"
-    path.mkdir()
-    (path / "earlier.txt").write_text("earlier", encoding="utf-8")
-
-    def fail() -> None:
-        with whole_directory(path) as staging:
-            (staging / "earlier.txt").write_text("half", encoding="utf-8")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert (path / "earlier.txt").read_text(encoding="utf-8") == "earlier"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
-
-
-def test_an_earlier_directory_comes_back_if_the_exchange_itself_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "out"
-    path.mkdir()
-    (path / "earlier.txt").touch()
-    replace = Path.replace
-
-    def replace_unless_new(self: Path, target: Path) -> Path:
-        if target == path and not self.name.endswith(".earlier"):
-            raise BrokenError
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace_unless_new)
-
-    def exchange() -> None:
-        with whole_directory(path):
-            pass
-
-    with pytest.raises(BrokenError):
-        exchange()
-    assert [entry.name for entry in path.iterdir()] == ["earlier.txt"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
-
-
-def test_a_directorys_permissions_follow_the_umask_down_to_its_files(tmp_path: Path, mask: int) -> None:
-    with whole_directory(tmp_path / "out") as staging:
-        (staging / "inner").mkdir(mode=0o700)
-        private = staging / "inner" / "private.txt"
-        private.touch(mode=0o600)
-    assert mode(tmp_path / "out") == mode(tmp_path / "out" / "inner") == 0o777 & ~mask
-    assert mode(tmp_path / "out" / "inner" / "private.txt") == 0o666 & ~mask
 
 
 def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:

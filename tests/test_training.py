@@ -2,82 +2,32 @@
 
 import csv
 import dataclasses
-import functools
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, SPLITS, TIMING_COLUMNS, Progress, ignore_progress
+from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, Progress
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairFile, read_dataset
+from bertpipe.data.dataset import read_dataset
 from bertpipe.data.tokenization import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError
 from bertpipe.evaluation import evaluate
 from bertpipe.model import store
-from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_model
 from bertpipe.params import ConvertParams, Params, TrainParams
 from bertpipe.stages.convert import run_convert
-from bertpipe.stages.train import run_train
-from bertpipe.training.checkpoint import Checkpoints
 from bertpipe.training.history import History
 from bertpipe.training.loop import plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import AdamW, learning_rate, make_optimizer
 from datasets import GOOD, Pair, pair_dataset, row_fields, write_zip
 from models import save_tiny_model, tiny_bert
-from runs import paths_in, results
-
-
-class StopRequested(Exception):  # noqa: N818 - no error: the test's own way to stop a run
-    pass
-
-
-def train(
-    params: Params,
-    folder: Path,
-    data: Path,
-    *,
-    on_progress: Callable[[Progress], None] = ignore_progress,
-    resume: bool = True,
-    model: dict[str, Any] | None = None,
-    masking: dict[str, Any] | None = None,
-    **changes: Any,  # noqa: ANN401
-) -> dict[str, Any]:
-    """Run a training with changes to its section."""
-    return run_train(
-        dataclasses.replace(params.model, **(model or {})),
-        dataclasses.replace(params.train, **changes),
-        dataclasses.replace(params.masking, **(masking or {})),
-        params.evaluate,
-        params.runtime,
-        paths=paths_in(folder, data),
-        resume=resume,
-        on_progress=on_progress,
-    )
-
-
-def stop_in(label: str) -> Callable[[Progress], None]:
-    """Return a watcher that stops the run once it is told of an epoch."""
-
-    def watch(progress: Progress) -> None:
-        if progress.label.startswith(label):
-            raise StopRequested
-
-    return watch
-
-
-def stop(params: Params, folder: Path, data: Path, label: str, **changes: Any) -> None:  # noqa: ANN401
-    with pytest.raises(StopRequested):
-        train(params, folder, data, on_progress=stop_in(label), **changes)
+from runs import crash_in, results, train
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -119,154 +69,6 @@ def test_the_process_own_random_state_does_not_matter(
     assert results(tmp_path) == results(trained)
 
 
-# Resume
-
-
-@pytest.mark.parametrize("epoch", [2, 3])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(
-    tiny: Params, parquet: Path, tmp_path: Path, epoch: int
-) -> None:
-    train(tiny, tmp_path / "whole", parquet, epochs=3)
-    stop(tiny, tmp_path / "stopped", parquet, f"epoch {epoch}/3", epochs=3)
-    summary = train(tiny, tmp_path / "stopped", parquet, epochs=3)
-    assert summary["resumed_after_epoch"] == epoch - 1
-    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
-
-
-def test_a_run_stopped_in_its_first_epoch_begins_anew(
-    tiny: Params, parquet: Path, trained: Path, tmp_path: Path
-) -> None:
-    stop(tiny, tmp_path, parquet, "epoch 1/2")
-    assert not (tmp_path / "model").exists()
-    assert train(tiny, tmp_path, parquet)["resumed_after_epoch"] == 0
-    assert results(tmp_path) == results(trained)
-
-
-def test_a_run_stopped_twice_ends_as_one_that_was_not(
-    tiny: Params, parquet: Path, trained: Path, tmp_path: Path
-) -> None:
-    stop(tiny, tmp_path, parquet, "epoch 2/2")
-    stop(tiny, tmp_path, parquet, "epoch 2/2")
-    train(tiny, tmp_path, parquet)
-    assert results(tmp_path) == results(trained)
-
-
-def test_a_run_stopped_before_its_last_model_was_published_publishes_it(
-    tiny: Params, parquet: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def save_all_but_the_last(directory: Path, bert: Bert, tokenizer_file: Path, facts: dict[str, Any]) -> None:
-        if facts["epochs_done"] == tiny.train.epochs:
-            raise StopRequested
-        store.save_model(directory, bert, tokenizer_file, facts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("bertpipe.stages.train.save_model", save_all_but_the_last)
-        with pytest.raises(StopRequested):
-            train(tiny, tmp_path, parquet)
-    summary = train(tiny, tmp_path, parquet)
-    assert summary["resumed_after_epoch"] == tiny.train.epochs
-    assert results(tmp_path) == results(trained)
-
-
-def test_no_resume_begins_anew(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
-    stop(tiny, tmp_path, parquet, "epoch 2/2")
-    assert train(tiny, tmp_path, parquet, resume=False)["resumed_after_epoch"] == 0
-    assert results(tmp_path) == results(trained)
-
-
-@pytest.fixture
-def small_windows(parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let training read its data in windows of 64 rows, and return data of that form."""
-    shutil.copytree(parquet, tmp_path / "small-groups")
-    for split in SPLITS:
-        path = tmp_path / "small-groups" / f"{split}.parquet"
-        pq.write_table(pq.read_table(path), path, row_group_size=32)
-    smaller = functools.partial(PairFile, rows_per_group=32, groups_per_window=2)
-    monkeypatch.setattr("bertpipe.stages.train.PairFile", smaller)
-    return tmp_path / "small-groups"
-
-
-def test_a_run_over_many_windows_resumes_to_equal_bytes(
-    tiny: Params, small_windows: Path, trained: Path, tmp_path: Path
-) -> None:
-    layout = PairFile(small_windows / "train.parquet", rows_per_group=32, groups_per_window=2).layout
-    assert len(layout.windows(layout.groups)) > 4
-    train(tiny, tmp_path / "whole", small_windows)
-    stop(tiny, tmp_path / "stopped", small_windows, "epoch 2/2")
-    assert train(tiny, tmp_path / "stopped", small_windows)["resumed_after_epoch"] == 1
-    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
-    # Another order than in one window: the comparison above is of a run that really went window by window.
-    assert results(tmp_path / "whole")["history.csv"] != results(trained)["history.csv"]
-
-
-@pytest.mark.parametrize("change", [{"learning_rate": 0.005}, {"epochs": 3}])
-def test_a_run_on_other_params_does_not_go_on_from_this_ones_state(
-    tiny: Params, parquet: Path, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    stop(tiny, tmp_path, parquet, "epoch 2/2")
-    assert train(tiny, tmp_path, parquet, **change)["resumed_after_epoch"] == 0
-    assert train(tiny, tmp_path, parquet)["resumed_after_epoch"] == 1
-
-
-@pytest.fixture(scope="module")
-def three_epochs(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return the folder of a run of three epochs, and that of one stopped in the third; read only."""
-    whole, stopped = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("stopped")
-    train(tiny, whole, parquet, epochs=3)
-    stop(tiny, stopped, parquet, "epoch 3/3", epochs=3)
-    return whole, stopped
-
-
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "manifest.json"])
-@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
-    tiny: Params, parquet: Path, tmp_path: Path, three_epochs: tuple[Path, Path], name: str, damage: str
-) -> None:
-    whole, stopped = three_epochs
-    shutil.copytree(stopped, tmp_path / "run")
-    newest = max((tmp_path / "run" / "state").glob("*/epoch-*"))
-    assert newest.name == "epoch-000002"
-    path = newest / name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    assert train(tiny, tmp_path / "run", parquet, epochs=3)["resumed_after_epoch"] == 1
-    assert results(tmp_path / "run") == results(whole)
-
-
-def test_without_any_whole_checkpoint_a_run_begins_anew(
-    tiny: Params, parquet: Path, tmp_path: Path, three_epochs: tuple[Path, Path]
-) -> None:
-    whole, stopped = three_epochs
-    shutil.copytree(stopped, tmp_path / "run")
-    for manifest in (tmp_path / "run" / "state").rglob("manifest.json"):
-        manifest.write_text("[]", encoding="utf-8")
-    assert train(tiny, tmp_path / "run", parquet, epochs=3)["resumed_after_epoch"] == 0
-    assert results(tmp_path / "run") == results(whole)
-
-
-def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tmp_path: Path) -> None:
-    stop(tiny, tmp_path, parquet, "epoch 2/2")
-    assert len(list((tmp_path / "state").iterdir())) == 1
-    train(tiny, tmp_path, parquet)
-    assert list((tmp_path / "state").iterdir()) == []
-
-
-def test_two_checkpoints_are_kept_at_most(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "state")
-    bert = tiny_bert(vocab_size=11)
-    optimizer = AdamW([(list(bert.parameters()), 0.0)], betas=(0.9, 0.999), epsilon=1e-8)
-    for epoch in range(1, 5):
-        checkpoints.save(epoch, bert, optimizer, {"epoch": epoch})
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["epoch-000003", "epoch-000004"]
-    assert checkpoints.load_newest(bert, optimizer) == (4, {"epoch": 4})
-    checkpoints.clear()
-    assert checkpoints.load_newest(bert, optimizer) is None
-
-
 # What a run leaves
 
 
@@ -306,7 +108,7 @@ def test_the_model_is_the_last_epochs_and_answers_as_the_table_says(tiny: Params
 
 
 def test_a_model_stands_there_after_each_epoch(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
-    stop(tiny, tmp_path, parquet, "epoch 2/2")
+    crash_in("epoch 2/2", tiny, tmp_path, parquet)
     stored = load_model(tmp_path / "model")
     assert stored.facts["epochs_done"] == 1
     assert (tmp_path / "epochs.csv").read_text(encoding="utf-8").splitlines() == (
@@ -316,7 +118,7 @@ def test_a_model_stands_there_after_each_epoch(tiny: Params, parquet: Path, trai
 
 def test_the_summary_is_that_of_the_tables(tiny: Params, parquet: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
-    summary = train(tiny, tmp_path, parquet, on_progress=told.append)
+    summary = train(tiny, tmp_path, parquet, options={"on_progress": told.append})
     history, epochs = table(tmp_path / "history.csv"), table(tmp_path / "epochs.csv")
     assert summary["steps"] == int(history[-1]["step"]) == told[-1].completed == told[-1].total
     assert summary["train_mlm_loss"] == pytest.approx(float(history[-1]["mlm_loss"]), rel=1e-8)

@@ -1,20 +1,17 @@
-"""Names, schemas and whole-file writes of everything that crosses from one stage to the next."""
+"""The form of everything that crosses from one stage to the next: names, schemas, JSON and CSV."""
 
 import csv
 import hashlib
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp, mkstemp
 from typing import TYPE_CHECKING, Any
 
 from bertpipe.errors import DataError, MissingInputError
+from bertpipe.files import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +29,11 @@ EXAMPLES_FILE = Path("reports/examples.json")
 PLOTS_DIR = Path("reports/plots")
 REJECTS_REPORT = Path("reports/rejects.parquet")
 WORK_DIR = Path(".bertpipe")
-"""Bytes in flight and resume state; never an output of a stage."""
+"""What interrupted commands go on from; never an output of a stage."""
+STATE_DIR = WORK_DIR / "state"
+"""Of trainings, a directory a run."""
+DOWNLOADS_DIR = WORK_DIR / "downloads"
+"""Bytes in flight."""
 
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")
@@ -148,6 +149,10 @@ def ignore_progress(progress: Progress) -> None:
     """Take a report and show nothing: what a stage does when nobody watches."""
 
 
+def ignore_note(note: str) -> None:
+    """Take a note for the user and show nothing."""
+
+
 def require(path: Path, *, made_by: str) -> Path:
     """Return `path`, which must exist.
 
@@ -157,50 +162,6 @@ def require(path: Path, *, made_by: str) -> Path:
     if not path.exists():
         raise MissingInputError(f"{path} does not exist: run `{made_by}` first, or name another path")
     return path
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it becomes `path` at once when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; it takes the place of `path` when the block ends without an error.
-
-    The earlier directory is moved aside, then deleted: at every moment one of the two is complete on disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    earlier = staging.with_name(f"{staging.name}.earlier")
-    try:
-        yield staging
-        for file in staging.rglob("*"):
-            # safetensors makes its files private, as mkdtemp its directories.
-            file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
-            _sync(file)
-        staging.chmod(0o777 & ~_umask())
-        if path.exists():
-            path.replace(earlier)
-        staging.replace(path)
-        _sync(path.parent)
-    finally:
-        if earlier.exists() and not path.exists():
-            earlier.replace(path)
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def json_text(content: object) -> str:
@@ -248,18 +209,3 @@ def _finite(content: object) -> object:
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
     return content
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _umask() -> int:
-    # The process's mask can only be read by setting it; mkstemp ignores it and makes files private.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

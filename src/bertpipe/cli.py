@@ -1,13 +1,15 @@
 """The command line: each command loads params, calls one stage and shows what it returned."""
 
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
 from bertpipe import __version__, artifacts, console
-from bertpipe.errors import BertpipeError
+from bertpipe.errors import BertpipeError, Interrupted, StoppedError
 
 app = typer.Typer(
     name="bertpipe",
@@ -127,7 +129,7 @@ def train(
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on after the last epoch of an interrupted run.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run was.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
@@ -146,12 +148,12 @@ def train(
         history=history,
         epochs=epoch_history,
         timing=timing,
-        state=artifacts.WORK_DIR / "state",
+        state=artifacts.STATE_DIR,
     )
     with console.progress() as on_progress:
         summary = run_train(
             loaded.model, section, loaded.masking, loaded.evaluate, loaded.runtime,
-            paths=paths, resume=resume, overrides=overrides, on_progress=on_progress,
+            paths=paths, resume=resume, overrides=overrides, on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
     console.show_facts("Trained", summary, as_json=json_)
     console.warn_of_overrides(overrides, params)
@@ -200,6 +202,19 @@ def plot(
             on_progress=on_progress,
         )
     console.show_facts("Plotted", result, as_json=json_)
+
+
+@app.command()
+def state(
+    clear: Annotated[
+        list[str] | None, typer.Option(help="Remove this state, by its name, or `all`; can be given several times.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List what interrupted commands have left to go on from, or clear it."""
+    from bertpipe.stages.state import run_state
+
+    console.show_state(run_state(artifacts.WORK_DIR, clear=clear or ()), as_json=json_)
 
 
 @app.command()
@@ -261,9 +276,25 @@ def infer_examples(
 
 
 def main() -> None:
-    """Run the command line; an error that the user can mend is one message and exit code 1."""
+    """Run the command line.
+
+    An error that the user can mend is one message and exit code 1; a signal is one message and 128 plus its number,
+    130 for Ctrl-C.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app(prog_name="bertpipe")
+    except Interrupted as interruption:
+        console.show_note(f"{interruption}; what stood there before is as it was")
+        sys.exit(interruption.exit_code)
+    except StoppedError as error:
+        console.show_note(str(error))
+        sys.exit(error.exit_code)
     except BertpipeError as error:
         console.show_error(str(error))
         sys.exit(1)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)

@@ -30,6 +30,11 @@ def show_error(message: str) -> None:
     _errors().print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def show_note(message: str) -> None:
+    """Print what the user should know."""
+    _errors().print(f"note: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
     """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
     for name, value in overrides.items():
@@ -193,6 +198,25 @@ def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
     show_text(f"{answered}, {result['as_expected']} of the {result['expected']} with an expectation as expected")
 
 
+def show_state(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what interrupted commands have left."""
+    if as_json:
+        _print_json(result)
+        return
+    for name in result["cleared"]:
+        show_text(f"{name} is cleared")
+    if not result["kept"]:
+        show_text("nothing is kept")
+        return
+    table = _table("Kept to go on from", ("name", "what", "done", "MB", "changed", ""))
+    for kept in result["kept"]:
+        mark = "at work" if kept["held"] else ""
+        table.add_row(
+            kept["name"], _plain(kept["what"]), kept["done"], f"{kept['bytes'] / 1e6:,.1f}", kept["changed"], mark
+        )
+    _results().print(table)
+
+
 def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
     """Print the walk through one input, a table a step."""
     if as_json:
@@ -248,7 +272,7 @@ def _short_answer(row: Mapping[str, Any]) -> str:
 
 def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        _errors().print(f"note: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        show_note(warning)
 
 
 def _plain_lines(console: "Console") -> Callable[[Progress], None]:
@@ -296,7 +320,7 @@ def _table(title: str, columns: Sequence[str]) -> Any:  # noqa: ANN401 - rich is
     return table
 
 
-_TEXT_COLUMNS = frozenset({"", "model", "answer", "as expected", "token", "attends to", "segment"})
+_TEXT_COLUMNS = frozenset({"", "model", "answer", "as expected", "token", "attends to", "segment", "what", "changed"})
 
 
 def _plain(text: str) -> Any:  # noqa: ANN401

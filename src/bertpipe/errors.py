@@ -1,5 +1,13 @@
 """Every error a user can mend: each message names the value, the limit and the next step."""
 
+import errno
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class BertpipeError(Exception):
     """A problem in the user's input, files or machine; the command line shows its message and exits with 1."""
@@ -11,6 +19,31 @@ class ParamsError(BertpipeError):
 
 class MissingInputError(BertpipeError):
     """A file or directory that a stage reads does not exist."""
+
+
+class WriteError(BertpipeError):
+    """The operating system refuses to write an output: the disk is full, a folder is closed, a device fails."""
+
+
+class BusyError(BertpipeError):
+    """Another process works on the same output."""
+
+
+class Interrupted(BaseException):
+    """A signal ended what the process was at; no error, and caught at the top alone."""
+
+    def __init__(self, signal_number: int, cause: str | None = None) -> None:
+        names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+        super().__init__(f"stopped by {cause or names[signal.Signals(signal_number)]}")
+        self.exit_code = 128 + signal_number
+
+
+class StoppedError(BertpipeError):
+    """A run was asked to stop, and it did, with all saved that it needs to go on."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class DownloadError(BertpipeError):
@@ -31,3 +64,33 @@ class TrainingError(BertpipeError):
 
 class InputError(BertpipeError):
     """A sentence given to a model cannot be answered: it is empty, too long, or has no `[MASK]`."""
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses within the block into a WriteError that names the output `path`."""
+    try:
+        yield
+    except Exception as error:
+        code = _system_error(error)
+        if code is None:
+            raise
+        mend = (
+            "make room on the disk" if code in {errno.ENOSPC, errno.EDQUOT}
+            else "make its folder writable" if code in {errno.EACCES, errno.EPERM, errno.EROFS}
+            else "see to the disk" if code == errno.EIO
+            else "see to it"
+        )  # fmt: skip
+        file = getattr(error, "filename", None)
+        at = f" at {os.fsdecode(file)}" if file else ""
+        raise WriteError(
+            f"{path} cannot be written ({os.strerror(code)}{at}): {mend} and run again; what stands there is whole"
+        ) from error
+
+
+def _system_error(error: Exception) -> int | None:
+    """Return the operating system's number for an error; libraries written in Rust have it in their text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

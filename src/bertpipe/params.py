@@ -335,6 +335,10 @@ class RuntimeParams:
     """Processes of `prepare`; `auto` takes one for each core, and one for a small text."""
     log_every: Count
     """Steps between two progress reports."""
+    checkpoint_every_s: Literal["auto"] | NotNegative
+    """Seconds of training between two checkpoints; `auto`: at least 30, and as many that they take at most 1 %."""
+    keep_checkpoints: Count
+    """Checkpoints of a run that are kept, the newest ones; all of them go away with the end of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import whole_file
 from bertpipe.errors import DataError, MissingInputError
+from bertpipe.files import whole_file
 
 if TYPE_CHECKING:
     import tokenizers

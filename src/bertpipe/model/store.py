@@ -9,17 +9,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bertpipe.artifacts import (
-    CONFIG_NAME,
-    TOKENIZER_NAME,
-    WEIGHTS_NAME,
-    file_sha256,
-    read_json,
-    require,
-    whole_directory,
-    write_json,
-)
+from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, WEIGHTS_NAME, file_sha256, read_json, require, write_json
 from bertpipe.errors import DataError, ModelError
+from bertpipe.files import whole_directory
 from bertpipe.model.bert import Bert
 from bertpipe.params import ModelParams
 

@@ -22,8 +22,6 @@ from bertpipe.artifacts import (
     ignore_progress,
     reject_schema,
     require,
-    whole_directory,
-    whole_file,
     write_json,
 )
 from bertpipe.data.archive import Archive, member_name, open_archive
@@ -45,6 +43,7 @@ from bertpipe.data.tokenization import (
 )
 from bertpipe.data.valid_rows import ValidRows
 from bertpipe.errors import DataError
+from bertpipe.files import whole_directory, whole_file
 from bertpipe.params import ConvertParams
 
 _RESTORED_SHARE = 0.99

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 from bertpipe import __version__
-from bertpipe.artifacts import WORK_DIR, Progress, file_sha256, ignore_progress, whole_file
+from bertpipe.artifacts import WORK_DIR, Progress, file_sha256, ignore_progress
 from bertpipe.data.archive import check_archive
 from bertpipe.data.sample.dataset import write_sample
 from bertpipe.errors import BertpipeError, DataError, DownloadError
+from bertpipe.files import whole_file
 from bertpipe.params import DownloadParams, MaskingParams, SampleParams
 
 IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/bZaoQD52DcMpE7-kxwAG8A.zip"

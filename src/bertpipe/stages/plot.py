@@ -19,9 +19,9 @@ from bertpipe.artifacts import (
     ignore_progress,
     read_json,
     require,
-    whole_directory,
 )
 from bertpipe.errors import DataError
+from bertpipe.files import whole_directory
 
 # Colours that colour-blind readers tell apart (Okabe and Ito 2008).
 _BLUE, _VERMILION, _GREEN, _BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"

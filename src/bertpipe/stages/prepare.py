@@ -16,8 +16,6 @@ from bertpipe.artifacts import (
     Progress,
     file_sha256,
     ignore_progress,
-    whole_directory,
-    whole_file,
     write_json,
 )
 from bertpipe.data.chunks import Counts, Preparation, chunks
@@ -32,6 +30,7 @@ from bertpipe.data.vocabulary import rank_words
 from bertpipe.data.wordpiece import train_wordpiece
 from bertpipe.data.workers import cores, ordered_map
 from bertpipe.errors import DataError
+from bertpipe.files import whole_directory, whole_file
 from bertpipe.params import MaskingParams, PrepareParams, RuntimeParams
 
 _BYTES_FOR_A_PROCESS = 1 << 23

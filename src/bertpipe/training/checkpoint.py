@@ -1,67 +1,124 @@
-"""Resume state: what a run needs to go on after an epoch as if it had never stopped."""
+"""Resume state: what a run needs to go on after an optimiser step as if it had never stopped."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bertpipe.artifacts import file_sha256, read_json, whole_directory, write_json
+from bertpipe.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.errors import DataError
+from bertpipe.files import whole_directory
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
 from bertpipe.training.optim import AdamW
 
-_WEIGHTS, _OPTIMIZER, _MANIFEST = "weights.safetensors", "optimizer.safetensors", "manifest.json"
+WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"
+RUN = "run.json"
+"""What the run is: its params, data and versions."""
+LOCK = "lock"
+"""Held by the process that trains."""
+
+_SHARE = 0.01
+"""Most of the time of a run that its checkpoints may take where `checkpoint_every_s` is auto."""
+_EVERY_S = 30.0
+"""Least seconds between two checkpoints there."""
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    """A checkpoint that was read back."""
+
+    step: int
+    records: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoints:
-    """The checkpoints of one run, one directory an epoch, under a key of everything that defines the run."""
+    """The checkpoints of one run, a directory a step, in the directory of everything that defines the run."""
 
     directory: Path
+    keep: int
+    """Checkpoints kept, the newest ones."""
 
-    def save(self, epoch: int, bert: Bert, optimizer: AdamW, records: Mapping[str, Any]) -> None:
-        """Write the state after `epoch`; the one before the last goes away once the new one is complete.
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Note what the run is, for whoever lists the state; what an ended process was writing goes away."""
+        for partial in self.directory.glob(".step-*"):
+            shutil.rmtree(partial)
+        write_json(self.directory / RUN, identity)
+
+    def save(self, step: int, bert: Bert, optimizer: AdamW, records: Mapping[str, Any]) -> None:
+        """Write the state after optimiser step `step`; once it is complete, the oldest beyond `keep` go away.
 
         Args:
-            epoch: epochs done.
+            step: steps done.
             bert: the network.
             optimizer: its optimizer.
-            records: JSON content to keep beside them, such as the history so far.
+            records: JSON content to keep beside them: the history so far.
         """
-        with whole_directory(self._path(epoch)) as staging:
-            save_weights(staging / _WEIGHTS, bert)
-            save_file(optimizer.tensors(), staging / _OPTIMIZER)
-            hashes = {name: file_sha256(staging / name) for name in (_WEIGHTS, _OPTIMIZER)}
-            write_json(staging / _MANIFEST, {"epoch": epoch, "sha256": hashes, "records": dict(records)})
-        shutil.rmtree(self._path(epoch - 2), ignore_errors=True)
+        with whole_directory(self.directory / f"step-{step:09d}") as staging:
+            save_weights(staging / WEIGHTS, bert)
+            save_file(optimizer.tensors(), staging / OPTIMIZER)
+            (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
+            hashes = {name: file_sha256(staging / name) for name in (WEIGHTS, OPTIMIZER, RECORDS)}
+            (staging / MANIFEST).write_text(_manifest_text({"step": step, "sha256": hashes}), encoding="utf-8")
+        for old in checkpoints_in(self.directory)[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)  # what stays is tried again next time
 
-    def load_newest(self, bert: Bert, optimizer: AdamW) -> tuple[int, Mapping[str, Any]] | None:
-        """Read the newest undamaged state into `bert` and `optimizer`.
+    def load_newest(self, bert: Bert, optimizer: AdamW, *, on_note: Callable[[str], None]) -> Restored | None:
+        """Read the newest undamaged state into `bert` and `optimizer`; None where there is no state.
 
-        Returns:
-            The epochs done and the records; None where there is no state.
+        Args:
+            bert: the network.
+            optimizer: its optimizer.
+            on_note: told of each damaged checkpoint, and what is damaged.
         """
-        for path in sorted(self.directory.glob("epoch-*"), reverse=True):
-            manifest = _verified_manifest(path)
-            if manifest is not None:
-                load_weights(path / _WEIGHTS, bert)
-                optimizer.restore(load_file(path / _OPTIMIZER))
-                return manifest["epoch"], manifest["records"]
+        for path in checkpoints_in(self.directory):
+            try:
+                step = check_checkpoint(path)
+            except DataError as error:
+                on_note(f"{error}: it is left out")
+                continue
+            load_weights(path / WEIGHTS, bert)
+            optimizer.restore(load_file(path / OPTIMIZER))
+            return Restored(step, read_json(path / RECORDS))
         return None
 
     def clear(self) -> None:
         """Remove all state of the run."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for path in [*checkpoints_in(self.directory), *self.directory.glob(".step-*")]:
+            shutil.rmtree(path)
+        (self.directory / RUN).unlink(missing_ok=True)
 
-    def _path(self, epoch: int) -> Path:
-        return self.directory / f"epoch-{epoch:06d}"
+
+@dataclass(slots=True)
+class CheckpointClock:
+    """Tells when the next checkpoint is due."""
+
+    every_s: Literal["auto"] | float
+    """Seconds between two; `auto` lets them take a hundredth of the time, and comes at most twice a minute."""
+    _rest_s: float = field(init=False)
+    _last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start counting."""
+        self._rest_s = _EVERY_S if self.every_s == "auto" else self.every_s
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether it is time."""
+        return time.monotonic() - self._last >= self._rest_s
+
+    def saved(self, took_s: float) -> None:
+        """Take note of a checkpoint that took `took_s` seconds."""
+        self._last = time.monotonic()
+        if self.every_s == "auto":
+            self._rest_s = max(_EVERY_S, took_s * (1 / _SHARE - 1))
 
 
 def run_key(identity: Mapping[str, Any]) -> str:
@@ -70,10 +127,37 @@ def run_key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
 
-def _verified_manifest(path: Path) -> Mapping[str, Any] | None:
+def checkpoints_in(directory: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest first."""
+    return sorted(directory.glob("step-*"), reverse=True)
+
+
+def check_checkpoint(path: Path) -> int:
+    """Return the step of a checkpoint after checking every byte of it.
+
+    Raises:
+        DataError: something in it is missing or not as it was written; the message says what.
+    """
+    content = read_json(path / MANIFEST)
     try:
-        manifest = read_json(path / _MANIFEST)
-        whole = all(file_sha256(path / name) == digest for name, digest in manifest["sha256"].items())
-    except (DataError, OSError, SafetensorError, KeyError, TypeError):
-        return None
-    return manifest if whole else None
+        step, hashes = content["step"], content["sha256"]
+        if content["manifest_sha256"] != _digest({"step": step, "sha256": hashes}):
+            raise DataError(f"{path / MANIFEST} is damaged")
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path / MANIFEST} is damaged") from error
+    for name in (WEIGHTS, OPTIMIZER, RECORDS):
+        try:
+            damaged = file_sha256(path / name) != hashes[name]
+        except OSError as error:
+            raise DataError(f"{path / name} cannot be read ({error.strerror})") from error
+        if damaged:
+            raise DataError(f"{path / name} is damaged (its SHA-256 is not the manifest's)")
+    return int(step)
+
+
+def _manifest_text(content: Mapping[str, Any]) -> str:
+    return json_text({**content, "manifest_sha256": _digest(content)})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

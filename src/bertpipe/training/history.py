@@ -14,6 +14,8 @@ from bertpipe.errors import TrainingError
 from bertpipe.training.loop import StepReport
 
 Rows = list[Sequence[float | int | None]]
+_Step = Sequence[float]
+"""MLM loss, NSP loss, gradient norm, supervised tokens, rows, tokens and floating-point operations of a step."""
 
 
 @dataclass(slots=True)
@@ -30,11 +32,20 @@ class History:
     tokens: int = 0
     sequences: int = 0
     flops: float = 0.0
-    _pending: list[StepReport] = field(default_factory=list)
+    open_steps: list[_Step] = field(default_factory=list)
+    """Steps of the interval that is being filled, as numbers."""
+    open_s: float = 0.0
+    """Seconds of that interval before the clock was last stopped."""
+    _unread: list[StepReport] = field(default_factory=list)
+    """Its later steps, whose losses may still be on a GPU."""
     _started_at: float = field(default_factory=time.perf_counter)
 
+    def stop_clock(self) -> None:
+        """Count the time until now as training, and none from now on."""
+        self.open_s += time.perf_counter() - self._started_at
+
     def restart_clock(self) -> None:
-        """Leave out the time since the last step, spent on something else than training."""
+        """Count the time from now on."""
         self._started_at = time.perf_counter()
 
     def add(self, report: StepReport) -> bool:
@@ -43,21 +54,25 @@ class History:
         Raises:
             TrainingError: a loss of the interval is not finite.
         """
-        self._pending.append(report)
-        if len(self._pending) < self.history_every and not report.ends_epoch:
+        self._unread.append(report)
+        if len(self.open_steps) + len(self._unread) < self.history_every and not report.ends_epoch:
             return False
         self._close_interval()
         return True
 
-    def add_evaluation(
-        self, report: StepReport, *, mlm: tuple[float | None, float | None], nsp: tuple[float | None, float | None]
-    ) -> None:
-        """Add the evaluation after an epoch whose last step was `report`: loss and accuracy of each task."""
+    def add_evaluation(self, *, mlm: tuple[float | None, float | None], nsp: tuple[float | None, float | None]) -> None:
+        """Add the evaluation after the epoch that the last interval ended: loss and accuracy of each task."""
+        step, epoch = self.intervals[-1][:2]
         loss = (mlm[0] or 0.0) + self.nsp_weight * (nsp[0] or 0.0)
-        self.epochs.append([report.epoch, report.step, *mlm, *nsp, loss])
+        self.epochs.append([epoch, step, *mlm, *nsp, loss])
 
     def records(self) -> dict[str, Any]:
-        """Return everything as JSON content, for a checkpoint."""
+        """Return everything as JSON content, for a checkpoint; the clock is to be stopped.
+
+        Raises:
+            TrainingError: a loss of the open interval is not finite.
+        """
+        self._read()
         return {name: getattr(self, name) for name in _RECORDED}
 
     def restore(self, records: Mapping[str, Any]) -> None:
@@ -71,44 +86,50 @@ class History:
         write_csv(epochs, EPOCHS_COLUMNS, self.epochs)
         write_csv(timing, TIMING_COLUMNS, self.timings)
 
-    def _close_interval(self) -> None:
-        steps, self._pending = self._pending, []
-        # One read for the whole interval: each read makes a GPU wait.
-        mlm = torch.stack([step.losses.mlm for step in steps]).tolist()
-        nsp = torch.stack([step.losses.nsp for step in steps]).tolist()
-        norms = torch.stack([step.gradient_norm for step in steps]).tolist()
-        for step, *values in zip(steps, mlm, nsp, norms, strict=True):
+    def _read(self) -> None:
+        """Turn the losses of all steps so far into numbers: one read for all, because each makes a GPU wait."""
+        reports, self._unread = self._unread, []
+        if not reports:
+            return
+        mlm = torch.stack([report.losses.mlm for report in reports]).tolist()
+        nsp = torch.stack([report.losses.nsp for report in reports]).tolist()
+        norms = torch.stack([report.gradient_norm for report in reports]).tolist()
+        for report, *values in zip(reports, mlm, nsp, norms, strict=True):
             if not all(math.isfinite(value) for value in values):
                 raise TrainingError(
-                    f"step {step.step} has the MLM loss {values[0]}, the NSP loss {values[1]} and the gradient "
-                    f"norm {values[2]} at learning rate {step.learning_rate:.3g}: lower train.learning_rate or "
+                    f"step {report.step} has the MLM loss {values[0]}, the NSP loss {values[1]} and the gradient "
+                    f"norm {values[2]} at learning rate {report.learning_rate:.3g}: lower train.learning_rate or "
                     f"train.max_grad_norm, or raise train.warmup_share"
                 )
-        mlm_loss = _mean(mlm, [step.losses.mlm_tokens for step in steps])
-        nsp_loss = _mean(nsp, [step.losses.nsp_rows for step in steps])
-        last = steps[-1]
+            losses = report.losses
+            self.open_steps.append(
+                (*values, losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops),
+            )
+
+    def _close_interval(self) -> None:
+        last = self._unread[-1]
+        self._read()
+        mlm, nsp, norms, mlm_tokens, nsp_rows, tokens, flops = zip(*self.open_steps, strict=True)
+        self.open_steps = []
+        mlm_loss, nsp_loss = _mean(mlm, mlm_tokens), _mean(nsp, nsp_rows)
+        loss = mlm_loss + self.nsp_weight * nsp_loss
         self.intervals.append(
-            [
-                last.step, last.epoch, last.learning_rate, mlm_loss, nsp_loss,
-                mlm_loss + self.nsp_weight * nsp_loss, sum(norms) / len(norms),
-            ]
-        )  # fmt: skip
-        self._time_interval(steps)
-
-    def _time_interval(self, steps: Sequence[StepReport]) -> None:
-        now = time.perf_counter()
-        interval_s, self._started_at = now - self._started_at, now
-        tokens = sum(step.tokens for step in steps)
-        sequences = sum(step.losses.nsp_rows for step in steps)
+            [last.step, last.epoch, last.learning_rate, mlm_loss, nsp_loss, loss, sum(norms) / len(norms)]
+        )
+        self.stop_clock()
+        self.restart_clock()
+        interval_s, self.open_s = self.open_s, 0.0
         self.train_s += interval_s
-        self.tokens += tokens
-        self.sequences += sequences
-        self.flops += sum(step.flops for step in steps)
-        rates = [tokens / interval_s, sequences / interval_s]
-        self.timings.append([steps[-1].step, self.train_s, tokens, *rates])
+        self.tokens += sum(tokens)
+        self.sequences += sum(nsp_rows)
+        self.flops += sum(flops)
+        rates = [sum(tokens) / interval_s, sum(nsp_rows) / interval_s]
+        self.timings.append([last.step, self.train_s, sum(tokens), *rates])
 
 
-_RECORDED = ("intervals", "epochs", "timings", "train_s", "tokens", "sequences", "flops")
+_RECORDED = (
+    "intervals", "epochs", "timings", "train_s", "tokens", "sequences", "flops", "open_steps", "open_s"
+)  # fmt: skip
 
 
 def _mean(means: Sequence[float], counts: Sequence[int]) -> float:

@@ -1,7 +1,9 @@
 """The training loop: a generator that takes one optimiser step at a time."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -46,6 +48,12 @@ class Plan:
         """Steps of all epochs."""
         return sum(self.steps)
 
+    def position(self, step: int) -> tuple[int, int]:
+        """Return how many epochs are complete after `step` steps, and how many steps of the next one are done."""
+        ends = list(accumulate(self.steps))
+        epochs = bisect_right(ends, step)
+        return epochs, step - (ends[epochs - 1] if epochs else 0)
+
 
 def plan(batcher: Batcher, train: TrainParams) -> Plan:
     """Return the plan of a run."""
@@ -59,19 +67,22 @@ def train_steps(
     train: TrainParams,
     *,
     device: torch.device,
-    epochs_done: int = 0,
+    steps_done: int = 0,
 ) -> Iterator[StepReport]:
-    """Yield a report after each optimiser step, from the first step of epoch `epochs_done + 1` on.
+    """Yield a report after each optimiser step, from step `steps_done + 1` on.
 
     Dropout is seeded anew at each step from (seed, step), so a run that goes on from a checkpoint draws what an
     uninterrupted one draws.
     """
     schedule = plan(batcher, train)
-    step = sum(schedule.steps[:epochs_done])
+    step = steps_done
+    epochs_done, first_batch = schedule.position(steps_done)
     for epoch in range(epochs_done + 1, train.epochs + 1):
         objective.train()
-        last = step + schedule.steps[epoch - 1]
-        for batch in batcher.epoch(epoch, batch_size=train.batch_size):
+        last = step - first_batch + schedule.steps[epoch - 1]
+        batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch)
+        first_batch = 0
+        for batch in batches:
             step += 1
             rate = learning_rate(step, schedule.total, train)
             torch.manual_seed(int(random_bits(train.seed, _DROPOUT, step)[0]))

@@ -1,0 +1,112 @@
+"""`state`: what interrupted commands have left to go on from, listed or cleared."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bertpipe.artifacts import DOWNLOADS_DIR, STATE_DIR, read_json
+from bertpipe.errors import BusyError, DataError, InputError, write_errors
+from bertpipe.locks import is_held
+from bertpipe.training.checkpoint import LOCK, RUN, check_checkpoint, checkpoints_in
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What one interrupted command has left."""
+
+    name: str
+    kind: str
+    """`training` or `download`."""
+    what: str
+    done: str
+    """How far it is."""
+    bytes: int
+    changed: str
+    """When its newest file was written, in local time."""
+    held: bool
+    """Whether a process is at work on it."""
+
+
+def run_state(work: Path, *, clear: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what is kept under the work directory, after removing what is to be cleared.
+
+    Args:
+        work: the work directory, `.bertpipe`.
+        clear: names of what is to be removed, or `all`; what a process is at work on stays.
+
+    Raises:
+        InputError: there is nothing of such a name.
+        BusyError: a process is at work on it.
+        WriteError: it cannot be removed.
+    """
+    found = _found(work)
+    unknown = [name for name in clear if name != ALL and name not in {kept.name for _, kept in found}]
+    if unknown:
+        names = ", ".join(kept.name for _, kept in found) or "nothing"
+        raise InputError(f"there is no state {', '.join(unknown)}: there is {names}")
+    cleared = []
+    for path, kept in found:
+        if ALL not in clear and kept.name not in clear:
+            continue
+        if kept.held:
+            if kept.name in clear:
+                raise BusyError(f"a process is at work on {kept.name}: wait for it, or stop it, then clear")
+            continue
+        with write_errors(path):
+            shutil.rmtree(path)
+        cleared.append(kept.name)
+    return {"kept": [asdict(kept) for _, kept in _found(work)], "cleared": cleared}
+
+
+def _found(work: Path) -> list[tuple[Path, Kept]]:
+    trainings = sorted(path for path in (work / STATE_DIR.name).glob("*") if path.is_dir())
+    downloads = sorted(path for path in (work / DOWNLOADS_DIR.name).glob("*") if path.is_dir())
+    return [(path, _training(path)) for path in trainings] + [(path, _download(path)) for path in downloads]
+
+
+def _training(path: Path) -> Kept:
+    run: Any = None
+    with suppress(DataError):
+        run = read_json(path / RUN)
+    what, total = "a training that says nothing of itself", "?"
+    with suppress(KeyError, TypeError):
+        model, train = run["params"]["model"], run["params"]["train"]
+        what = (
+            f"{model['architecture']}, {model['layers']} layers of {model['embedding_dim']}, {train['epochs']} epochs "
+            f"at {train['learning_rate']:g} on {run['data']}"
+        )
+        total = f"{run['steps']:,}"
+    newest = next((_step(checkpoint) for checkpoint in checkpoints_in(path)), None)
+    done = f"no checkpoint yet, of {total} steps" if newest is None else f"{newest} of {total} steps"
+    return _kept(path, "training", what, done, held=is_held(path / LOCK))
+
+
+def _step(checkpoint: Path) -> str:
+    try:
+        return f"{check_checkpoint(checkpoint):,}"
+    except DataError:
+        return f"{int(checkpoint.name.partition('-')[2]):,} (damaged)"
+
+
+def _download(path: Path) -> Kept:
+    return _kept(path, "download", "a download", "bytes so far", held=is_held(path / LOCK))
+
+
+def _kept(path: Path, kind: str, what: str, done: str, *, held: bool) -> Kept:
+    files = [file.stat() for file in path.rglob("*") if file.is_file()]
+    changed = max((file.st_mtime for file in files), default=path.stat().st_mtime)
+    return Kept(
+        name=path.name,
+        kind=kind,
+        what=what,
+        done=done,
+        bytes=sum(file.st_size for file in files),
+        changed=time.strftime("%Y-%m-%d %H:%M", time.localtime(changed)),
+        held=held,
+    )

@@ -1,0 +1,78 @@
+"""What a run reads: a data set that fits the model, with its tokenizer, its masks and its identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, read_json, require
+from bertpipe.data.dataset import PairFile
+from bertpipe.data.masking import Masking
+from bertpipe.data.tokenization import Tokenizer, load_tokenizer
+from bertpipe.errors import DataError, ParamsError
+from bertpipe.params import MaskingParams, ModelParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """A data set as a run sees it."""
+
+    directory: Path
+    train: PairFile
+    test: PairFile
+    tokenizer: Tokenizer
+    masked_tokens_known: bool
+    sha256: Mapping[str, str]
+    """Digests of its files, as its summary has them."""
+
+    def vocab_size(self, model: ModelParams) -> int:
+        """Return the rows of the token embedding.
+
+        Raises:
+            DataError: a row is longer than the model's positions, or the vocabulary larger than the model's.
+        """
+        longest = int(max(self.train.lengths.max(), self.test.lengths.max()))
+        if longest > model.max_positions:
+            raise DataError(
+                f"{self.directory} has rows of {longest} tokens, model.max_positions is {model.max_positions}: raise "
+                f"it, or set convert.max_length to {model.max_positions} and convert again"
+            )
+        size = self.tokenizer.vocab_size if model.vocab_size == "auto" else model.vocab_size
+        if size < self.tokenizer.vocab_size:
+            raise DataError(
+                f"{self.directory} has ids up to {self.tokenizer.vocab_size - 1}, which do not fit model.vocab_size "
+                f"{size}: set it to auto, or to {self.tokenizer.vocab_size} or more"
+            )
+        return size
+
+    def masks(self, masking: MaskingParams) -> Masking | None:
+        """Return the rule of dynamic masking, or None for the masks stored in the data.
+
+        Raises:
+            ParamsError: the masks should be dynamic, and the data do not tell the true tokens under theirs.
+        """
+        if masking.mode == "static" or (masking.mode == "auto" and not self.masked_tokens_known):
+            return None
+        if not self.masked_tokens_known:
+            raise ParamsError(
+                "masking.mode is dynamic, but these data do not tell the true tokens under their masks: "
+                "use auto or static"
+            )
+        return Masking.of(masking, self.tokenizer)
+
+
+def read_training_data(directory: Path) -> TrainingData:
+    """Return the data set of a directory.
+
+    Raises:
+        MissingInputError, DataError: a file is missing or damaged.
+    """
+    summary = read_json(require(directory / SUMMARY_NAME, made_by="bertpipe convert"))
+    train, test = (PairFile(directory / f"{split}.parquet") for split in SPLITS)
+    return TrainingData(
+        directory=directory,
+        train=train,
+        test=test,
+        tokenizer=load_tokenizer(directory / TOKENIZER_NAME),
+        masked_tokens_known=summary["masked_tokens_known"],
+        sha256=summary["sha256"],
+    )

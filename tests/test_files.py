@@ -1,0 +1,322 @@
+"""What appears under a name is whole: against errors, ended processes, other processes and a disk that refuses."""
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertpipe import files
+from bertpipe.artifacts import write_json
+from bertpipe.errors import BusyError, WriteError
+from bertpipe.files import whole_directory, whole_file
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
+def mask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("new", encoding="utf-8")
+        assert temporary.parent == path.parent
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
+def test_an_earlier_file_survives_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("earlier", encoding="utf-8")
+
+    def fail() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text(encoding="utf-8") == "earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_whoever_has_the_earlier_file_open_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("earlier", encoding="utf-8")
+    with path.open(encoding="utf-8") as reader:
+        with whole_file(path) as temporary:
+            temporary.write_text("new", encoding="utf-8")
+        assert reader.read() == "earlier"
+    assert path.read_text(encoding="utf-8") == "new"
+
+
+def test_a_files_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    with whole_file(tmp_path / "file.txt"):
+        pass
+    assert mode(tmp_path / "file.txt") == 0o666 & ~mask
+
+
+def test_a_directory_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "earlier.txt").touch()
+    with whole_directory(path) as staging:
+        (staging / "new.txt").write_text("new", encoding="utf-8")
+        assert [entry.name for entry in path.iterdir()] == ["earlier.txt"]
+    assert [entry.name for entry in path.iterdir()] == ["new.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
+def test_an_earlier_directory_survives_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "earlier.txt").write_text("earlier", encoding="utf-8")
+
+    def fail() -> None:
+        with whole_directory(path) as staging:
+            (staging / "earlier.txt").write_text("half", encoding="utf-8")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert (path / "earlier.txt").read_text(encoding="utf-8") == "earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture(params=[True, False], ids=["exchange", "two renames"])
+def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Work on a file system that can exchange two names, and on one that cannot."""
+    if not request.param:
+        monkeypatch.setattr(files, "_renameat2", lambda: None)
+    return bool(request.param)
+
+
+def test_a_directory_takes_the_place_of_what_was_there(tmp_path: Path, exchange: bool) -> None:
+    path, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept.txt").touch()
+    path.symlink_to(elsewhere)
+    for number in range(3):
+        with whole_directory(path) as staging:
+            (staging / f"{number}.txt").touch()
+        assert [entry.name for entry in path.iterdir()] == [f"{number}.txt"]
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["elsewhere", "out"]
+    assert [entry.name for entry in elsewhere.iterdir()] == ["kept.txt"]
+
+
+def test_the_exchange_is_one_operation_here() -> None:
+    if sys.platform == "linux":
+        assert files._renameat2() is not None
+
+
+def test_a_file_system_without_the_exchange_is_known_by_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    monkeypatch.setattr(files, "_renameat2", lambda: refuse)
+    (tmp_path / "out").mkdir()
+    with whole_directory(tmp_path / "out") as staging:
+        (staging / "new.txt").touch()
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["new.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_directory_comes_back_if_the_second_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "earlier.txt").touch()
+    replace = Path.replace
+
+    def replace_unless_new(self: Path, target: Path) -> Path:
+        if target == path and not self.name.endswith(".earlier"):
+            raise BrokenError
+        return replace(self, target)
+
+    monkeypatch.setattr(files, "_renameat2", lambda: None)
+    monkeypatch.setattr(Path, "replace", replace_unless_new)
+
+    def change() -> None:
+        with whole_directory(path):
+            pass
+
+    with pytest.raises(BrokenError):
+        change()
+    assert [entry.name for entry in path.iterdir()] == ["earlier.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_next_writer_settles_a_change_that_a_process_ended_in(tmp_path: Path, complete: bool) -> None:
+    path, earlier = tmp_path / "out", tmp_path / ".out.earlier"
+    earlier.mkdir()
+    (earlier / "earlier.txt").touch()
+    if complete:
+        path.mkdir()
+        (path / "newer.txt").touch()
+    with pytest.raises(BrokenError), whole_directory(path):
+        raise BrokenError
+    assert [entry.name for entry in path.iterdir()] == ["newer.txt" if complete else "earlier.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+# What another process is at, or was at
+
+
+def leave_partial(path: Path, *, directory: bool) -> None:
+    """Let a process begin to write `path`, and end it there."""
+    whole, inner = ("whole_directory", "partial / 'half'") if directory else ("whole_file", "partial")
+    code = (
+        f"import os, sys; from pathlib import Path; from bertpipe.files import {whole}\n"
+        f"with {whole}(Path(sys.argv[1])) as partial:\n"
+        f"    ({inner}).write_text('half')\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path: Path, directory: bool) -> None:
+    path = tmp_path / "out"
+    leave_partial(path, directory=directory)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".out.partial"]
+    with (whole_directory if directory else whole_file)(path) as partial:
+        if directory:
+            assert list(partial.iterdir()) == []
+        else:
+            assert partial.stat().st_size == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_directory])
+def test_what_is_being_written_is_private_and_nobody_elses(tmp_path: Path, mask: int, whole: Any) -> None:  # noqa: ANN401
+    path = tmp_path / "out"
+    with whole(path) as partial:
+        assert mode(partial) & 0o077 == 0
+        with pytest.raises(BusyError, match=r"out.* wait for it, or stop it"), whole(path):
+            pytest.fail("two at once")
+        assert partial.exists()
+    assert path.exists()
+
+
+def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:
+    path, done, refused = tmp_path / "out", [], []
+
+    def write(number: int) -> None:
+        for turn in range(40):
+            try:
+                with whole_directory(path) as staging:
+                    for name in "ab":
+                        (staging / name).write_text(f"{number} {turn}", encoding="utf-8")
+                done.append(number)
+            except BusyError:
+                refused.append(number)
+            # `path` may be another directory from one read to the next, but never a half-written one.
+            assert {entry.name for entry in path.iterdir()} in ({"a", "b"}, set()) if path.exists() else True
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) + len(refused) == 160
+    assert done
+    assert (path / "a").read_text(encoding="utf-8") == (path / "b").read_text(encoding="utf-8")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+# What the operating system refuses
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        (errno.ENOSPC, "make room on the disk"),
+        (errno.EDQUOT, "make room on the disk"),
+        (errno.EROFS, "make its folder writable"),
+        (errno.EACCES, "make its folder writable"),
+        (errno.EIO, "see to the disk"),
+    ],
+    ids=errno.errorcode.get,
+)
+@pytest.mark.parametrize("by", ["python", "rust"])
+def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: int, mend: str, by: str) -> None:
+    path = tmp_path / "out"
+    path.write_text("earlier", encoding="utf-8")
+    error = OSError(code, os.strerror(code)) if by == "python" else Exception(f"I/O error: words (os error {code})")
+    with pytest.raises(WriteError) as caught, whole_file(path):
+        raise error
+    said = f"{path} cannot be written ({os.strerror(code)}): {mend} and run again; what stands there is whole"
+    assert str(caught.value) == said
+    assert path.read_text(encoding="utf-8") == "earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_error_that_is_not_the_operating_systems_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="other"), whole_file(tmp_path / "out"):
+        raise ValueError("other")
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file/out cannot be written \(File exists at .*file\): see to it"):
+        write_json(tmp_path / "file" / "out", {})
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """The limit on a file's size stands in for the disk's: the kernel refuses the write itself."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from bertpipe.errors import WriteError
+from bertpipe.artifacts import write_json
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+path = Path(sys.argv[1])
+write_json(path, ["x" * 4000])
+try:
+    write_json(path, ["y" * 9000])
+except WriteError as error:
+    print(error)
+"""
+    path = tmp_path / "out.json"
+    said = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
+    assert said.startswith(f"{path} cannot be written (File too large")
+    assert json.loads(path.read_text(encoding="utf-8")) == ["x" * 4000]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_directorys_permissions_follow_the_umask_down_to_its_files(tmp_path: Path, mask: int) -> None:
+    with whole_directory(tmp_path / "out") as staging:
+        (staging / "inner").mkdir(mode=0o700)
+        private = staging / "inner" / "private.txt"
+        private.touch(mode=0o600)
+    assert mode(tmp_path / "out") == mode(tmp_path / "out" / "inner") == 0o777 & ~mask
+    assert mode(tmp_path / "out" / "inner" / "private.txt") == 0o666 & ~mask

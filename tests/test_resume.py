@@ -1,0 +1,443 @@
+"""A run stopped at any step, in any way, ends with the bytes of one that was not; its checkpoints bear damage."""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bertpipe.artifacts import SPLITS
+from bertpipe.data.dataset import PairFile
+from bertpipe.errors import BusyError, DataError, StoppedError
+from bertpipe.locks import only_one
+from bertpipe.model import store
+from bertpipe.model.bert import Bert
+from bertpipe.params import Params
+from bertpipe.training import loop
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, check_checkpoint, checkpoints_in
+from bertpipe.training.optim import AdamW
+from bertpipe.training.stopping import stop_requests
+from models import tiny_bert
+from runs import Crash, crash_in, results, train
+
+EACH_STEP = {"checkpoint_every_s": 0.0}
+SMALL: dict[str, Any] = {"batch_size": 64, "history_every": 4, "model": {"dropout": 0.1}}
+"""Six steps an epoch, in intervals that no epoch ends at; chance in every part: order, masks and dropout."""
+STEPS = 12
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return what an uninterrupted small run leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(tiny, folder, parquet, **SMALL)["steps"] == STEPS
+    return results(folder)
+
+
+@contextlib.contextmanager
+def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
+    """Do something right after an optimiser step of every run in the block, before the run takes note of the step."""
+
+    def steps(*args: Any, **options: Any) -> Iterator[loop.StepReport]:  # noqa: ANN401
+        for report in loop.train_steps(*args, **options):
+            if report.step == step:
+                do()
+            yield report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertpipe.stages.train.train_steps", steps)
+        yield
+
+
+def crash() -> None:
+    raise Crash
+
+
+# At any step
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_after_any_step_saves_and_the_run_goes_on_to_equal_bytes(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], number: int, step: int
+) -> None:
+    said = rf"stopped by .* after step {step} of {STEPS}; the same command goes on from there"
+    with at_step(step, lambda: signal.raise_signal(number)), pytest.raises(StoppedError, match=said) as stopped:
+        train(tiny, tmp_path, parquet, **SMALL)
+    assert stopped.value.exit_code == 128 + number
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == step
+    assert results(tmp_path) == whole
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_a_crash_after_any_step_goes_on_from_the_one_before(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], step: int
+) -> None:
+    with at_step(step, crash), pytest.raises(Crash):
+        train(tiny, tmp_path, parquet, runtime=EACH_STEP, **SMALL)
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == step - 1
+    assert results(tmp_path) == whole
+
+
+def test_a_run_stopped_at_every_step_one_after_the_other(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    for step in range(1, STEPS):
+        with at_step(step, lambda: signal.raise_signal(signal.SIGTERM)), pytest.raises(StoppedError):
+            train(tiny, tmp_path, parquet, **SMALL)
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == STEPS - 1
+    assert results(tmp_path) == whole
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_in_an_evaluation_ends_it_at_once(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch,
+    number: int, epoch: int,
+) -> None:  # fmt: skip
+    asked = []
+    forward = Bert.forward
+
+    def forward_and_signal(self: Bert, *args: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        if not self.training:
+            asked.append(1)
+            if len(asked) == 1 + 2 * epoch:  # two forward passes an evaluation
+                signal.raise_signal(number)
+                raise AssertionError
+        return forward(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bert, "forward", forward_and_signal)
+        with pytest.raises(StoppedError, match=f"after step {6 * epoch} of"):
+            train(tiny, tmp_path, parquet, **SMALL, evaluation={"batch_size": 32})
+    whole_of_these = tmp_path / "whole"
+    train(tiny, whole_of_these, parquet, **SMALL, evaluation={"batch_size": 32})
+    assert train(tiny, tmp_path, parquet, **SMALL, evaluation={"batch_size": 32})["resumed_after_step"] == 6 * epoch
+    assert results(tmp_path) == results(whole_of_these)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_crash_between_an_evaluation_and_the_models_place(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], epoch: int
+) -> None:
+    def save_all_but_one(directory: Path, bert: Bert, tokenizer_file: Path, facts: dict[str, Any]) -> None:
+        if facts["epochs_done"] == epoch:
+            raise Crash
+        store.save_model(directory, bert, tokenizer_file, facts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertpipe.stages.train.save_model", save_all_but_one)
+        with pytest.raises(Crash):
+            train(tiny, tmp_path, parquet, runtime=EACH_STEP, **SMALL)
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == 6 * epoch
+    assert results(tmp_path) == whole
+
+
+def test_a_second_signal_does_not_wait(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+    with stop_requests() as request:
+        signal.raise_signal(signal.SIGTERM)
+        assert str(request.interruption) == "stopped by SIGTERM"
+        with pytest.MonkeyPatch.context() as patch:
+            died = []
+            patch.setattr(signal, "raise_signal", died.append)
+            request.receive(signal.SIGTERM, None)
+            assert died == [signal.SIGTERM]
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is not request.receive
+
+
+def test_a_signal_before_the_first_step_takes_nothing_away(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    with at_step(5, lambda: signal.raise_signal(signal.SIGTERM)), pytest.raises(StoppedError):
+        train(tiny, tmp_path, parquet, **SMALL)
+
+    def note(_: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="after step 5 of 12"):
+        train(tiny, tmp_path, parquet, **SMALL, options={"on_note": note})
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == 5
+    assert results(tmp_path) == whole
+
+
+def test_the_end_of_dvc_stops_a_run_that_dvc_waits_for(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = iter([os.getppid()] * 6)
+    with monkeypatch.context() as patch:
+        patch.setenv("DVC_STAGE", "train")
+        patch.setattr("bertpipe.training.stopping.os.getppid", lambda: next(parents, 1))
+        with pytest.raises(StoppedError, match="stopped by the end of the DVC process") as stopped:
+            train(tiny, tmp_path, parquet, **SMALL)
+    assert stopped.value.exit_code == 143
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] > 0
+    assert results(tmp_path) == whole
+
+
+def test_without_dvc_a_run_outlives_its_parent(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = iter([os.getppid()] * 3)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr("bertpipe.training.stopping.os.getppid", lambda: next(parents, 1))
+    train(tiny, tmp_path, parquet, **SMALL)
+    assert results(tmp_path) == whole
+
+
+@pytest.mark.parametrize("change", [{"processes": 2}, {"log_every": 1}, {"keep_checkpoints": 1}])
+def test_the_machines_settings_may_change_in_between(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], change: dict[str, Any]
+) -> None:
+    with at_step(5, crash), pytest.raises(Crash):
+        train(tiny, tmp_path, parquet, runtime=EACH_STEP, **SMALL)
+    assert train(tiny, tmp_path, parquet, runtime=change, **SMALL)["resumed_after_step"] == 4
+    assert results(tmp_path) == whole
+
+
+@pytest.fixture
+def small_windows(parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let training read its data in windows of 64 rows, and return data of that form."""
+    shutil.copytree(parquet, tmp_path / "small-groups")
+    for split in SPLITS:
+        path = tmp_path / "small-groups" / f"{split}.parquet"
+        pq.write_table(pq.read_table(path), path, row_group_size=32)
+    smaller = functools.partial(PairFile, rows_per_group=32, groups_per_window=2)
+    monkeypatch.setattr("bertpipe.training.inputs.PairFile", smaller)
+    return tmp_path / "small-groups"
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_over_many_windows_resumes_to_equal_bytes(
+    tiny: Params, small_windows: Path, trained: Path, tmp_path: Path, epoch: int
+) -> None:
+    layout = PairFile(small_windows / "train.parquet", rows_per_group=32, groups_per_window=2).layout
+    assert len(layout.windows(layout.groups)) > 4
+    steps = train(tiny, tmp_path / "whole", small_windows)["steps"]
+    middle = steps * (2 * epoch - 1) // 4
+    with at_step(middle, lambda: signal.raise_signal(signal.SIGTERM)), pytest.raises(StoppedError):
+        train(tiny, tmp_path / "stopped", small_windows)
+    assert train(tiny, tmp_path / "stopped", small_windows)["resumed_after_step"] == middle
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+    # Another order than in one window: the comparison above is of a run that really went window by window.
+    assert results(tmp_path / "whole")["history.csv"] != results(trained)["history.csv"]
+
+
+# What is not gone on from
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 0.005},
+        {"epochs": 3},
+        {"masking": {"rate": 0.2}},
+        {"evaluation": {"batch_size": 7}},
+        {"model": {"dropout": 0.2}},
+        {"runtime": {"threads": 2}},
+    ],
+    ids=str,
+)
+def test_a_run_on_other_params_does_not_go_on_from_this_ones_state(
+    tiny: Params, parquet: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    crash_in("epoch 2/2", tiny, tmp_path, parquet, **SMALL)
+    threads = torch.get_num_threads()
+    try:
+        assert train(tiny, tmp_path, parquet, **{**SMALL, **change})["resumed_after_step"] == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] > 0
+
+
+@pytest.mark.parametrize("changed", ["data", "sources"])
+def test_a_run_on_other_data_or_code_does_not_go_on_from_this_ones_state(
+    tiny: Params, parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    crash_in("epoch 2/2", tiny, tmp_path / "run", parquet, **SMALL)
+    shutil.copytree(parquet, tmp_path / "data")
+    if changed == "data":
+        summary = json.loads((tmp_path / "data" / "summary.json").read_text(encoding="utf-8"))
+        summary["sha256"]["train.parquet"] = "0" * 64
+        (tmp_path / "data" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    else:
+        monkeypatch.setattr("bertpipe.stages.train.source_digest", lambda _: "0" * 64)
+    assert train(tiny, tmp_path / "run", tmp_path / "data", **SMALL)["resumed_after_step"] == 0
+
+
+def test_no_resume_begins_anew(tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    crash_in("epoch 2/2", tiny, tmp_path, parquet, **SMALL)
+    assert train(tiny, tmp_path, parquet, **SMALL, options={"resume": False})["resumed_after_step"] == 0
+    assert results(tmp_path) == whole
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def crashed(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that broke off after step 8, with checkpoints of steps 6 and 7; read only."""
+    folder = tmp_path_factory.mktemp("crashed")
+    with at_step(8, crash), pytest.raises(Crash):
+        train(tiny, folder, parquet, runtime=EACH_STEP, **SMALL)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "one bit", "gone", "unreadable"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes], name: str, damage: str
+) -> None:
+    shutil.copytree(crashed, tmp_path / "run")
+    newest, before = checkpoints_in(next((tmp_path / "run" / "state").iterdir()))
+    assert (newest.name, before.name) == ("step-000000007", "step-000000006")
+    spoil(newest / name, damage)
+    notes: list[str] = []
+    summary = train(tiny, tmp_path / "run", parquet, **SMALL, options={"on_note": notes.append})
+    assert summary["resumed_after_step"] == 6
+    assert str(newest / name) in notes[0]
+    assert notes[0].endswith("it is left out")
+    assert results(tmp_path / "run") == whole
+
+
+def spoil(path: Path, damage: str) -> None:
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "emptied":
+        path.touch()
+    elif damage == "one bit":
+        content[len(content) // 2] ^= 0x01
+        path.write_bytes(content)
+    elif damage == "unreadable":
+        path.mkdir()
+
+
+def test_every_bit_of_a_manifest_counts(crashed: Path, tmp_path: Path) -> None:
+    shutil.copytree(max((crashed / "state").glob("*/step-*")), tmp_path / "step")
+    manifest = tmp_path / "step" / "manifest.json"
+    content = manifest.read_bytes()
+    assert check_checkpoint(tmp_path / "step") == 7
+    for place in range(len(content)):
+        if content[place] in b" \n":
+            continue
+        manifest.write_bytes(content[:place] + bytes([content[place] ^ 0x01]) + content[place + 1 :])
+        with pytest.raises(DataError):
+            check_checkpoint(tmp_path / "step")
+
+
+def test_without_any_whole_checkpoint_a_run_begins_anew(
+    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes]
+) -> None:
+    shutil.copytree(crashed, tmp_path / "run")
+    for manifest in (tmp_path / "run" / "state").rglob("manifest.json"):
+        manifest.write_text("[]", encoding="utf-8")
+    assert train(tiny, tmp_path / "run", parquet, **SMALL)["resumed_after_step"] == 0
+    assert results(tmp_path / "run") == whole
+
+
+# What is kept
+
+
+def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tmp_path: Path, crashed: Path) -> None:
+    shutil.copytree(crashed, tmp_path / "run")
+    (run,) = (tmp_path / "run" / "state").iterdir()
+    (run / ".step-000000099.partial").mkdir()  # a process was ended while it wrote this one
+    train(tiny, tmp_path / "run", parquet, **SMALL)
+    assert list((tmp_path / "run" / "state").iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "epochs.csv", "history.csv", "model", "state", "timing.csv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_checkpoints_are_kept(tmp_path: Path, keep: int) -> None:
+    checkpoints = Checkpoints(directory=tmp_path / "state", keep=keep)
+    bert = tiny_bert(vocab_size=11)
+    optimizer = AdamW([(list(bert.parameters()), 0.0)], betas=(0.9, 0.999), epsilon=1e-8)
+    for step in range(1, 6):
+        checkpoints.save(step, bert, optimizer, {"step": step})
+        assert len(checkpoints_in(tmp_path / "state")) == min(step, keep)
+    restored = checkpoints.load_newest(bert, optimizer, on_note=pytest.fail)
+    assert restored is not None
+    assert (restored.step, restored.records) == (5, {"step": 5})
+    checkpoints.clear()
+    assert checkpoints.load_newest(bert, optimizer, on_note=pytest.fail) is None
+
+
+def test_the_clock_lets_checkpoints_take_a_hundredth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("bertpipe.training.checkpoint.time.monotonic", lambda: now)
+    clock = CheckpointClock("auto")
+    spent, begun = 0.0, now
+    for _ in range(100_000):
+        now += 0.25
+        if clock.due():
+            now += 2.0
+            spent += 2.0
+            clock.saved(2.0)
+    assert spent > 0
+    assert 0.009 < spent / (now - begun) <= 0.0101 + 2.0 / (now - begun)
+    assert CheckpointClock(0.0).due()
+    assert not CheckpointClock(0.5).due()
+
+
+# Two at once
+
+
+def test_a_second_training_into_the_same_place_is_refused(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    refused = []
+
+    def begin_another() -> None:
+        for change in ({}, {"learning_rate": 0.005}):
+            with pytest.raises(BusyError, match=r"a training into .*model is under way already \(process \d+ on "):
+                train(tiny, tmp_path, parquet, **{**SMALL, **change})
+            refused.append(change)
+
+    with at_step(3, begin_another):
+        train(tiny, tmp_path, parquet, **SMALL)
+    assert len(refused) == 2
+    assert results(tmp_path) == whole
+
+
+def test_a_second_training_of_the_same_run_into_another_place_is_refused_too(
+    tiny: Params, parquet: Path, tmp_path: Path
+) -> None:
+    crash_in("epoch 2/2", tiny, tmp_path, parquet, **SMALL)
+    (run,) = (tmp_path / "state").iterdir()
+    with only_one(run / "lock", what="x"), pytest.raises(BusyError, match="the same params and data is under way"):
+        train(tiny, tmp_path, parquet, **SMALL)
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] > 0
+
+
+def test_a_lock_left_by_a_dead_process_does_not_block(
+    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes]
+) -> None:
+    shutil.copytree(crashed, tmp_path / "run")
+    (run,) = (tmp_path / "run" / "state").iterdir()
+    for lock in (run / "lock", tmp_path / "run" / ".model.lock"):
+        lock.write_text(json.dumps({"process": 1, "host": "x", "since": "y"}), encoding="utf-8")
+    assert train(tiny, tmp_path / "run", parquet, **SMALL)["resumed_after_step"] == 7
+    assert results(tmp_path / "run") == whole
+
+
+def test_the_key_is_of_what_decides_the_result(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+    crash_in("epoch 2/2", tiny, tmp_path / "a", parquet, **SMALL)
+    crash_in("epoch 2/2", tiny, tmp_path / "b", parquet, **SMALL)
+    (a,), (b,) = ((tmp_path / name / "state").iterdir() for name in "ab")
+    assert a.name == b.name
+    newest = max(path.name for path in a.glob("step-*"))
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        assert (a / newest / name).read_bytes() == (b / newest / name).read_bytes()
