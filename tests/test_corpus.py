@@ -21,7 +21,11 @@ def corpus_of(texts: Sequence[str | tuple[str, str | None]], *, test_share: Shar
     """Return a corpus of texts, or of texts with the split that is their own."""
     pairs = [(text, None) if isinstance(text, str) else text for text in texts]
     made = [Document(text=text, origin=f"file:{at}", split=split) for at, (text, split) in enumerate(pairs)]
-    return Corpus(read=lambda: iter(made), test_share=test_share, seed=seed)
+
+    def read(split: str | None) -> list[Document]:
+        return [document for document in made if split is None or document.split in {split, None}]
+
+    return Corpus(read=read, test_share=test_share, seed=seed)
 
 
 def kept(texts: Sequence[str | tuple[str, str | None]], **settings: Share | int) -> tuple[list[Kept], Found]:
@@ -81,6 +85,16 @@ def test_the_corpuss_own_splits_are_kept_training_first() -> None:
         (0, "train", "b"), (1, "train", "d"), (2, "test", "a"), (3, "test", "c"),
     ]  # fmt: skip
     assert found.read == 4
+
+
+@pytest.mark.parametrize("share", ["source", 0.5])
+def test_the_training_documents_alone_are_those_of_the_whole(share: Share) -> None:
+    corpus = corpus_of([(f"text {n % 9}", ("test", "train")[n % 2]) for n in range(20)], test_share=share)
+    found = Found()
+    alone = list(corpus.documents(found, train_only=True))
+    assert alone == [document for document in corpus.documents(Found()) if document.split == "train"]
+    assert found.read == (10 if share == "source" else 20)
+    assert len(alone) > 1
 
 
 def test_a_test_document_that_is_in_the_training_split_is_dropped_and_counted_apart() -> None:

@@ -152,6 +152,54 @@ def test_a_member_that_is_not_the_notebooks_is_named_with_its_row(tmp_path: Path
     assert str(caught.value).startswith(f"{path}!{member_name('train', 'full')}{message}")
 
 
+# One split alone
+
+
+def of_split(path: Path, split: str) -> tuple[list[str], int]:
+    """Return the texts of a split, and how many bytes reading them told of."""
+    told: list[int] = []
+    read = read_documents(path, text_format="auto", field="text", split=split, on_bytes=told.append)
+    return [document.text for document in read], sum(told)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_split_of_the_tree_is_read_without_the_bytes_of_the_other(tmp_path: Path, packed: bool) -> None:
+    files = REVIEWS | BESIDE
+    path = write(tmp_path / "x.zip", zipped(files)) if packed else write_files(tmp_path / "data", files)
+    for split, texts in {"train": ["pos 0", "pos 10", "unsup"], "test": ["test<br />neg\n\nmore"]}.items():
+        assert of_split(path, split) == (texts, text_size(path, split=split))
+    assert text_size(path, split="train") + text_size(path, split="test") == text_size(path)
+    if not packed:
+        assert text_size(path, split="train") == len("pos 0" + "pos 10" + "unsup")
+
+
+def test_a_tar_is_read_to_its_end_for_one_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tar.gz", gz(tar(REVIEWS | BESIDE)))
+    assert of_split(path, "train") == (["unsup", "pos 0", "pos 10"], path.stat().st_size)
+    assert text_size(path, split="train") == path.stat().st_size
+
+
+def test_one_split_of_the_notebooks_zip_is_one_member(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", rows(["a", "b"]), "damaged")
+    with zipfile.ZipFile(path) as archive:
+        packed = archive.getinfo(member_name("train", "full")).compress_size
+    assert of_split(path, "train") == (["a", "b"], packed)
+    assert text_size(path, split="train") == packed
+    with pytest.raises(DataError, match="has the header"):
+        of_split(path, "test")
+
+
+def test_what_belongs_to_no_split_is_read_for_either(tmp_path: Path) -> None:
+    path = write_files(tmp_path / "data", {"test/1.txt": b"one", "2.txt": b"two"})
+    assert of_split(path, "train") == of_split(path, "test") == (["two", "one"], 6)
+
+
+def test_a_stranger_in_the_tree_is_an_error_for_one_split_too(tmp_path: Path) -> None:
+    path = write_files(tmp_path / "data", REVIEWS | {"aclImdb/test/pos/x.md": b"x"})
+    with pytest.raises(DataError, match=r"holds aclImdb/test/pos/x\.md too"):
+        of_split(path, "train")
+
+
 @pytest.mark.slow
 def test_the_notebooks_zip_of_imdb() -> None:
     if not (name := os.environ.get("BERTPIPE_IMDB_ZIP")):

@@ -1,6 +1,6 @@
 """The documents of a corpus that are kept, each with its split."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -46,19 +46,24 @@ class Corpus:
     grows; with `test_share` `source` it is the corpus's own.
     """
 
-    read: Callable[[], Iterable[Document]]
+    read: Callable[[str | None], Iterable[Document]]
+    """Gives the documents of a split anew at each call, or all with None; those without a split always."""
     test_share: float | Literal["source"]
     seed: int
 
-    def documents(self, found: Found) -> Iterator[Kept]:
+    def documents(self, found: Found, *, train_only: bool = False) -> Iterator[Kept]:
         """Yield what is kept, in order, counting in `found`; with splits of its own, the corpus's training split first.
+
+        Args:
+            found: counts what is read.
+            train_only: whether the test split is left out; where it is the corpus's own, it is not read then.
 
         Raises:
             DataError: a document has no split where the corpus's own are asked for, or holds half a surrogate pair.
         """
         seen: dict[str, set[bytes]] = {split: set() for split in SPLITS}
         number = 0
-        for document, own_split in self._read():
+        for document, own_split in self._read(SPLITS[:1] if train_only else SPLITS):
             found.read += 1
             plain = without_line_break_tags(document.text)
             digest = self._digest(plain, document.origin)
@@ -72,24 +77,24 @@ class Corpus:
                 found.test_documents_in_train += 1
             else:
                 seen[split].add(digest)
-                yield Kept(number=number, split=split, text=document.text, plain=plain)
+                if split == "train" or not train_only:
+                    yield Kept(number=number, split=split, text=document.text, plain=plain)
                 number += 1
 
-    def _read(self) -> Iterator[tuple[Document, str | None]]:
-        """Yield every document with its own split, or None where chance gives it one."""
+    def _read(self, splits: Sequence[str]) -> Iterator[tuple[Document, str | None]]:
+        """Yield the documents of these splits, each with its own; all, with None, where chance gives them one."""
         if self.test_share != "source":
-            for document in self.read():
+            for document in self.read(None):
                 yield document, None
             return
-        for split in SPLITS:  # the training split has to be known when the test split is read
-            for document in self.read():
+        for split in splits:  # the training split has to be known when the test split is read
+            for document in self.read(split):
                 if document.split is None:
                     raise DataError(
                         f"{document.origin} belongs to no split, but prepare.test_share is source: "
                         "write the share of the documents that is to be the test split, such as 0.1"
                     )
-                if document.split == split:
-                    yield document, split
+                yield document, split
 
     def _digest(self, plain: str, origin: str) -> bytes | None:
         """Return a digest of the words of a text; None where it has none."""

@@ -1,6 +1,6 @@
 """`prepare`: anyone's text becomes the Parquet contract or the notebook's zip, on all cores, in bounded memory."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -69,11 +69,11 @@ def run_prepare(
     reader = _Reader(text, prepare, on_progress)
     corpus = Corpus(read=reader, test_share=prepare.test_share, seed=prepare.seed)
     with _output(out) as staging:
-        reader.label = "making the vocabulary"
+        reader.begin("making the vocabulary", told=SPLITS[:1])
         tokenizer = _tokenizer(prepare, corpus, text)
         _check_tokenizer(tokenizer, prepare, out)
         tokenizer.save(staging / TOKENIZER_NAME)
-        reader.label = "preparing"
+        reader.begin("preparing", told=SPLITS)
         found, counts = _write_rows(prepare, masking, corpus, tokenizer, staging, _processes(runtime, reader.size))
         _check_splits({split: count.documents for split, count in counts.items()}, prepare, text)
         _check_pairs(counts, text)
@@ -83,23 +83,36 @@ def run_prepare(
 
 
 class _Reader:
-    """Reads the corpus anew at each call, and reports how far it is."""
+    """Reads the corpus, or a split of its own, anew at each call, and reports how far that is."""
 
     def __init__(self, text: Path, prepare: PrepareParams, on_progress: Callable[[Progress], None]) -> None:
         self._text, self._prepare, self._on_progress = text, prepare, on_progress
         self.size = text_size(text)
-        self.label = ""
+        self._sizes: dict[str | None, int] = {None: self.size}
+        self._label = ""
+        self._told: Sequence[str] = SPLITS
 
-    def __call__(self) -> Iterator[Document]:
+    def begin(self, label: str, *, told: Sequence[str]) -> None:
+        """Say what the next readings are for; of a split that is not in `told`, nothing is reported."""
+        self._label, self._told = label, told
+
+    def __call__(self, split: str | None) -> Iterator[Document]:
+        if split not in self._sizes:
+            self._sizes[split] = text_size(self._text, split=split)
         done = 0
 
         def count(read: int) -> None:
             nonlocal done
             done += read
-            self._on_progress(Progress(label=self.label, completed=done, total=self.size, unit="bytes"))
+            if split is None or split in self._told:
+                self._on_progress(Progress(label=self._label, completed=done, total=self._sizes[split], unit="bytes"))
 
         return read_documents(
-            self._text, text_format=self._prepare.text_format, field=self._prepare.field, on_bytes=count
+            self._text,
+            text_format=self._prepare.text_format,
+            field=self._prepare.field,
+            split=split,
+            on_bytes=count,
         )
 
 
@@ -123,15 +136,7 @@ def _processes(runtime: RuntimeParams, text_bytes: int) -> int:
 
 def _tokenizer(prepare: PrepareParams, corpus: Corpus, text: Path) -> Tokenizer:
     """Return the tokenizer that the params name, made from the training documents alone where it is made here."""
-
-    def training_texts() -> Iterator[str]:
-        kept = dict.fromkeys(SPLITS, 0)
-        for document in corpus.documents(Found()):
-            kept[document.split] += 1
-            if document.split == "train":
-                yield document.plain
-        _check_splits(kept, prepare, text)
-
+    training_texts = _training_texts(prepare, corpus, text)
     if prepare.tokenizer == "words":
         return word_level_tokenizer(rank_words(basic_english(training_texts())))
     if prepare.tokenizer == "wordpiece":
@@ -143,6 +148,29 @@ def _tokenizer(prepare: PrepareParams, corpus: Corpus, text: Path) -> Tokenizer:
             strip_accents=prepare.strip_accents,
         )
     return given_tokenizer(Path(prepare.tokenizer), lowercase=prepare.lowercase, strip_accents=prepare.strip_accents)
+
+
+def _training_texts(prepare: PrepareParams, corpus: Corpus, text: Path) -> Callable[[], Iterator[str]]:
+    """Return what gives the training texts anew at each call; the first call checks that both splits have documents.
+
+    Of a test split that is the corpus's own, no more than that needs is read: up to the first document that is kept.
+    """
+    checked = False
+
+    def texts() -> Iterator[str]:
+        nonlocal checked
+        kept = dict.fromkeys(SPLITS, 0)
+        for document in corpus.documents(Found(), train_only=checked):
+            kept[document.split] += 1
+            if document.split == "train":
+                yield document.plain
+            elif prepare.test_share == "source" and kept["train"]:
+                break
+        if not checked:
+            _check_splits(kept, prepare, text)
+        checked = True
+
+    return texts
 
 
 def _check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> None:

@@ -12,7 +12,7 @@ from bertpipe.data.text.formats import documents_in, format_of
 from bertpipe.data.text.limits import LARGEST_DOCUMENT, too_large
 from bertpipe.data.text.naming import FileKind, kind_of, shown
 from bertpipe.data.text.notebook import notebook_documents, notebook_members
-from bertpipe.data.text.selection import Selected, check_names, select, select_in_turn
+from bertpipe.data.text.selection import Selected, check_names, of_split, select, select_in_turn
 from bertpipe.data.text.streams import ByteStream, TextFile, ignore_bytes, open_file, unpacked, unreadable
 from bertpipe.data.text.tars import tar_files
 from bertpipe.data.text.zips import open_zip
@@ -23,7 +23,12 @@ _TABLES = (".json", ".csv", ".tsv")
 
 
 def read_documents(
-    path: Path, *, text_format: TextFormat, field: str, on_bytes: Callable[[int], None] = ignore_bytes
+    path: Path,
+    *,
+    text_format: TextFormat,
+    field: str,
+    split: str | None = None,
+    on_bytes: Callable[[int], None] = ignore_bytes,
 ) -> Iterator[Document]:
     """Yield the documents of a file, a folder or an archive, in a fixed order, as they are read.
 
@@ -32,6 +37,8 @@ def read_documents(
         text_format: how a file becomes documents. `auto` takes `.jsonl` and `.ndjson` as JSON lines, another file
             given by itself as blocks, and each file of a folder or an archive as one document.
         field: the field of a JSON object that holds the text.
+        split: `train` or `test` of a corpus that has splits of its own: files of the other one are not opened. None
+            reads both. What belongs to no split is read in any case.
         on_bytes: told how many bytes of the disk were read; `text_size` in all, once the last document is out.
 
     Raises:
@@ -41,13 +48,13 @@ def read_documents(
     _check_path(path)
     where, kind = shown(str(path)), kind_of(path.name)
     if path.is_dir():
-        yield from _listed(select(folder_files(path, on_bytes), where), where, text_format, field)
+        yield from _listed(select(folder_files(path, on_bytes), where), split, where, text_format, field)
     elif kind.container == "zip" and not kind.packing:
         with open_zip(path, on_bytes) as files:
-            yield from _zipped(files, where, text_format, field)
+            yield from _zipped(files, split, where, text_format, field)
     elif kind.container == "tar":
         for selected in select_in_turn(tar_files(path, kind.packing, on_bytes), where):
-            yield from _listed([selected], where, text_format, field)
+            yield from _listed([selected], split, where, text_format, field)
     else:
         _check_single(kind, where, text_format)
         size = path.stat().st_size
@@ -56,8 +63,10 @@ def read_documents(
         yield from _documents(Selected(file=file, split=None), format_of(kind, text_format, alone=True), field)
 
 
-def text_size(path: Path) -> int:
+def text_size(path: Path, *, split: str | None = None) -> int:
     """Return how many bytes `read_documents` will tell of, packed ones where files are packed.
+
+    A tar is read from its beginning to its end whatever the split.
 
     Raises:
         MissingInputError: there is nothing at `path`.
@@ -72,7 +81,7 @@ def text_size(path: Path) -> int:
             selected = notebook_members(files, where) or select(files, where)
     else:
         return path.stat().st_size
-    return sum(choice.file.stored_size for choice in selected)
+    return sum(choice.file.stored_size for choice in of_split(selected, split))
 
 
 def _check_path(path: Path) -> None:
@@ -97,21 +106,25 @@ def _check_single(kind: FileKind, where: str, text_format: TextFormat) -> None:
         )
 
 
-def _zipped(files: list[TextFile], where: str, text_format: TextFormat, field: str) -> Iterator[Document]:
+def _zipped(
+    files: list[TextFile], split: str | None, where: str, text_format: TextFormat, field: str
+) -> Iterator[Document]:
     members = notebook_members(files, where)
     if not members:
-        yield from _listed(select(files, where), where, text_format, field)
+        yield from _listed(select(files, where), split, where, text_format, field)
         return
     if text_format != "auto":
         raise DataError(f"{where} is the notebook's zip, whose texts are known: set text_format to auto")
-    for member in members:
+    for member in of_split(members, split):
         with _opened(member.file) as stream:
             yield from notebook_documents(stream, origin=member.file.origin, split=member.split)
 
 
-def _listed(selected: list[Selected], where: str, text_format: TextFormat, field: str) -> Iterator[Document]:
+def _listed(
+    selected: list[Selected], split: str | None, where: str, text_format: TextFormat, field: str
+) -> Iterator[Document]:
     check_names(selected, text_format, where)
-    for choice in selected:
+    for choice in of_split(selected, split):
         yield from _documents(choice, format_of(kind_of(choice.file.name), text_format, alone=False), field)
 
 

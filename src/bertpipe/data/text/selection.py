@@ -61,6 +61,11 @@ def select_in_turn(files: Iterable[TextFile], where: str) -> Iterator[Selected]:
         yield from _select([file], root, where)
 
 
+def of_split(selected: Iterable[Selected], split: str | None) -> list[Selected]:
+    """Return the files of a split, and those that belong to none; all with None."""
+    return [choice for choice in selected if split is None or choice.split in {split, None}]
+
+
 def check_names(selected: Iterable[Selected], text_format: TextFormat, where: str) -> None:
     """Refuse files of which `auto` does not know that they are text.
 
