@@ -14,6 +14,7 @@ from bertpipe.artifacts import (
     json_text,
     read_json,
     require,
+    require_data,
     write_csv,
     write_json,
 )
@@ -61,6 +62,15 @@ def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path) -> None
     assert require(tmp_path, made_by="mkdir") == tmp_path
     with pytest.raises(MissingInputError, match="run `bertpipe convert` first"):
         require(tmp_path / "none", made_by="bertpipe convert")
+
+
+def test_missing_data_name_both_commands_that_make_data(tmp_path: Path) -> None:
+    assert require_data(tmp_path) == tmp_path
+    with pytest.raises(MissingInputError) as caught:
+        require_data(tmp_path / "none")
+    assert str(caught.value) == (
+        f"{tmp_path}/none does not exist: run `bertpipe convert` or `bertpipe prepare` first, or name another path"
+    )
 
 
 def test_progress_that_nobody_watches_is_ignored(capfd: pytest.CaptureFixture[str]) -> None:

@@ -287,7 +287,7 @@ def test_the_notebooks_sampled_imdb_converts_without_a_reject(tmp_path: Path) ->
 @pytest.mark.parametrize("content", [b"", b"PAR1 is not enough"])
 def test_a_damaged_split_is_said_to_be_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.parquet").write_bytes(content)
-    with pytest.raises(DataError, match=r"train\.parquet is not a readable Parquet file.*convert` again"):
+    with pytest.raises(DataError, match=r"train\.parquet is not a readable Parquet file.*prepare` again"):
         read_dataset(tmp_path / "train.parquet")
 
 

@@ -109,7 +109,9 @@ def test_of_a_larger_split_nothing_is_kept(tmp_path: Path) -> None:
     del part
     assert [reference() for reference in gone] == [None] * len(gone)
     (tmp_path / "x.parquet").unlink()
-    with pytest.raises(MissingInputError, match=r"x\.parquet does not exist: run `bertpipe convert` first"):
+    with pytest.raises(
+        MissingInputError, match=r"x\.parquet does not exist: run `bertpipe convert` or `bertpipe prepare` first"
+    ):
         file.read(np.arange(2))
 
 
@@ -146,7 +148,7 @@ def test_twice_the_rows_take_no_more_memory(tmp_path: Path) -> None:
 
 
 def test_a_missing_split_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="run `bertpipe convert` first"):
+    with pytest.raises(MissingInputError, match="run `bertpipe convert` or `bertpipe prepare` first"):
         PairFile(tmp_path / "x.parquet")
 
 
@@ -157,7 +159,9 @@ def test_a_missing_split_names_the_command_that_makes_it(tmp_path: Path) -> None
 ])  # fmt: skip
 def test_other_row_groups_are_refused(tmp_path: Path, row_group_size: int, message: str) -> None:
     pq.write_table(table_of(ROWS), tmp_path / "x.parquet", row_group_size=row_group_size)
-    with pytest.raises(DataError, match=rf"x\.parquet has {message}: run `bertpipe convert` again"):
+    with pytest.raises(
+        DataError, match=rf"x\.parquet has {message}: run `bertpipe convert` or `bertpipe prepare` again"
+    ):
         PairFile(tmp_path / "x.parquet", rows_per_group=2)
 
 

@@ -108,7 +108,11 @@ def test_a_model_of_another_tokenizer_is_refused(tiny: Params, trained: Path, pa
 def test_rows_longer_than_the_model_reads_are_refused(tiny: Params, parquet: Path, tmp_path: Path) -> None:
     longest = int(read_dataset(parquet / "test.parquet").lengths.max())
     model = model_for(tmp_path, parquet, max_positions=longest - 1)
-    with pytest.raises(ModelError, match=rf"rows of {longest} tokens, and .* reads {longest - 1} at most"):
+    with pytest.raises(
+        ModelError,
+        match=rf"rows of {longest} tokens, and .* reads {longest - 1} at most: .* "
+        rf"to {longest - 1} and make the data again",
+    ):
         measure(tiny, model, parquet, tmp_path / "m.json")
 
 
@@ -143,7 +147,7 @@ def test_missing_inputs_name_the_command_that_makes_them(
 ) -> None:
     with pytest.raises(MissingInputError, match="run `bertpipe train` first"):
         measure(tiny, tmp_path / "none", parquet, tmp_path / "m.json")
-    with pytest.raises(MissingInputError, match="run `bertpipe convert` first"):
+    with pytest.raises(MissingInputError, match="run `bertpipe convert` or `bertpipe prepare` first"):
         measure(tiny, trained / "model", tmp_path / "none", tmp_path / "m.json")
 
 

@@ -96,7 +96,7 @@ def test_a_word_named_twice_is_refused() -> None:
 
 
 def test_a_missing_tokenizer_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="run `bertpipe convert` first"):
+    with pytest.raises(MissingInputError, match="run `bertpipe convert` or `bertpipe prepare` first"):
         load_tokenizer(tmp_path / "tokenizer.json")
 
 

@@ -45,6 +45,8 @@ VOCABULARY_NAME = "vocabulary.parquet"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
+DATA_COMMANDS = "`bertpipe convert` or `bertpipe prepare`"
+"""What makes a data set, as messages say it where it may have come from either."""
 ROWS_PER_GROUP = 4096
 """Rows of one Parquet row group."""
 
@@ -159,9 +161,16 @@ def require(path: Path, *, made_by: str) -> Path:
     Raises:
         MissingInputError: it does not; the message names the command that makes it.
     """
-    if not path.exists():
-        raise MissingInputError(f"{path} does not exist: run `{made_by}` first, or name another path")
-    return path
+    return _existing(path, f"`{made_by}`")
+
+
+def require_data(path: Path) -> Path:
+    """Return the path of something in a data set, which must exist.
+
+    Raises:
+        MissingInputError: it does not; the message names the commands that make data sets.
+    """
+    return _existing(path, DATA_COMMANDS)
 
 
 def json_text(content: object) -> str:
@@ -199,6 +208,12 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _existing(path: Path, commands: str) -> Path:
+    if not path.exists():
+        raise MissingInputError(f"{path} does not exist: run {commands} first, or name another path")
+    return path
 
 
 def _finite(content: object) -> object:

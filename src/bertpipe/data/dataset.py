@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import ROWS_PER_GROUP, pair_schema, require
+from bertpipe.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require_data
 from bertpipe.data.ragged import flat_indices
 from bertpipe.errors import DataError
 
@@ -172,7 +172,7 @@ class PairFile:
         if not np.array_equal(data.lengths, self.lengths[self.layout.rows_of(groups)]):
             raise DataError(
                 f"{self._path}: the lengths of row groups {groups.tolist()} are not those of its column `length`; "
-                f"run `bertpipe convert` again"
+                f"run {DATA_COMMANDS} again"
             )
         return data
 
@@ -202,14 +202,14 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    require(path, made_by="bertpipe convert")
+    require_data(path)
     try:
         with pq.ParquetFile(path) as file:  # read_table loads a data-set library that one file has no need of
             yield file
     except pa.ArrowMemoryError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}; run `bertpipe convert` again") from error
+        raise DataError(f"{path} is not a readable Parquet file: {error}; run {DATA_COMMANDS} again") from error
 
 
 def _check_row_groups(path: Path, metadata: "pq.FileMetaData", layout: Layout) -> None:
@@ -218,7 +218,7 @@ def _check_row_groups(path: Path, metadata: "pq.FileMetaData", layout: Layout) -
     for number, (rows, wanted) in enumerate(zip_longest(found, expected, fillvalue=0)):
         if rows != wanted:
             raise DataError(
-                f"{path} has {rows} rows in its row group {number}, expected {wanted}: run `bertpipe convert` again"
+                f"{path} has {rows} rows in its row group {number}, expected {wanted}: run {DATA_COMMANDS} again"
             )
 
 

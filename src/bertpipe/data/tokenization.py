@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.artifacts import DATA_COMMANDS
 from bertpipe.errors import DataError, MissingInputError
 from bertpipe.files import whole_file
 
@@ -165,7 +166,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         DataError: it is not a tokenizer, or lacks a special token.
     """
     if not path.is_file():
-        raise MissingInputError(f"no tokenizer at {path}: run `bertpipe convert` first")
+        raise MissingInputError(f"no tokenizer at {path}: run {DATA_COMMANDS} first")
     return parse_tokenizer(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 

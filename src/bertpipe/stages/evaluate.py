@@ -11,7 +11,7 @@ from bertpipe.artifacts import (
     Progress,
     file_sha256,
     ignore_progress,
-    require,
+    require_data,
     write_json,
 )
 from bertpipe.baselines import (
@@ -49,7 +49,7 @@ def run_evaluate(
         ModelError: the model was trained with another tokenizer than the data's.
     """
     stored = load_model(model)
-    tokenizer_file = require(data / TOKENIZER_NAME, made_by="bertpipe convert")
+    tokenizer_file = require_data(data / TOKENIZER_NAME)
     if file_sha256(tokenizer_file) != stored.tokenizer_sha256:
         raise ModelError(
             f"{model} was trained with another tokenizer than {tokenizer_file}: its ids mean other words; "
@@ -60,8 +60,8 @@ def run_evaluate(
     longest, room = int(test.lengths.max(initial=0)), stored.bert.params.max_positions
     if longest > room:
         raise ModelError(
-            f"{data} has rows of {longest} tokens, and {model} reads {room} at most: convert with "
-            f"convert.max_length {room}, or train again"
+            f"{data} has rows of {longest} tokens, and {model} reads {room} at most: set "
+            f"convert.max_length or prepare.max_length to {room} and make the data again, or train again"
         )
     on_progress(Progress(label="evaluating the model", completed=0, total=None, unit="rows"))
     batcher = Batcher(dataset=test, masking=None, seed=0)
