@@ -279,7 +279,7 @@ def test_another_unit_of_masking_trains_on_other_masks(
 
 
 def test_missing_data_name_the_command_that_makes_them(tiny: Params, tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="run `bertpipe convert` first"):
+    with pytest.raises(MissingInputError, match="run `bertpipe convert` or `bertpipe prepare` first"):
         train(tiny, tmp_path, tmp_path / "none")
 
 

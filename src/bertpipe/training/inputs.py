@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, read_json, require
+from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, read_json, require_data
 from bertpipe.data.dataset import PairFile
 from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization import Tokenizer, load_tokenizer
@@ -34,7 +34,7 @@ class TrainingData:
         if longest > model.max_positions:
             raise DataError(
                 f"{self.directory} has rows of {longest} tokens, model.max_positions is {model.max_positions}: raise "
-                f"it, or set convert.max_length to {model.max_positions} and convert again"
+                f"it, or set convert.max_length or prepare.max_length to {model.max_positions} and make the data again"
             )
         size = self.tokenizer.vocab_size if model.vocab_size == "auto" else model.vocab_size
         if size < self.tokenizer.vocab_size:
@@ -66,7 +66,7 @@ def read_training_data(directory: Path) -> TrainingData:
     Raises:
         MissingInputError, DataError: a file is missing or damaged.
     """
-    summary = read_json(require(directory / SUMMARY_NAME, made_by="bertpipe convert"))
+    summary = read_json(require_data(directory / SUMMARY_NAME))
     train, test = (PairFile(directory / f"{split}.parquet") for split in SPLITS)
     return TrainingData(
         directory=directory,

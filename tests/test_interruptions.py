@@ -1,0 +1,209 @@
+"""Ctrl-C, SIGTERM and SIGKILL to the real command line and to real DVC."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from projects import Copy, make_copy
+
+pytestmark = [
+    pytest.mark.promise("Interruptions of real commands"),
+    pytest.mark.skipif(importlib.util.find_spec("dvc") is None, reason="DVC is not installed"),
+    pytest.mark.slow,
+]
+
+TRAINED = ("models/bert/config.json", "models/bert/model.safetensors", "reports/history.csv", "reports/epochs.csv")
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Return a copy of the project whose training takes some seconds, with its data converted."""
+    copy = make_copy(tmp_path_factory.mktemp("interrupted"))
+    params = copy.folder / "params.yaml"
+    yaml = YAML()
+    content = yaml.load(params.read_text(encoding="utf-8"))
+    content["train"]["epochs"] = 20
+    content["runtime"]["checkpoint_every_s"] = 0.2
+    yaml.dump(content, params)
+    copy.dvc("repro", "convert")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def whole(project: Copy) -> dict[str, bytes]:
+    """Return what an uninterrupted training leaves."""
+    project.dvc("repro", "train")
+    return trained(project)
+
+
+@pytest.fixture(autouse=True)
+def _from_nothing(project: Copy, whole: dict[str, bytes]) -> None:
+    """Begin without state, model or record of a training, in DVC's run cache neither."""
+    for path in (".bertpipe/state", "models", ".dvc/cache/runs"):
+        shutil.rmtree(project.folder / path, ignore_errors=True)
+    for path in ("reports/history.csv", "reports/epochs.csv", "reports/timing.csv"):
+        (project.folder / path).unlink(missing_ok=True)
+    lock = project.folder / "dvc.lock"
+    yaml = YAML()
+    content = yaml.load(lock.read_text(encoding="utf-8"))
+    content["stages"].pop("train", None)
+    yaml.dump(content, lock)
+
+
+def trained(project: Copy) -> dict[str, bytes]:
+    return {name: (project.folder / name).read_bytes() for name in TRAINED}
+
+
+@contextlib.contextmanager
+def started(project: Copy, *command: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command in a process group of its own."""
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=dict(project.environment), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def wait_for(there: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not there():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.02)
+
+
+def checkpoints(project: Copy) -> list[Path]:
+    return list(project.folder.glob(".bertpipe/state/*/step-*/manifest.json"))
+
+
+def said_by(process: "subprocess.Popen[str]") -> str:
+    return process.communicate(timeout=PATIENCE_S)[0]
+
+
+DVC_TRAIN = (sys.executable, "-m", "dvc", "repro", "train")
+TRAIN = ("bertpipe", "train")
+
+
+def test_dvc_and_training_killed_together_go_on(project: Copy, whole: dict[str, bytes]) -> None:
+    with started(project, *DVC_TRAIN) as process:
+        wait_for(lambda: checkpoints(project))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (project.folder / "models" / "bert").exists() or trained(project) != whole
+    shown = subprocess.run(
+        DVC_TRAIN, cwd=project.folder, env=dict(project.environment), capture_output=True, text=True, check=True
+    )
+    assert re.search(r"note: going on after step [\d,]+ of 420", shown.stderr), shown.stderr
+    assert trained(project) == whole
+    assert "up to date" in project.dvc("status", "train")
+    # DVC's run cache knows the run, though it was made in two goes.
+    shutil.rmtree(project.folder / "models")
+    _from_lock(project)
+    assert "is cached - skipping run" in project.dvc("repro", "train")
+    assert trained(project) == whole
+
+
+def _from_lock(project: Copy) -> None:
+    lock = project.folder / "dvc.lock"
+    yaml = YAML()
+    content = yaml.load(lock.read_text(encoding="utf-8"))
+    del content["stages"]["train"]
+    yaml.dump(content, lock)
+
+
+def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, bytes]) -> None:
+    with started(project, *DVC_TRAIN) as process:
+        wait_for(lambda: checkpoints(project))
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said = said_by(process)
+    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 420; the same command goes on from there", said)
+    assert "exited with 130" in said
+    assert process.returncode != 0
+    project.dvc("repro", "train")
+    assert trained(project) == whole
+
+
+def test_dvc_killed_alone_ends_the_training_with_its_state_saved(project: Copy, whole: dict[str, bytes]) -> None:
+    with started(project, *DVC_TRAIN) as process:
+        wait_for(lambda: checkpoints(project))
+        (lock,) = project.folder.glob("models/.bert.lock")
+        training = json.loads(lock.read_text(encoding="utf-8"))["process"]
+        assert training != process.pid
+        process.kill()
+        said = said_by(process)  # to the end of the training, which holds the pipe too
+    assert re.search(r"note: stopped by the end of the DVC process that waited for it after step [\d,]+", said), said
+    assert not lock.exists()
+    project.dvc("repro", "train")
+    assert trained(project) == whole
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
+    project: Copy, whole: dict[str, bytes], number: int, code: int, name: str
+) -> None:
+    with started(project, *TRAIN) as process:
+        wait_for(lambda: checkpoints(project))
+        refused = subprocess.run(
+            TRAIN, cwd=project.folder, env=dict(project.environment), capture_output=True, text=True, check=False
+        )
+        assert refused.returncode == 1
+        assert re.search(
+            rf"error: a training into models/bert is under way already \(process {process.pid} on .*\): "
+            "wait for it, or stop it",
+            refused.stderr,
+        )
+        process.send_signal(number)
+        said = said_by(process)
+    assert process.returncode == code
+    stop = re.search(rf"note: stopped by {name} after step (\d+) of 420; the same command goes on from there", said)
+    assert stop is not None, said
+    shown = json.loads(project.run("bertpipe", "state", "--json"))
+    (kept,) = shown["kept"]
+    assert kept["done"] == f"{stop[1]} of 420 steps"
+    assert not kept["held"]
+    again = json.loads(project.run("bertpipe", "train", "--json"))
+    assert again["resumed_after_step"] == int(stop[1])
+    assert trained(project) == whole
+    assert "nothing is kept" in project.run("bertpipe", "state")
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+@pytest.mark.parametrize("command", ["convert", "prepare"])
+def test_a_signal_to_another_command_leaves_what_was_there(
+    project: Copy, number: int, code: int, name: str, command: str
+) -> None:
+    text = project.folder / "text.txt"
+    text.write_text("\n\n".join(f"A text of number {n}. It goes on. It ends." for n in range(400)), encoding="utf-8")
+    out = project.folder / "data" / ("parquet" if command == "convert" else "text")
+    arguments = [] if command == "convert" else ["--text", "text.txt", "--out", "data/text"]
+    if command == "prepare":
+        project.run("bertpipe", "prepare", *arguments)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    partial = out.with_name(f".{out.name}.partial")
+    with started(project, "bertpipe", command, *arguments) as process:
+        wait_for(partial.exists)
+        process.send_signal(number)
+        said = said_by(process)
+    assert process.returncode == code, said
+    assert f"note: stopped by {name}; what stood there before is as it was" in said
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not partial.exists()
