@@ -124,7 +124,7 @@ class Predictor:
 
         Raises:
             InputError: a sentence is empty.
-            ModelError: the model has no NSP head.
+            ModelError: the model has no NSP head, or answers with what is no number.
         """
         vocabulary = self.vocabulary
         one, two = (
@@ -139,7 +139,7 @@ class Predictor:
             *two.ids[: kept[1]],
             vocabulary.sep_id,
         ]
-        logits = self.network.nsp_logits(ids, kept[0] + 2)
+        logits = self._answer(self.network.nsp_logits(ids, kept[0] + 2))
         not_next, is_next = logits.double().softmax(dim=-1).tolist()
         cuts = ((one, kept[0], "first"), (two, kept[1], "second"))
         cut_warnings = (
@@ -156,6 +156,7 @@ class Predictor:
 
         Raises:
             InputError: the text is empty, has no `[MASK]`, or is too long to be read with all of them.
+            ModelError: the model answers with what is no number.
         """
         if top_k < 1:
             raise InputError(f"top_k is {top_k}: ask for 1 candidate or more")
@@ -167,7 +168,7 @@ class Predictor:
             raise InputError(f"there is no {MASK} in {text!r}: write {MASK}{capitals} where a word is to be found")
         start, end = _window(len(encoded.ids), masked, self.network.max_positions - 2)
         ids = [vocabulary.cls_id, *encoded.ids[start:end], vocabulary.sep_id]
-        logits = self.network.mlm_logits(ids, [index - start + 1 for index in masked])
+        logits = self._answer(self.network.mlm_logits(ids, [index - start + 1 for index in masked]))
         masks = tuple(
             MaskAnswer(position=index + 1, candidates=self._candidates(row, top_k))
             for index, row in zip(masked, logits, strict=True)
@@ -184,6 +185,15 @@ class Predictor:
             warnings.append("a candidate [unknown-ID] is an id that has no word in this model's vocabulary")
         filled = _fill(encoded, masked, [mask.candidates[0].token for mask in masks], vocabulary.continuation_prefix)
         return MlmAnswer(masks=masks, filled_text=filled, warnings=tuple(warnings))
+
+    def _answer(self, logits: Tensor) -> Tensor:
+        """Return logits that are numbers."""
+        if not bool(logits.isfinite().all()):
+            raise ModelError(
+                f"{self.name} answers with what is no number: its weights are damaged or too large; "
+                f"train it again with a lower train.learning_rate, or ask another model"
+            )
+        return logits
 
     def _candidates(self, logits: Tensor, top_k: int) -> tuple[Candidate, ...]:
         """Return the best tokens of logits [vocab]; of equals, the smaller id first."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GROUPS_PER_WINDOW = 16
 """Row groups that are shuffled together: what has to be in memory at a time."""
+_SHORTEST_ROW = 3
+"""`[CLS] [SEP] [SEP]`: both sentences may be empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,25 @@ class PairFile:
             self._kept = self._load(self.layout.groups)
         return _of_groups(self._kept, self.layout, groups)
 
+    def check(self, vocab_size: int) -> None:
+        """Read everything once, and refuse what no model of `vocab_size` ids can read.
+
+        Raises:
+            DataError: there are no rows; or a row is too short, or has an id, a position or a border out of its limits.
+        """
+        if not self.layout.rows:
+            raise DataError(f"{self._path} has no rows: bring data that have some, and run `bertpipe convert` again")
+        for part in in_row_groups(self):
+            for name, row, values, low, high in _limits(part, vocab_size):
+                highest = np.broadcast_to(high, values.shape)
+                wrong = np.flatnonzero((values < low) | (values > highest))
+                if len(wrong):
+                    first = wrong[0]
+                    raise DataError(
+                        f"{self._path}, row {part.row[row[first]]}: {name} {values[first]} is not in {low} to "
+                        f"{highest[first]}; run `bertpipe convert` again, or mend what wrote the file"
+                    )
+
     def _load(self, groups: NDArray[np.int64]) -> PairDataset:
         import pyarrow as pa  # noqa: PLC0415
 
@@ -210,6 +231,22 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
         raise
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}; run {DATA_COMMANDS} again") from error
+
+
+_Limits = tuple[str, NDArray[np.int64], NDArray[Any], int, NDArray[Any] | float]
+
+
+def _limits(rows: PairDataset, vocab_size: int) -> Iterator[_Limits]:
+    """Yield the name of some numbers, the index of each one's row, the numbers, the lowest and the highest allowed."""
+    row = np.arange(len(rows))
+    of_token, of_mask = np.repeat(row, rows.lengths), np.repeat(row, np.diff(rows.masked_offsets))
+    yield "the length", row, rows.lengths, _SHORTEST_ROW, np.inf
+    yield "second_segment_start", row, rows.second_segment_start, 2, rows.lengths - 1
+    yield "the token id", of_token, rows.token_ids, 0, vocab_size - 1
+    # A mask stands within A or B: the counts of neighbours rely on a token on both sides of it.
+    yield "the masked position", of_mask, rows.masked_positions, 1, rows.lengths[of_mask] - 2
+    yield "the masked input", of_mask, rows.masked_inputs, 0, vocab_size - 1
+    yield "the masked label", of_mask, rows.masked_labels, 0, vocab_size - 1
 
 
 def _check_row_groups(path: Path, metadata: "pq.FileMetaData", layout: Layout) -> None:

@@ -21,8 +21,8 @@ def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Toke
 
     Raises:
         MissingInputError: there is no such file.
-        DataError: it is neither; or lacks a special token; or `[PAD]` is not id 0, which labels and padding need; or an
-            id has no token.
+        DataError: it is neither; or lacks a special token, or has no other; or `[PAD]` is not id 0, which labels and
+            padding need; or an id has no token.
     """
     if not path.is_file():
         raise MissingInputError(
@@ -37,6 +37,10 @@ def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Toke
     tokenizer.backend.no_padding()
     if tokenizer.special_ids[0] != PAD_ID:
         raise DataError(f"{path}: [PAD] has id {tokenizer.special_ids[0]}, it must be {PAD_ID}: put it first")
+    if tokenizer.is_special.all():
+        raise DataError(
+            f"{path} has no token but {' '.join(SPECIAL_TOKENS)}: every word would be [UNK]; add words to it"
+        )
     largest = max(tokenizer.backend.get_vocab().values())
     if largest + 1 != tokenizer.vocab_size:
         raise DataError(f"{path}: {tokenizer.vocab_size} tokens have ids up to {largest}: number them without gaps")

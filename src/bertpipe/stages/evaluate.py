@@ -1,5 +1,6 @@
 """`evaluate`: a trained model on the test split, beside simple predictors on the same rows."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -46,14 +47,24 @@ def run_evaluate(
 
     Raises:
         MissingInputError: the model or the data are not there.
-        ModelError: the model was trained with another tokenizer than the data's, or reads no rows as long as theirs.
+        DataError: a split has no rows, or a row that breaks the contract.
+        ModelError: the model was trained with another tokenizer than the data's, reads no rows as long as theirs, or
+            its losses are not finite.
     """
     stored = load_model(model)
     tokenizer = _tokenizer(stored, model, data)
     train, test = (PairFile(data / f"{split}.parquet") for split in SPLITS)
+    for split in (train, test):
+        split.check(tokenizer.vocab_size)
     _check_fit(stored, test, model, data)
     on_progress(Progress(label="evaluating the model", completed=0, total=None, unit="rows"))
     result = _evaluated(stored, test, tokenizer, evaluation, runtime)
+    losses = (result.mlm_loss, result.nsp_loss)
+    if not all(math.isfinite(loss) for loss in losses if loss is not None):
+        raise ModelError(
+            f"{model} has the MLM loss {losses[0]} and the NSP loss {losses[1]} on {data}: its weights are no numbers, "
+            f"or too large; train it again with a lower train.learning_rate"
+        )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
     metrics = _metrics(result, train, test, tokenizer, vocab_size=stored.bert.vocab_size)
     write_json(out, metrics)

@@ -201,7 +201,8 @@ class _Run:
         if closed and (report.step % self.log_every < every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
             rate = self.history.timings[-1][3]
-            detail = f"MLM {mlm_loss:.3f}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
+            mlm = "-" if mlm_loss is None else f"{mlm_loss:.3f}"
+            detail = f"MLM {mlm}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
             label = f"epoch {report.epoch}/{self.train.epochs}"
             self.on_progress(Progress(label=label, completed=report.step, total=total, unit="steps", detail=detail))
         self.stop.check()

@@ -102,17 +102,16 @@ class History:
                     f"train.max_grad_norm, or raise train.warmup_share"
                 )
             losses = report.losses
-            self.open_steps.append(
-                (*values, losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops),
-            )
+            self.open_steps.append((*values, losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops))
 
     def _close_interval(self) -> None:
         last = self._unread[-1]
         self._read()
         mlm, nsp, norms, mlm_tokens, nsp_rows, tokens, flops = zip(*self.open_steps, strict=True)
         self.open_steps = []
-        mlm_loss, nsp_loss = _mean(mlm, mlm_tokens), _mean(nsp, nsp_rows)
-        loss = mlm_loss + self.nsp_weight * nsp_loss
+        mlm_loss = _mean(mlm, mlm_tokens) if any(mlm_tokens) else None  # never 0.0 for what was not asked
+        nsp_loss = _mean(nsp, nsp_rows)
+        loss = (mlm_loss or 0.0) + self.nsp_weight * nsp_loss
         self.intervals.append(
             [last.step, last.epoch, last.learning_rate, mlm_loss, nsp_loss, loss, sum(norms) / len(norms)]
         )
@@ -134,4 +133,4 @@ _RECORDED = (
 
 def _mean(means: Sequence[float], counts: Sequence[int]) -> float:
     """Return the mean over everything that the steps' means are over."""
-    return sum(mean * count for mean, count in zip(means, counts, strict=True)) / max(sum(counts), 1)
+    return sum(mean * count for mean, count in zip(means, counts, strict=True)) / sum(counts)

@@ -25,11 +25,14 @@ class TrainingData:
     """Digests of its files, as its summary has them."""
 
     def vocab_size(self, model: ModelParams) -> int:
-        """Return the rows of the token embedding.
+        """Return the rows of the token embedding, after checking that all rows fit the model.
 
         Raises:
-            DataError: a row is longer than the model's positions, or the vocabulary larger than the model's.
+            DataError: a split has no rows, or one that breaks the contract; a row is longer than the model's
+                positions, or the vocabulary larger than the model's.
         """
+        for split in (self.train, self.test):
+            split.check(self.tokenizer.vocab_size)
         longest = int(max(self.train.lengths.max(), self.test.lengths.max()))
         if longest > model.max_positions:
             raise DataError(
