@@ -104,7 +104,9 @@ def test_rows_as_the_notebook_writes_them_need_no_python_step_each(monkeypatch: 
     assert (len(found), faults) == (3, {})
 
 
-NUMBERS = st.one_of(st.integers(0, 20), st.sampled_from([99, 100, 100_686, 999_999_999, 1_000_000_000, 2**31]))
+NUMBERS = st.one_of(
+    st.integers(0, 20), st.sampled_from([99, 100, 100_686, 2**20 - 1, 2**20, 999_999_999, 1_000_000_000, 2**31])
+)
 
 
 @given(st.lists(st.lists(NUMBERS, max_size=4), min_size=1, max_size=5))

@@ -167,11 +167,11 @@ def test_whatever_ids_a_row_holds_it_keeps_the_contract_or_is_a_reject(
     assert all(label == 0 for token, label in zip(row.inputs, row.labels, strict=True) if token in {1, 2})
 
 
-def test_a_declared_vocabulary_bounds_ids_and_without_one_only_the_integer_does() -> None:
-    fields = row_fields([1, 5, 2**31 - 1, 2, 6, 2], [0] * 6, [1, 1, 1, 1, 2, 2])
-    assert parse_row(fields, None).inputs[2] == 2**31 - 1
-    with pytest.raises(RowFault, match="2147483647 is not in 0 to 18"):
+def test_a_declared_vocabulary_bounds_ids_and_without_one_only_memory_does() -> None:
+    fields = row_fields([1, 5, 2**20 - 1, 2, 6, 2], [0] * 6, [1, 1, 1, 1, 2, 2])
+    assert parse_row(fields, None).inputs[2] == 2**20 - 1
+    with pytest.raises(RowFault, match="1048575 is not in 0 to 18"):
         parse_row(fields, 19)
-    fields = row_fields([1, 5, 2**31, 2, 6, 2], [0] * 6, [1, 1, 1, 1, 2, 2])
-    with pytest.raises(RowFault, match="2147483648 is not in 0 to 2147483647"):
+    fields = row_fields([1, 5, 2**20, 2, 6, 2], [0] * 6, [1, 1, 1, 1, 2, 2])
+    with pytest.raises(RowFault, match="1048576 is not in 0 to 1048575"):
         parse_row(fields, None)

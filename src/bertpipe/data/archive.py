@@ -20,7 +20,9 @@ _TOKENIZER_NAME = f"{_FOLDER}/{TOKENIZER_NAME}"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _ENCRYPTED_FLAG = 0x1
 _LARGEST_RATIO, _LARGE = 200, 1 << 30
-"""A member that is declared larger than the second, and than the first times its packed size, is refused."""
+"""What is declared larger than the second, and than the first times its packed size, is refused."""
+_LARGEST_READ_WHOLE = 1 << 27
+"""Bytes of a vocabulary, a tokenizer or the facts, which are held in memory."""
 SAMPLED_EVERY = 10
 """The `_sampled` members of a zip that is written here hold one row in so many."""
 
@@ -110,20 +112,32 @@ def open_archive(path: Path) -> Iterator[Archive]:
         if missing:
             found = ", ".join(sorted(names)[:8]) or "nothing"
             raise DataError(f"{path} lacks {', '.join(missing)}; it holds {found}")
-        for name in expected:
-            _check_member(path, file.getinfo(name))
+        _check_sizes(path, file)
         try:
             yield Archive(path, file)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise DataError(f"{path} is damaged: {error}; run `bertpipe download` again") from error
 
 
-def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
-    if member.flag_bits & _ENCRYPTED_FLAG:
-        raise DataError(f"{path}: {member.filename} is encrypted: unpack it and zip it again without a password")
-    if member.file_size > max(_LARGE, _LARGEST_RATIO * member.compress_size):
+def _check_sizes(path: Path, file: zipfile.ZipFile) -> None:
+    """Refuse members that would fill memory or disk, also those that nobody asks for: the download reads them all."""
+    for member in file.infolist():
+        place = f"{path}: {member.filename}"
+        if member.flag_bits & _ENCRYPTED_FLAG:
+            raise DataError(f"{place} is encrypted: unpack it and zip it again without a password")
+        if member.compress_type in {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}:  # Python unpacks these without a bound
+            raise DataError(f"{place} is packed with method {member.compress_type}: zip it again with deflate (8)")
+        is_read_whole = member.filename in {_FACTS_NAME, _VOCABULARY_NAME, _TOKENIZER_NAME}
+        if is_read_whole and member.file_size > _LARGEST_READ_WHOLE:
+            raise DataError(f"{place} has {member.file_size:,} bytes, more than {_LARGEST_READ_WHOLE:,}: it is none")
+        _check_growth(place, member.compress_size, member.file_size, _LARGE)
+    _check_growth(str(path), path.stat().st_size, sum(member.file_size for member in file.infolist()), _LARGE)
+
+
+def _check_growth(place: str, packed: int, size: int, large: int) -> None:
+    if size > max(large, _LARGEST_RATIO * packed):
         raise DataError(
-            f"{path}: {member.filename} would grow from {member.compress_size:,} to {member.file_size:,} bytes, "
+            f"{place} would grow from {packed:,} to {size:,} bytes, "
             f"more than {_LARGEST_RATIO} times: this is no real data, do not unpack it"
         )
 

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from bertpipe.data.id_lists import IdLists, parse_id_lists
 from bertpipe.data.members import Block, Column
 from bertpipe.data.ragged import flat_indices
-from bertpipe.data.rows import PairRow, RowFault, parse_row
+from bertpipe.data.rows import LARGEST_ID, PairRow, RowFault, parse_row
 from bertpipe.data.tokenization import CLS_ID, PAD_ID, SEP_ID
 from bertpipe.data.utf8 import MARK_LEAD
-
-_LARGEST_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +129,7 @@ def _read_plain(
     expected = np.where(is_real, 1 + (np.arange(len(ids)) > first_end[row]), 0).astype(np.uint8)
     wrong = segment_text.data[places] != expected + ord("0")
     wrong |= (targets != 0) & (ids <= SEP_ID)  # [PAD], [CLS] and [SEP] are never asked for
-    top = _LARGEST_ID if vocab_size is None else vocab_size - 1
+    top = LARGEST_ID if vocab_size is None else vocab_size - 1
     wrong |= (ids > top) | (targets > top)
     valid[row[wrong]] = False
     commas = np.bincount(row, minlength=len(valid)) - 1

@@ -14,7 +14,8 @@ from bertpipe.data.utf8 import unmarked
 
 COLUMNS = ("Original Text", "BERT Input", "BERT Label", "Segment Label", "Is Next")
 _FIRST_SEGMENT, _SECOND_SEGMENT, _PADDING_SEGMENT = 1, 2, 0
-_LARGEST_ID = 2**31 - 1
+LARGEST_ID = 2**20 - 1
+"""Where the zip tells no vocabulary: each id up to the largest gets a name, and the names have to fit into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def _id_list(column: str, field: str, limit: int | None) -> list[int]:
         raise RowFault(column, "not a JSON list", field)
     if any(type(value) is not int for value in values):
         raise RowFault(column, "holds something that is not an integer", field)
-    top = _LARGEST_ID if limit is None else limit - 1
+    top = LARGEST_ID if limit is None else limit - 1
     if values and not (min(values) >= 0 and max(values) <= top):
         wrong = next(value for value in values if not 0 <= value <= top)
         raise RowFault(column, f"{wrong} is not in 0 to {top}", field)

@@ -142,7 +142,7 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
     if len(vocabulary) != len(words):
         twice = next(word for token_id, word in enumerate(words) if vocabulary[word] != token_id)
         raise DataError(f"the vocabulary names {twice!r} twice: keep each word once")
-    backend = Backend(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    backend = Backend(WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[UNK_ID]))
     replacements: list[Any] = [normalizers.Replace(old, new) for old, new in BASIC_ENGLISH]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *replacements])
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

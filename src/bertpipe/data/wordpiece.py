@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer
+from bertpipe.data.tokenization import SPECIAL_TOKENS, UNK_ID, Tokenizer
 from bertpipe.errors import DataError
 
 CONTINUATION = "##"
@@ -80,7 +80,7 @@ def _backend(vocabulary: Mapping[str, int], *, lowercase: bool, strip_accents: b
     import tokenizers as library  # noqa: PLC0415
     from tokenizers.models import WordPiece  # noqa: PLC0415
 
-    model = WordPiece(dict(vocabulary), unk_token="[UNK]", continuing_subword_prefix=CONTINUATION)  # noqa: S106
+    model = WordPiece(dict(vocabulary), unk_token=SPECIAL_TOKENS[UNK_ID], continuing_subword_prefix=CONTINUATION)
     backend = library.Tokenizer(model)
     # Left unset, strip_accents follows lowercase: in Spanish that would make one word of "si" and "sí".
     backend.normalizer = library.normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)

@@ -1,9 +1,10 @@
 """A Hugging Face BERT, from a directory or the hub, read in bertpipe's terms.
 
 Nothing here imports transformers, which takes seconds, before a model is asked for. Code that a repository
-brings with it is never run.
+brings with it or names is never run: no modules, no attention kernels, no pickle but of plain tensors.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _HUB_TIMEOUT_S = 10.0
 _NSP_WEIGHTS = ("cls.seq_relationship.", "bert.pooler.")
 _MLM_WEIGHTS = ("cls.predictions.",)
 _SPECIAL_TOKENS = 5
+_NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+"""Variable that keeps transformers from asking a bot, under the user's name, to convert weights that were pickled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,9 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         "dtype": torch.float32,
         "output_loading_info": True,
         "local_files_only": local_only,
+        "weights_only": True,
+        "attn_implementation": "sdpa",  # a config may name a kernel of the hub, which is code
+        "trust_remote_code": False,
     }
     network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
     missing = sorted(info["missing_keys"])
@@ -139,6 +145,11 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
     except OSError:
         raise
     except Exception as error:  # tokenizers, safetensors and pickle each have their own, some of them plain Exception
+        if type(error).__name__ == "UnpicklingError":  # its own message names the switch that would run the code
+            raise ModelError(
+                f"the {part} of {source} are no pickle of plain tensors: damaged, or code, which is not run; "
+                f"take a model with a model.safetensors"
+            ) from error
         raise ModelError(f"the {part} of {source} cannot be read: {_one_line(error)}") from error
 
 
@@ -211,7 +222,7 @@ def _one_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers and huggingface_hub from writing progress and advice to the terminal."""
+    """Keep transformers and huggingface_hub from writing to the terminal, and from more requests than for files."""
     import transformers  # noqa: PLC0415
     from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
 
@@ -224,9 +235,15 @@ def _quiet() -> Iterator[None]:
     log.set_verbosity(log.ERROR)
     hub_logging.set_verbosity(log.ERROR)
     log.disable_progress_bar()
+    conversion = os.environ.get(_NO_CONVERSION)
+    os.environ[_NO_CONVERSION] = "1"
     try:
         yield
     finally:
+        if conversion is None:
+            del os.environ[_NO_CONVERSION]
+        else:
+            os.environ[_NO_CONVERSION] = conversion
         log.set_verbosity(verbosity)
         hub_logging.set_verbosity(hub_verbosity)
         if has_bars:
