@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test check format clean
+.PHONY: help setup repro test check audit format clean
 
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
 	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
 	@echo "make test                              install, then run the tests"
 	@echo "make check                             format, lint, types, import floors, tests with coverage"
+	@echo "make audit                             look the pinned versions up among known vulnerabilities (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
 	@echo "make clean                             remove the virtual environment and everything generated"
 	@echo "TORCH_INDEX=URL picks another build of torch, PYTHON=python3.12 another interpreter"
@@ -47,6 +48,15 @@ check: setup
 	coverage run -m pytest
 	coverage combine --quiet
 	coverage report
+
+audit: $(VENV)/audit/installed
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+# Apart, so that it pins nothing of the pipeline's.
+$(VENV)/audit/installed:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	touch $@
 
 format: setup
 	ruff format .

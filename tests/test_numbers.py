@@ -428,11 +428,12 @@ def scaled(loss: Tensor, by: float) -> Tensor:
     return loss.detach() + by * (loss - loss.detach())
 
 
+# Each of them is alone: a loss that is no number has the gradient it would have had.
 SPOILED: dict[str, tuple[Spoil, str]] = {
-    "MLM loss NaN": (lambda losses: dataclasses.replace(losses, mlm=losses.mlm * math.nan), "the MLM loss nan"),
-    "MLM loss infinite": (lambda losses: dataclasses.replace(losses, mlm=losses.mlm * math.inf), "the MLM loss inf"),
-    "NSP loss NaN": (lambda losses: dataclasses.replace(losses, nsp=losses.nsp * math.nan), "the NSP loss nan"),
-    "NSP loss infinite": (lambda losses: dataclasses.replace(losses, nsp=losses.nsp * math.inf), "the NSP loss inf"),
+    "MLM loss NaN": (lambda losses: dataclasses.replace(losses, mlm=losses.mlm + math.nan), "the MLM loss nan"),
+    "MLM loss infinite": (lambda losses: dataclasses.replace(losses, mlm=losses.mlm + math.inf), "the MLM loss inf"),
+    "NSP loss NaN": (lambda losses: dataclasses.replace(losses, nsp=losses.nsp + math.nan), "the NSP loss nan"),
+    "NSP loss infinite": (lambda losses: dataclasses.replace(losses, nsp=losses.nsp + math.inf), "the NSP loss inf"),
     "gradients NaN": (
         lambda losses: dataclasses.replace(losses, mlm=scaled(losses.mlm, math.nan)),
         "gradient norm nan",
@@ -613,6 +614,18 @@ def test_a_model_whose_answer_is_no_number_says_so(tmp_path: Path, with_model: P
     save_changed(tmp_path / "model", with_weight(load_model(tmp_path / "model").bert, value))
     predictor = load_predictor(str(tmp_path / "model"))
     with pytest.raises(ModelError, match=r"model answers with what is no number: its weights are damaged or too large"):
+        _ = predictor.next_sentence("a b", "c") if task == "nsp" else predictor.fill_masks("a [MASK]", 3)
+
+
+@pytest.mark.parametrize("task", ["nsp", "mlm"])
+def test_one_number_that_is_none_among_the_others_is_enough(tmp_path: Path, with_model: Path, task: str) -> None:
+    bert = load_model(tmp_path / "model").bert
+    head = bert.nsp_head if task == "nsp" else bert.mlm_decoder
+    with torch.no_grad():
+        head.bias[1] = math.inf
+    save_changed(tmp_path / "model", bert)
+    predictor = load_predictor(str(tmp_path / "model"))
+    with pytest.raises(ModelError, match="answers with what is no number"):
         _ = predictor.next_sentence("a b", "c") if task == "nsp" else predictor.fill_masks("a [MASK]", 3)
 
 
