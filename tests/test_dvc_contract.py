@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import inspect
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -74,6 +74,11 @@ def paths(entries: list[Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
+def outputs(stage: Mapping[str, Any]) -> list[Any]:
+    """Return what a stage writes: `outs`, and those that DVC shows as metrics and plots."""
+    return [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+
+
 def test_every_stage_is_checked_here() -> None:
     assert STAGES.keys() == FUNCTIONS.keys()
 
@@ -109,7 +114,7 @@ def test_options_in_the_command_are_the_defaults(stage: str) -> None:
 @pytest.mark.parametrize("stage", FUNCTIONS)
 def test_data_and_outs_are_the_paths_of_the_command(stage: str) -> None:
     data = {path for path in paths(STAGES[stage]["deps"]) if not path.startswith("src/")}
-    outs = set(paths(STAGES[stage]["outs"]))
+    outs = set(paths(outputs(STAGES[stage])))
     options = {str(value) for value in defaults(stage).values() if isinstance(value, Path | str)}
     assert data | outs == {option for option in options if "/" in option or option == "${item}"}
     assert not data & outs
@@ -119,8 +124,8 @@ def test_what_a_stage_reads_another_stage_writes() -> None:
     written: set[str] = set()
     for stage in STAGES.values():
         assert {path for path in paths(stage["deps"]) if not path.startswith("src/")} <= written | {"${item}"}
-        assert not written & set(paths(stage["outs"]))
-        written |= set(paths(stage["outs"]))
+        assert not written & set(paths(outputs(stage)))
+        written |= set(paths(outputs(stage)))
 
 
 def test_each_text_has_a_stage_whose_output_can_be_trained_on() -> None:
@@ -136,7 +141,7 @@ def test_metrics_and_history_are_kept_in_git_not_in_the_cache() -> None:
     uncached = {
         path
         for stage in STAGES.values()
-        for entry in stage["outs"]
+        for entry in outputs(stage)
         if isinstance(entry, dict)
         for path, settings in entry.items()
         if settings["cache"] is False
@@ -147,12 +152,21 @@ def test_metrics_and_history_are_kept_in_git_not_in_the_cache() -> None:
     }
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_what_takes_long_comes_into_the_run_cache(stage: str) -> None:
+    """DVC leaves out a stage with an output that is neither cached nor a metric or a plot."""
+    assert all(isinstance(entry, str) for entry in STAGES[stage].get("outs", []))
+
+
 def test_metrics_and_plots_name_what_is_there() -> None:
-    assert DVC["metrics"] == [str(artifacts.METRICS_FILE)]
+    assert paths(STAGES["evaluate"]["metrics"]) == [str(artifacts.METRICS_FILE)]
     columns = {
         str(artifacts.HISTORY_FILE): artifacts.HISTORY_COLUMNS,
         str(artifacts.EPOCHS_FILE): artifacts.EPOCHS_COLUMNS,
     }
+    for plot in STAGES["train"]["plots"]:
+        ((file, settings),) = plot.items()
+        assert {settings["x"], settings["y"]} <= set(columns[file])
     for plot in DVC["plots"]:
         for settings in plot.values():
             for file, names in settings["y"].items():

@@ -28,11 +28,10 @@ from bertpipe.model.huggingface import load_huggingface
 from bertpipe.params import Params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
-from bertpipe.stages.train import run_train
 from datasets import GOOD, write_zip
 from models import save_tiny_huggingface
 from prepared import Prepare
-from runs import paths_in
+from runs import train
 from source_rules import faults
 
 PROJECT = Path(__file__).parent.parent
@@ -482,8 +481,9 @@ def test_a_model_and_a_checkpoint_in_flight_are_private(
         flight.look()
 
     monkeypatch.setattr(safetensors.torch, "serialize_file", watched)
-    run_train(tiny.model, tiny.train, tiny.masking, tiny.evaluate, tiny.runtime, paths=paths_in(tmp_path, parquet))
-    assert len(places) >= 2 + 2 * tiny.train.epochs
+    summary = train(tiny, tmp_path, parquet, runtime={"checkpoint_every_s": 0.0})
+    # Weights and optimizer of a checkpoint a step, and a model an epoch.
+    assert len(places) == 2 * summary["steps"] + tiny.train.epochs
     assert "model.safetensors" in flight.seen
     assert_final(tmp_path / "model", mask)
 

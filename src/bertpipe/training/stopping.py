@@ -31,7 +31,7 @@ class StopRequest:
         """
         if self._signal is not None:
             return Interrupted(self._signal)
-        if _STAGE_VARIABLE in os.environ and os.getppid() != self._parent:
+        if os.environ.get(_STAGE_VARIABLE) and os.getppid() != self._parent:
             return Interrupted(signal.SIGTERM, "the end of the DVC process that waited for it")
         return None
 
