@@ -7,12 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test check audit format clean
+.PHONY: help setup repro test torture check audit format clean
 
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
 	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
 	@echo "make test                              install, then run the tests"
+	@echo "make torture                           every kill and every point of failure; writes docs/reliability.md"
 	@echo "make check                             format, lint, types, import floors, tests with coverage"
 	@echo "make audit                             look the pinned versions up among known vulnerabilities (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
@@ -38,6 +39,10 @@ endif
 
 test: setup
 	$(BIN)/python -m pytest
+
+torture: setup
+	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/reliability.json $(BIN)/python -m pytest -m promise
+	$(BIN)/python scripts/reliability.py
 
 check: setup
 	ruff format --check .

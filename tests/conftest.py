@@ -1,7 +1,11 @@
 """What all tests share: one thread, a plain environment, and tiny data made once by the real code."""
 
+import json
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,13 +18,41 @@ from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
 from prepared import REVIEWS, Prepare, folder_of, preparer
-from runs import paths_in
+from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, paths_in, results, train
 
 # The same examples each time, however slow the machine.
 hypothesis.settings.register_profile("bertpipe", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("bertpipe")
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
+
+
+_PROMISE, _CASES = "promise", "cases"
+_COUNTS_VARIABLE = "BERTPIPE_COUNTS"
+"""Names the JSON file that gets the number of cases of each promise; see docs/reliability.md."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Note on a test's report which promise it holds."""
+    report = yield
+    marker = item.get_closest_marker(_PROMISE)
+    if marker is not None:
+        report.user_properties.append((_PROMISE, marker.args[0]))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401
+    """Write how many cases of each promise held; a test that looped over several recorded their number."""
+    if _COUNTS_VARIABLE not in os.environ:
+        return
+    assert not terminalreporter.stats.get("failed"), "counts are of runs in which all promises held"
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        facts = dict(report.user_properties)
+        if report.when == "call" and _PROMISE in facts:
+            counts[facts[_PROMISE]] += facts.get(_CASES, 1)
+    Path(os.environ[_COUNTS_VARIABLE]).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -70,6 +102,23 @@ def trained(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactor
     """Return a folder with the model and tables of an uninterrupted run on the small sample; read only."""
     folder = tmp_path_factory.mktemp("trained")
     run_train(tiny.model, tiny.train, tiny.masking, tiny.evaluate, tiny.runtime, paths=paths_in(folder, parquet))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the bytes that an uninterrupted run of `SMALL` leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(tiny, folder, parquet, **SMALL)["steps"] == STEPS
+    return results(folder)
+
+
+@pytest.fixture(scope="session")
+def crashed(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that broke off after step 8, with checkpoints of steps 6 and 7; read only."""
+    folder = tmp_path_factory.mktemp("crashed")
+    with at_step(8, crash), pytest.raises(Crash):
+        train(tiny, folder, parquet, runtime=EACH_STEP, **SMALL)
     return folder
 
 

@@ -1,6 +1,8 @@
 """Training runs in a folder: making them, stopping them, and what they leave there."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from bertpipe.artifacts import Progress
 from bertpipe.params import Params
 from bertpipe.stages.train import TrainPaths, run_train
+from bertpipe.training import loop
 
 RESULTS = (
     "model/config.json",
@@ -18,6 +21,12 @@ RESULTS = (
     "epochs.csv",
 )
 """What a run leaves that is equal to the byte on every run; `timing.csv` is not."""
+
+
+EACH_STEP = {"checkpoint_every_s": 0.0}
+SMALL: dict[str, Any] = {"batch_size": 64, "history_every": 4, "model": {"dropout": 0.1}}
+"""Six steps an epoch, in intervals that no epoch ends at; chance in every part: order, masks and dropout."""
+STEPS = 12
 
 
 class Crash(Exception):  # noqa: N818 - no error: the test's own way to break a run off
@@ -75,3 +84,22 @@ def crash_in(label: str, params: Params, folder: Path, data: Path, **changes: An
     runtime = {"checkpoint_every_s": 0.0, **changes.pop("runtime", {})}
     with pytest.raises(Crash):
         train(params, folder, data, runtime=runtime, options={"on_progress": watch}, **changes)
+
+
+@contextlib.contextmanager
+def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
+    """Do something right after an optimiser step of every run in the block, before the run takes note of the step."""
+
+    def steps(*args: Any, **options: Any) -> Iterator[loop.StepReport]:  # noqa: ANN401
+        for report in loop.train_steps(*args, **options):
+            if report.step == step:
+                do()
+            yield report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertpipe.stages.train.train_steps", steps)
+        yield
+
+
+def crash() -> None:
+    raise Crash

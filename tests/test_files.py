@@ -20,6 +20,8 @@ from bertpipe.artifacts import write_json
 from bertpipe.errors import BusyError, WriteError
 from bertpipe.files import whole_directory, whole_file
 
+pytestmark = pytest.mark.promise("Whole files")
+
 
 class BrokenError(Exception):
     pass

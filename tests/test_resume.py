@@ -1,12 +1,10 @@
-"""A run stopped at any step, in any way, ends with the bytes of one that was not; its checkpoints bear damage."""
+"""A run stopped at any step, in any way, ends with the bytes of one that was not."""
 
-import contextlib
 import functools
 import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +14,20 @@ import torch
 
 from bertpipe.artifacts import SPLITS
 from bertpipe.data.dataset import PairFile
-from bertpipe.errors import BusyError, DataError, StoppedError
+from bertpipe.errors import BusyError, StoppedError
 from bertpipe.locks import only_one
 from bertpipe.model import store
 from bertpipe.model.bert import Bert
 from bertpipe.params import Params
-from bertpipe.training import loop
-from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, check_checkpoint, checkpoints_in
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, checkpoints_in
 from bertpipe.training.optim import AdamW
 from bertpipe.training.stopping import stop_requests
 from models import tiny_bert
-from runs import Crash, crash_in, results, train
+from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, crash_in, results, train
 
-EACH_STEP = {"checkpoint_every_s": 0.0}
-SMALL: dict[str, Any] = {"batch_size": 64, "history_every": 4, "model": {"dropout": 0.1}}
-"""Six steps an epoch, in intervals that no epoch ends at; chance in every part: order, masks and dropout."""
-STEPS = 12
+pytestmark = pytest.mark.promise("Exact resume")
+
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.fixture(scope="module")
-def whole(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return what an uninterrupted small run leaves."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert train(tiny, folder, parquet, **SMALL)["steps"] == STEPS
-    return results(folder)
-
-
-@contextlib.contextmanager
-def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
-    """Do something right after an optimiser step of every run in the block, before the run takes note of the step."""
-
-    def steps(*args: Any, **options: Any) -> Iterator[loop.StepReport]:  # noqa: ANN401
-        for report in loop.train_steps(*args, **options):
-            if report.step == step:
-                do()
-            yield report
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertpipe.stages.train.train_steps", steps)
-        yield
-
-
-def crash() -> None:
-    raise Crash
 
 
 # At any step
@@ -140,6 +108,35 @@ def test_a_crash_between_an_evaluation_and_the_models_place(
             train(tiny, tmp_path, parquet, runtime=EACH_STEP, **SMALL)
     assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == 6 * epoch
     assert results(tmp_path) == whole
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_between_the_passes_of_a_step_ends_the_run_after_the_step(
+    tiny: Params, parquet: Path, tmp_path: Path, number: int
+) -> None:
+    passes_of: list[int] = [0]  # of each step
+    forward, update = Bert.forward, AdamW.step
+
+    def forward_and_signal(self: Bert, *args: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        passes_of[-1] += 1
+        if passes_of[3:] == [2]:
+            signal.raise_signal(number)
+        return forward(self, *args, **options)
+
+    def update_and_count(self: AdamW, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        passes_of.append(0)
+        return update(self, **options)
+
+    accumulating = SMALL | {"micro_batch_size": 7}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bert, "forward", forward_and_signal)
+        patch.setattr(AdamW, "step", update_and_count)
+        with pytest.raises(StoppedError, match="after step 4 of 12"):
+            train(tiny, tmp_path, parquet, **accumulating)
+    assert passes_of[3] > 2
+    train(tiny, tmp_path / "whole", parquet, **accumulating)
+    assert train(tiny, tmp_path, parquet, **accumulating)["resumed_after_step"] == 4
+    assert results(tmp_path) == results(tmp_path / "whole")
 
 
 def test_a_second_signal_does_not_wait(tiny: Params, parquet: Path, tmp_path: Path) -> None:
@@ -278,72 +275,6 @@ def test_no_resume_begins_anew(tiny: Params, parquet: Path, tmp_path: Path, whol
     crash_in("epoch 2/2", tiny, tmp_path, parquet, **SMALL)
     assert train(tiny, tmp_path, parquet, **SMALL, options={"resume": False})["resumed_after_step"] == 0
     assert results(tmp_path) == whole
-
-
-# Damage
-
-
-@pytest.fixture(scope="module")
-def crashed(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that broke off after step 8, with checkpoints of steps 6 and 7; read only."""
-    folder = tmp_path_factory.mktemp("crashed")
-    with at_step(8, crash), pytest.raises(Crash):
-        train(tiny, folder, parquet, runtime=EACH_STEP, **SMALL)
-    return folder
-
-
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"])
-@pytest.mark.parametrize("damage", ["cut", "emptied", "one bit", "gone", "unreadable"])
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
-    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes], name: str, damage: str
-) -> None:
-    shutil.copytree(crashed, tmp_path / "run")
-    newest, before = checkpoints_in(next((tmp_path / "run" / "state").iterdir()))
-    assert (newest.name, before.name) == ("step-000000007", "step-000000006")
-    spoil(newest / name, damage)
-    notes: list[str] = []
-    summary = train(tiny, tmp_path / "run", parquet, **SMALL, options={"on_note": notes.append})
-    assert summary["resumed_after_step"] == 6
-    assert str(newest / name) in notes[0]
-    assert notes[0].endswith("it is left out")
-    assert results(tmp_path / "run") == whole
-
-
-def spoil(path: Path, damage: str) -> None:
-    content = bytearray(path.read_bytes())
-    path.unlink()
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "emptied":
-        path.touch()
-    elif damage == "one bit":
-        content[len(content) // 2] ^= 0x01
-        path.write_bytes(content)
-    elif damage == "unreadable":
-        path.mkdir()
-
-
-def test_every_bit_of_a_manifest_counts(crashed: Path, tmp_path: Path) -> None:
-    shutil.copytree(max((crashed / "state").glob("*/step-*")), tmp_path / "step")
-    manifest = tmp_path / "step" / "manifest.json"
-    content = manifest.read_bytes()
-    assert check_checkpoint(tmp_path / "step") == 7
-    for place in range(len(content)):
-        if content[place] in b" \n":
-            continue
-        manifest.write_bytes(content[:place] + bytes([content[place] ^ 0x01]) + content[place + 1 :])
-        with pytest.raises(DataError):
-            check_checkpoint(tmp_path / "step")
-
-
-def test_without_any_whole_checkpoint_a_run_begins_anew(
-    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes]
-) -> None:
-    shutil.copytree(crashed, tmp_path / "run")
-    for manifest in (tmp_path / "run" / "state").rglob("manifest.json"):
-        manifest.write_text("[]", encoding="utf-8")
-    assert train(tiny, tmp_path / "run", parquet, **SMALL)["resumed_after_step"] == 0
-    assert results(tmp_path / "run") == whole
 
 
 # What is kept

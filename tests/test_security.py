@@ -34,6 +34,8 @@ from prepared import Prepare
 from runs import train
 from source_rules import faults
 
+pytestmark = pytest.mark.promise("Security")
+
 PROJECT = Path(__file__).parent.parent
 SOURCES = sorted(path for name in ("src", "scripts", "benchmarks") for path in (PROJECT / name).rglob("*.py"))
 

@@ -241,6 +241,8 @@ class TrainParams:
     """Passes over the training rows."""
     batch_size: Count
     """Rows (sentence pairs) an optimiser step."""
+    micro_batch_size: Literal["all"] | Count
+    """Rows a forward and backward pass, whose gradients add up to the step's: less memory; `all` takes the batch."""
     learning_rate: Positive
     """Highest learning rate of the schedule."""
     warmup_share: ShareBelowOne

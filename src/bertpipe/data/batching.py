@@ -50,6 +50,29 @@ class Batch:
         """Whether any row is shorter than the others."""
         return self.tokens < self.token_ids.numel()
 
+    def parts(self, rows: int) -> Iterator["Batch"]:
+        """Yield the batch in parts of at most `rows` rows, in order; all of it is on the CPU."""
+        if rows >= self.rows:
+            yield self
+            return
+        seq = self.token_ids.shape[1]
+        for start in range(0, self.rows, rows):
+            end = min(start + rows, self.rows)
+            first, last = torch.searchsorted(self.masked_positions, torch.tensor([start * seq, end * seq])).tolist()
+            positions = self.masked_positions[first:last] - start * seq
+            head_positions, head_slots = _head_positions(positions.numpy(), rows=end - start, seq=seq)
+            yield Batch(
+                token_ids=self.token_ids[start:end],
+                lengths=self.lengths[start:end],
+                second_segment_start=self.second_segment_start[start:end],
+                is_next=self.is_next[start:end],
+                masked_positions=positions,
+                masked_labels=self.masked_labels[first:last],
+                head_positions=torch.from_numpy(head_positions),
+                head_slots=torch.from_numpy(head_slots),
+                tokens=int(self.lengths[start:end].sum()),
+            )
+
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on a device; on a GPU in one copy that the host does not wait for."""
         if device.type == "cpu":

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from bertpipe.data.batching import Batcher
+from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
 from bertpipe.training.objective import Losses, PretrainingObjective
@@ -72,7 +72,7 @@ def train_steps(
     """Yield a report after each optimiser step, from step `steps_done + 1` on.
 
     Dropout is seeded anew at each step from (seed, step), so a run that goes on from a checkpoint draws what an
-    uninterrupted one draws.
+    uninterrupted one draws. Nothing is yielded between the passes of a step: it happens whole or not at all.
     """
     schedule = plan(batcher, train)
     step = steps_done
@@ -86,17 +86,33 @@ def train_steps(
             step += 1
             rate = learning_rate(step, schedule.total, train)
             torch.manual_seed(int(random_bits(train.seed, _DROPOUT, step)[0]))
-            with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
-                losses: Losses = objective(batch.to(device))
-            losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]
+            losses = _backward(objective, batch, train, device)
             norm = optimizer.step(learning_rate=rate, max_grad_norm=train.max_grad_norm)
             yield StepReport(
                 step=step,
                 epoch=epoch,
                 ends_epoch=step == last,
                 learning_rate=rate,
-                losses=losses.detach(),
+                losses=losses,
                 gradient_norm=norm,
                 tokens=batch.tokens,
                 flops=training_flops(objective.bert.params, objective.bert.vocab_size, batch),
             )
+
+
+def _backward(objective: PretrainingObjective, batch: Batch, train: TrainParams, device: torch.device) -> Losses:
+    """Add the gradients of a batch's loss to the parameters', and return the losses without their graph.
+
+    The passes over the parts of the batch add up to its means: sums over tokens and rows, divided by the counts of all.
+    """
+    rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
+    done: Losses | None = None
+    for part in batch.parts(rows):
+        with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
+            losses: Losses = objective(part.to(device))
+        if part is not batch:
+            losses = losses.share(len(batch.masked_labels), batch.rows)
+        losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]
+        done = losses.detach() if done is None else done + losses.detach()
+    assert done is not None
+    return done

@@ -24,6 +24,24 @@ class Losses:
         """Return the loss that is trained on: MLM loss + `nsp_weight` times NSP loss."""
         return self.mlm + nsp_weight * self.nsp
 
+    def share(self, mlm_tokens: int, nsp_rows: int) -> "Losses":
+        """Return what these losses are of the means over `mlm_tokens` tokens and `nsp_rows` rows, theirs among them."""
+        return Losses(
+            mlm=self.mlm * (self.mlm_tokens / max(mlm_tokens, 1)),
+            mlm_tokens=self.mlm_tokens,
+            nsp=self.nsp * (self.nsp_rows / nsp_rows),
+            nsp_rows=self.nsp_rows,
+        )
+
+    def __add__(self, other: "Losses") -> "Losses":
+        """Return the losses of two shares together."""
+        return Losses(
+            mlm=self.mlm + other.mlm,
+            mlm_tokens=self.mlm_tokens + other.mlm_tokens,
+            nsp=self.nsp + other.nsp,
+            nsp_rows=self.nsp_rows + other.nsp_rows,
+        )
+
     def detach(self) -> "Losses":
         """Return the losses without their graph."""
         return Losses(mlm=self.mlm.detach(), mlm_tokens=self.mlm_tokens, nsp=self.nsp.detach(), nsp_rows=self.nsp_rows)

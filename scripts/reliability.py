@@ -1,0 +1,97 @@
+"""Writes the table of docs/reliability.md from the counts of `make torture`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, COUNTS = DOCS / "reliability.md", DOCS / "reliability.json"
+BEGIN = "<!-- counts: begin (make torture) -->"
+END = "<!-- counts: end -->"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What bertpipe promises, and how a test holds it."""
+
+    promise: str
+    how: str
+    file: str
+
+
+PROMISES = {
+    "Exact resume": Promise(
+        promise="A run stopped at any optimiser step ends with the bytes of one that was not.",
+        how="Ctrl-C, SIGTERM and a crash after each step of a small run with dropout and dynamic masks, in its "
+        "evaluations, before its model is in place, over windows of rows; changed params, data or code begin anew",
+        file="tests/test_resume.py",
+    ),
+    "SIGKILL at a random moment": Promise(
+        promise="A run killed at any moment goes on, and ends with the same bytes.",
+        how="SIGKILL after random times, a checkpoint a step, until fifty kills",
+        file="tests/test_kills.py",
+    ),
+    "Interruptions of real commands": Promise(
+        promise="Commands and `dvc repro` bear Ctrl-C, SIGTERM, SIGKILL and the end of DVC alone; its run cache works.",
+        how="Real processes under real DVC; message, exit code, files, second process",
+        file="tests/test_interruptions.py",
+    ),
+    "Every point of failure": Promise(
+        promise="Whatever file operation fails or is the last one, nothing good is lost and the next run finishes.",
+        how="A library before the C library counts the operations (open, write, sync, rename, remove, ...) of a "
+        "checkpoint, a model, a download, a conversion, a preparation and a training; the n-th fails with EIO, the "
+        "disk is full from the n-th on, the process ends before the n-th or half-way through it",
+        file="tests/test_faults.py",
+    ),
+    "Whole files": Promise(
+        promise="What stands under a name is complete; two writers are kept apart; what a dead one left goes away.",
+        how="Errors, kills, threads, symbolic links, file systems with and without exchange, refusals of the system",
+        file="tests/test_files.py",
+    ),
+    "Damage": Promise(
+        promise="A damaged checkpoint is named, and the one before is used.",
+        how="Each file cut, emptied, with a flipped bit, gone, unreadable; every byte of a manifest",
+        file="tests/test_damage.py",
+    ),
+    "Downloads": Promise(
+        promise="A download is the whole and right file, or nothing; it goes on where it broke off.",
+        how="A local server that stalls, resets, lies, changes, refuses, redirects, by rule and at random; TLS; kills",
+        file="tests/test_transfer*.py, tests/test_download.py",
+    ),
+    "Numbers": Promise(
+        promise="Losses and data at their limits have a defined answer.",
+        how="NaN, overflow, spikes, nothing to predict, one class, empty splits, six words, params at their limits",
+        file="tests/test_numbers.py",
+    ),
+    "Security": Promise(
+        promise="Nothing that is read runs, leaves its folder, or shows a secret.",
+        how="Rules over the sources, each with bad examples; malicious pickles, archives and model directories; "
+        "permissions in flight; secrets in the environment",
+        file="tests/test_security.py",
+    ),
+}
+
+
+def table(counts: dict[str, int]) -> str:
+    """Return the table in Markdown.
+
+    Raises:
+        KeyError: a promise has no count.
+    """
+    lines = ["| Promise | How it is tested | Cases | Command |", "| --- | --- | ---: | --- |"]
+    for name, promise in PROMISES.items():
+        command = f"`BERTPIPE_TORTURE=1 pytest {promise.file.replace(',', '')}`"
+        lines.append(f"| {promise.promise} | {promise.how} | {counts[name]:,} | {command} |")
+    return "\n".join(lines) + "\n"
+
+
+def inserted(page: str, counts: dict[str, int]) -> str:
+    """Return the page with everything between the two marks made anew."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{table(counts)}{END}{after}"
+
+
+if __name__ == "__main__":
+    counted = json.loads(COUNTS.read_text(encoding="utf-8"))
+    PAGE.write_text(inserted(PAGE.read_text(encoding="utf-8"), counted), encoding="utf-8")
