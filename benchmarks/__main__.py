@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
+from benchmarks.checkpoints import checkpoint_cost
 from benchmarks.conversion import conversion, recovery
 from benchmarks.engine import against_hugging_face, against_notebook, loader_share
 from benchmarks.measure import machine, set_up
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": peak_memory,
     "prepare": text_to_pairs,
     "streaming": larger_than_memory,
+    "checkpoints": checkpoint_cost,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }

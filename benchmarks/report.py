@@ -108,6 +108,9 @@ def _rest(results: Mapping[str, Any]) -> str:
         )
     for row in results["loader"]["rows"]:
         rows.append([f"Share of a step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
+    for row in results["checkpoints"]["rows"]:
+        cost = f"{row['share']:.2%}; {row['save_ms']:.0f} ms for {row['checkpoint_mb']:.0f} MB"
+        rows.append([f"Share of a training's time that checkpoints take, {row['work']}", "", cost])
     for row in results["hugging_face"]["rows"]:
         share = f"{row['share_of_peak']:.0%} of {row['peak_gflops']:.0f} GFLOP/s"
         rows.append([f"Useful operations, share of the measured matrix product, {row['work']}", "", share])

@@ -81,9 +81,10 @@ class Bertpipe:
         self.bert.start_at_frequencies(torch.from_numpy(label_counts(rows, vocab_size)))
         self.batcher = Batcher(dataset=rows, masking=masking, seed=train.seed)
         self.steps = steps
+        self.optimizer = make_optimizer(self.bert, train)
         self.reports: Iterator[StepReport] = train_steps(
             PretrainingObjective(self.bert),
-            make_optimizer(self.bert, train),
+            self.optimizer,
             self.batcher,
             train,
             device=torch.device("cpu"),
