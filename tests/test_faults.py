@@ -12,11 +12,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
 
 import pytest
 
+from bertpipe.data.workers import cores
 from bertpipe.params import Params
 from bertpipe.stages.download import run_download
 from torture.forks import FULL, Forks, build_faults, forks
@@ -49,15 +52,17 @@ def inputs(tiny: Params, sample_zip: Path, parquet: Path, tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="module")
-def run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forks(inputs, faults=build_faults(tmp_path_factory.mktemp("faults"))) as runner:
-        yield runner
+def runners(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Forks]]:
+    """Return a way to run cases for each core."""
+    library = build_faults(tmp_path_factory.mktemp("faults"))
+    with ExitStack() as stack:
+        yield [stack.enter_context(forks(inputs, faults=library)) for _ in range(cores())]
 
 
 @pytest.fixture(scope="module")
-def states(run: Forks, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path, int]]:
+def states(runners: list[Forks], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path, int]]:
     """Return, for an operation, the folder before it, the folder after it, and its number of points."""
-    folder = tmp_path_factory.mktemp("states")
+    run, folder = runners[0], tmp_path_factory.mktemp("states")
     known: dict[str, tuple[Path, Path, int]] = {}
 
     def states(name: str) -> tuple[Path, Path, int]:
@@ -87,37 +92,44 @@ def seeded_tenth(points: int, seed: str) -> list[int]:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_after_a_fault_at_any_point_nothing_good_is_lost_and_the_next_run_finishes(
-    run: Forks,
+    runners: list[Forks],
     states: Callable[[str], tuple[Path, Path, int]],
     tmp_path: Path,
     record_property: Callable[[str, object], None],
     name: str,
     fault: str,
 ) -> None:
-    operation = OPERATIONS[name]
     before, after, points = states(name)
-    mode, error = FAULTS[fault]
     visited = seeded_tenth(points, f"{name} {fault}")
-    for point in visited:
-        folder = tmp_path / "folder"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(before, folder)
-        ended = run("run", name, folder, mode=mode, nth=point, error=error)
-        at = f"{name}, {fault}, point {point} of {points}: {ended}"
-        if mode in {END_BEFORE, END_WITHIN}:
-            assert ended["exit"] == -signal.SIGKILL, at
-        elif ended["exit"] != 0:
-            assert ended["exit"] == 1, at
-            assert os.strerror(error) in ended["error"], at
-        for output in operation.outputs:
-            assert tree(folder / output) in (tree(before / output), tree(after / output)), f"{output}: {at}"
-        if operation.whole is not None:
-            operation.whole(folder, before)
-        again = run("run", name, folder)
-        assert again["exit"] == 0, f"{at}, then {again}"
-        assert content(folder, operation.leaves) == content(after, operation.leaves), at
+
+    def visit(number: int) -> None:
+        for point in visited[number :: len(runners)]:
+            check_point(runners[number], tmp_path / str(number), before, after, name=name, fault=fault, point=point)
+
+    with ThreadPoolExecutor(len(runners)) as pool:
+        list(pool.map(visit, range(len(runners))))
     record_property("cases", len(visited))
-    record_property("of", points)
+
+
+def check_point(run: Forks, folder: Path, before: Path, after: Path, *, name: str, fault: str, point: int) -> None:
+    """Let a fault strike at one point, look at what is left, and run again without one."""
+    operation, (mode, error) = OPERATIONS[name], FAULTS[fault]
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(before, folder)
+    ended = run("run", name, folder, mode=mode, nth=point, error=error)
+    at = f"{name}, {fault}, point {point}: {ended}"
+    if mode in {END_BEFORE, END_WITHIN}:
+        assert ended["exit"] == -signal.SIGKILL, at
+    elif ended["exit"] != 0:
+        assert ended["exit"] == 1, at
+        assert os.strerror(error) in ended["error"], at
+    for output in operation.outputs:
+        assert tree(folder / output) in (tree(before / output), tree(after / output)), f"{output}: {at}"
+    if operation.whole is not None:
+        operation.whole(folder, before)
+    again = run("run", name, folder)
+    assert again["exit"] == 0, f"{at}, then {again}"
+    assert content(folder, operation.leaves) == content(after, operation.leaves), at
 
 
 def content(folder: Path, leaves: tuple[str, ...]) -> dict[str, str]:

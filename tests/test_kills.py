@@ -30,12 +30,12 @@ def test_killed_at_random_moments_a_training_ends_with_equal_bytes(
 ) -> None:
     """A training that ends before its next kill begins anew from an empty folder."""
     whole = empty(tmp_path / "whole")
-    assert run("run", "train", whole)["exit"] == 0
+    assert run("run", "longer training", whole)["exit"] == 0
     moments = random.Random(20260101)
     folder = empty(tmp_path / "run")
     kills = in_checkpoint = restarts_that_went_on = 0
     while kills < KILLS:
-        ended = run("run", "train", folder, kill_after_s=moments.uniform(0.1, 1.2))
+        ended = run("run", "longer training", folder, kill_after_s=moments.uniform(0.1, 1.2))
         if ended["exit"] == 0:
             assert results(folder) == results(whole)
             folder = empty(folder)
@@ -44,7 +44,7 @@ def test_killed_at_random_moments_a_training_ends_with_equal_bytes(
         kills += 1
         in_checkpoint += bool(list(folder.glob("state/*/.step-*.partial")))
         restarts_that_went_on += bool(list(folder.glob("state/*/step-*/manifest.json")))
-    ended = run("run", "train", folder)
+    ended = run("run", "longer training", folder)
     assert ended["exit"] == 0, ended
     assert results(folder) == results(whole)
     assert sorted(path.name for path in folder.rglob("*")) == sorted(path.name for path in whole.rglob("*"))

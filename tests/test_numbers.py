@@ -33,7 +33,6 @@ from bertpipe.stages.evaluate import run_evaluate
 from bertpipe.stages.infer import run_infer_examples
 from bertpipe.stages.plot import run_plot
 from bertpipe.stages.train import run_train
-from bertpipe.training import throughput
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer
@@ -115,12 +114,6 @@ class Results:
     epochs: list[dict[str, str]]
     trained: dict[str, Any]
     pictures: list[str]
-
-
-@pytest.fixture(autouse=True)
-def _quick_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the machine's peak, which no test here reads, be measured on a small product."""
-    monkeypatch.setitem(throughput._PEAK_WIDTH, "cpu", 64)
 
 
 def run_all(params: Params, folder: Path, data: Path, *, draw: bool = False, **changes: Any) -> Results:  # noqa: ANN401

@@ -68,7 +68,7 @@ class InputError(BertpipeError):
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses within the block into a WriteError that names the output `path`."""
+    """Turn what the operating system refuses within the block into a WriteError that names `path`."""
     try:
         yield
     except Exception as error:
@@ -84,7 +84,7 @@ def write_errors(path: Path) -> Iterator[None]:
         file = getattr(error, "filename", None)
         at = f" at {os.fsdecode(file)}" if file else ""
         raise WriteError(
-            f"{path} cannot be written ({os.strerror(code)}{at}): {mend} and run again; what stands there is whole"
+            f"{path} cannot be changed ({os.strerror(code)}{at}): {mend} and run again; what stands there is whole"
         ) from error
 
 

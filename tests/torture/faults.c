@@ -2,7 +2,8 @@
 
    Loaded with LD_PRELOAD it stands between a program (Python, Rust and C++ alike) and the C library. It sleeps until
    faults_arm() is called; a fork inherits its state. Only what changes a file system counts: opening for writing,
-   writing, syncing, renaming, removing, making a directory, changing length or mode. */
+   writing, syncing, renaming, removing, making a directory, changing length or mode. What calls the kernel without the
+   C library is not seen: the rename by which safetensors puts a file into the partial directory is such a one. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -24,7 +24,7 @@ from runs import train
 
 TINY = Path(__file__).parent.parent.parent / "params" / "tiny.yaml"
 VOCABULARY = 37
-SMALL_RUN = {"batch_size": 64, "history_every": 4, "runtime": {"checkpoint_every_s": 0.0}}
+EACH_STEP = {"checkpoint_every_s": 0.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +101,8 @@ def _model_is_whole(folder: Path, _: Path) -> None:
         load_model(folder / "model")
 
 
-def _train(folder: Path, inputs: Path) -> None:
-    train(_params(), folder, inputs / "parquet", **SMALL_RUN)
+def _train(folder: Path, inputs: Path, *, batch_size: int) -> None:
+    train(_params(), folder, inputs / "parquet", runtime=EACH_STEP, history_every=4, batch_size=batch_size)
 
 
 OPERATIONS = {
@@ -131,13 +131,17 @@ OPERATIONS = {
         run=lambda folder, _: _prepare(folder, seed=8),
         outputs=("data/text",),
     ),
-    "train": Operation(
+    "train": Operation(  # four steps
         set_up=lambda _, __: None,
-        run=_train,
+        run=lambda folder, inputs: _train(folder, inputs, batch_size=200),
         whole=_model_is_whole,
         leaves=("timing.csv",),
     ),
 }
+
+
+LONGER_TRAINING = Operation(set_up=lambda _, __: None, run=lambda folder, inputs: _train(folder, inputs, batch_size=64))
+"""Twelve steps, to be killed at random moments."""
 
 
 def empty(folder: Path) -> Path:

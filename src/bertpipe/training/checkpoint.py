@@ -12,7 +12,7 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 
 from bertpipe.artifacts import file_sha256, json_text, read_json, write_json
-from bertpipe.errors import DataError
+from bertpipe.errors import DataError, write_errors
 from bertpipe.files import whole_directory
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
@@ -48,8 +48,9 @@ class Checkpoints:
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Note what the run is, for whoever lists the state; what an ended process was writing goes away."""
-        for partial in self.directory.glob(".step-*"):
-            shutil.rmtree(partial)
+        with write_errors(self.directory):
+            for partial in self.directory.glob(".step-*"):
+                shutil.rmtree(partial)
         write_json(self.directory / RUN, identity)
 
     def save(self, step: int, bert: Bert, optimizer: AdamW, records: Mapping[str, Any]) -> None:
@@ -90,10 +91,15 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all state of the run."""
-        for path in [*checkpoints_in(self.directory), *self.directory.glob(".step-*")]:
-            shutil.rmtree(path)
-        (self.directory / RUN).unlink(missing_ok=True)
+        """Remove all state of the run.
+
+        Raises:
+            WriteError: something cannot be removed.
+        """
+        with write_errors(self.directory):
+            for path in [*checkpoints_in(self.directory), *self.directory.glob(".step-*")]:
+                shutil.rmtree(path)
+            (self.directory / RUN).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
