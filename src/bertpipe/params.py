@@ -79,6 +79,14 @@ class DownloadParams:
     """`sample`, `imdb`, an http, https or file URL, or a path."""
     sha256: str | None
     """The expected SHA-256 of the zip in hexadecimal; null takes whatever comes."""
+    timeout_s: Positive
+    """Seconds without a byte from the web after which a try has failed."""
+    retries: Annotated[int, Limit(at_least=0)]
+    """Tries after a failed one, before the download fails; new ones after each MiB that has come."""
+    max_minutes: Positive
+    """Minutes that a download from the web may take in all; what has come by then is kept for the next run."""
+    max_bytes: Count
+    """Bytes of the largest file that is taken from the web."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,20 +4,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
+from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
+from urllib.request import url2pathname
 
-from bertpipe import __version__
-from bertpipe.artifacts import WORK_DIR, Progress, file_sha256, ignore_progress
+from bertpipe.artifacts import Progress, file_sha256, ignore_progress, whole_file
 from bertpipe.data.archive import check_archive
 from bertpipe.data.sample.dataset import write_sample
+from bertpipe.data.transfer.address import shown
+from bertpipe.data.transfer.fetching import DOWNLOADS_DIR, fetch
 from bertpipe.errors import BertpipeError, DataError, DownloadError
-from bertpipe.files import whole_file
 from bertpipe.params import DownloadParams, MaskingParams, SampleParams
 
 IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/bZaoQD52DcMpE7-kxwAG8A.zip"
@@ -25,8 +23,6 @@ IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/b
 IMDB_COPY_VARIABLE = "BERTPIPE_IMDB_ZIP"
 """Environment variable that names a local copy of that zip, taken in place of the URL."""
 _CHUNK_BYTES = 1 << 20
-_TIMEOUT_S = 60.0
-_SCHEMES = ("http", "https", "file")
 
 
 def run_download(
@@ -46,108 +42,78 @@ def run_download(
         DownloadError: the source cannot be reached, or its hash is another.
         DataError: what came is not such a zip.
     """
-    flight_dir = WORK_DIR / "downloads"
-    flight_dir.mkdir(parents=True, exist_ok=True)
-    private = Path(mkdtemp(dir=flight_dir))
+    try:
+        with _arrived(download, sample, masking, on_progress) as arrived:
+            digest = _verify(arrived, download)
+            size = arrived.stat().st_size
+            with whole_file(out) as temporary:
+                shutil.copyfile(arrived, temporary)
+    except BertpipeError as error:
+        raise type(error)(f"{error}{_earlier_output(out)}") from error
+    except OSError as error:
+        raise DownloadError(
+            f"{error.filename or out} cannot be written ({error.strerror}): free some space, or choose another --out"
+            f"{_earlier_output(out)}"
+        ) from error
+    return {"source": shown(download.source), "file": str(out), "bytes": size, "sha256": digest}
+
+
+@contextmanager
+def _arrived(
+    download: DownloadParams, sample: SampleParams, masking: MaskingParams, on_progress: Callable[[Progress], None]
+) -> Iterator[Path]:
+    """Yield a file with all bytes of the source, which is ours for the length of the block."""
+    source = (os.environ.get(IMDB_COPY_VARIABLE) or IMDB_URL) if download.source == "imdb" else download.source
+    scheme = source.partition("://")[0].lower() if "://" in source else ""
+    if scheme not in {"", "file"}:
+        with fetch(source, download, on_progress) as arrived:
+            yield arrived
+        return
+    DOWNLOADS_DIR.mkdir(parents=True, exist_ok=True)
+    private = Path(mkdtemp(dir=DOWNLOADS_DIR))
     arrived = private / "dataset.zip"
     try:
-        if download.source == "sample":
+        if source == "sample":
             on_progress(Progress(label="building the sample", completed=0, total=None, unit="bytes"))
             write_sample(arrived, sample, masking)
         else:
-            _fetch(download.source, arrived, on_progress)
-        digest = file_sha256(arrived)
-        if download.sha256 is not None and digest != download.sha256.lower():
-            raise DownloadError(
-                f"{download.source} has the SHA-256 {digest}, expected {download.sha256}: "
-                f"the source has changed or was tampered with; correct download.sha256 only if you trust it"
-            )
-        try:
-            check_archive(arrived)
-        except DataError as error:
-            message = str(error).replace(str(arrived), f"what came from {download.source}")
-            raise DataError(message) from error
-        size = arrived.stat().st_size
-        with whole_file(out) as temporary:
-            shutil.copyfile(arrived, temporary)
-    except BertpipeError as error:
-        raise type(error)(f"{error}{_earlier_output(out)}") from error
+            _copy(Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source), arrived, on_progress)
+        yield arrived
     finally:
         shutil.rmtree(private)
-    return {"source": download.source, "file": str(out), "bytes": size, "sha256": digest}
 
 
-def _earlier_output(out: Path) -> str:
-    if out.exists():
-        return f" ({out} is as it was before)"
-    return " (if DVC had removed an earlier file, `dvc checkout` brings it back)" if Path(".dvc").is_dir() else ""
-
-
-def _fetch(source: str, arrived: Path, on_progress: Callable[[Progress], None]) -> None:
-    with _open(source) as (stream, total), arrived.open("wb") as file:
-        completed = 0
-        while chunk := stream.read(_CHUNK_BYTES):
-            file.write(chunk)
-            completed += len(chunk)
-            on_progress(Progress(label=f"downloading {source}", completed=completed, total=total, unit="bytes"))
-    if total is not None and completed != total:
-        raise DownloadError(f"{source} ended after {completed:,} of {total:,} bytes: try again")
-
-
-@contextmanager
-def _open(source: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Yield the bytes of a source, and how many they should be."""
-    if source == "imdb":
-        source = os.environ.get(IMDB_COPY_VARIABLE) or IMDB_URL
-    parts = urlsplit(source)
-    if "://" not in source:
-        with _open_path(Path(source)) as opened:
-            yield opened
-    elif parts.scheme not in _SCHEMES:
-        raise DownloadError(f"{source} has the scheme {parts.scheme!r}: use http, https, file, or a path")
-    elif parts.scheme == "file":
-        with _open_path(Path(url2pathname(parts.path))) as opened:
-            yield opened
-    else:
-        with _open_url(source) as opened:
-            yield opened
-
-
-@contextmanager
-def _open_path(path: Path) -> Iterator[tuple[IO[bytes], int | None]]:
+def _copy(path: Path, arrived: Path, on_progress: Callable[[Progress], None]) -> None:
     try:
         file = path.open("rb")
     except OSError as error:
         raise DownloadError(
             f"{path} cannot be read ({error.strerror}): download.source is `sample`, `imdb`, a URL or the path of a zip"
         ) from error
-    with file:
-        yield file, path.stat().st_size
+    with file, arrived.open("wb") as copy:
+        total, completed = path.stat().st_size, 0
+        while chunk := file.read(_CHUNK_BYTES):
+            completed += copy.write(chunk)
+            on_progress(Progress(label=f"copying {path}", completed=completed, total=total, unit="bytes"))
 
 
-class _WebOnly(HTTPRedirectHandler):
-    """Follows redirects to http and https alone; the standard handler takes ftp too."""
-
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:  # noqa: ANN401
-        """Return the next request, or refuse it."""
-        if urlsplit(newurl).scheme not in {"http", "https"}:
-            fp.close()
-            raise DownloadError(f"{req.full_url} redirects to {newurl}: only http and https are followed")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-@contextmanager
-def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    hint = (
-        f"check the network, or set download.source to `sample` or to a local copy (or {IMDB_COPY_VARIABLE} for `imdb`)"
-    )
-    request = Request(url, headers={"User-Agent": f"bertpipe/{__version__}", "Accept-Encoding": "identity"})  # noqa: S310
+def _verify(arrived: Path, download: DownloadParams) -> str:
+    """Return the SHA-256 of what came, which is the expected one, and of a zip with the expected members."""
+    source = shown(download.source)
+    digest = file_sha256(arrived)
+    if download.sha256 is not None and digest != download.sha256.lower():
+        raise DownloadError(
+            f"{source} has the SHA-256 {digest}, expected {download.sha256}: "
+            f"the source has changed or was tampered with; correct download.sha256 only if you trust it"
+        )
     try:
-        with build_opener(_WebOnly).open(request, timeout=_TIMEOUT_S) as response:
-            length = response.headers.get("Content-Length")
-            yield response, int(length) if length else None
-    except HTTPError as error:
-        error.close()
-        raise DownloadError(f"{url} answered {error.code} {error.reason}: {hint}") from error
-    except (URLError, TimeoutError, OSError, HTTPException) as error:
-        raise DownloadError(f"{url} cannot be reached ({getattr(error, 'reason', error)}): {hint}") from error
+        check_archive(arrived)
+    except DataError as error:
+        raise DataError(str(error).replace(str(arrived), f"what came from {source}")) from error
+    return digest
+
+
+def _earlier_output(out: Path) -> str:
+    if out.exists():
+        return f" ({out} is as it was before)"
+    return " (if DVC had removed an earlier file, `dvc checkout` brings it back)" if Path(".dvc").is_dir() else ""
