@@ -120,6 +120,7 @@ class _Transfer:
 
     def _wait(self, setback: Setback) -> None:
         """Wait before the next try, if there may be one."""
+        self._part.save()
         if self._part.size >= self._farthest + _PROGRESS_BYTES:
             self._farthest, self._failed_tries = self._part.size, 0
         self._failed_tries += 1

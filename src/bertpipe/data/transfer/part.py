@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -32,6 +32,7 @@ class Part:
         self.path, self._facts_path, self._url = stem.with_suffix(".part"), stem.with_suffix(".json"), url
         self._file = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE), "r+")
         self._saved_at = monotonic()
+        self._disk_failed = False
         found = self._load()
         self.size = 0 if found is None else found.size
         self.validator = None if found is None else found.validator
@@ -52,13 +53,13 @@ class Part:
         Raises:
             DownloadError: the disk does not take it.
         """
-        with _disk(self.path, self._url):
+        with self._disk():
             self._facts_path.unlink(missing_ok=True)
             self._file.truncate(0)
             self._file.seek(0)
             self.size, self.validator, self.total = 0, validator, total
-            # Before the first byte: facts of the earlier version, back after a power cut, must not meet these bytes.
-            self.save()
+        # Before the first byte: facts of the earlier version, back after a power cut, must not meet these bytes.
+        self.save()
 
     def append(self, content: bytes) -> None:
         """Add bytes.
@@ -66,20 +67,25 @@ class Part:
         Raises:
             DownloadError: the disk does not take them.
         """
-        with _disk(self.path, self._url):
+        with self._disk():
             while content:
                 written = self._file.write(content)
                 self.size += written
                 content = content[written:]
-            if monotonic() - self._saved_at >= _SAVE_EVERY_S:
-                self.save()
+        if monotonic() - self._saved_at >= _SAVE_EVERY_S:
+            self.save()
 
     def save(self) -> None:
-        """Bring the bytes to the disk, then the facts about them."""
-        os.fsync(self._file.fileno())
+        """Bring the bytes to the disk, then the facts about them.
+
+        Raises:
+            DownloadError: the disk does not take them.
+        """
         facts = {"url": shown(self._url), "validator": self.validator, "total": self.total, "bytes": self.size}
-        write_json(self._facts_path, facts)
-        self._facts_path.chmod(_PRIVATE_FILE)
+        with self._disk():
+            os.fsync(self._file.fileno())
+            write_json(self._facts_path, facts)
+            self._facts_path.chmod(_PRIVATE_FILE)
         self._saved_at = monotonic()
 
     def discard(self) -> None:
@@ -92,10 +98,19 @@ class Part:
         """Keep what another run can go on from, and delete the rest."""
         if self.arrived is None:
             self.discard()
-        else:
-            with suppress(OSError):  # a full disk: the facts that were saved before are true still
-                self.save()
+        elif not self._disk_failed:
+            self.save()
         self._file.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """After an error nothing more is saved: fsync tells of lost bytes once. What was saved before is true still."""
+        try:
+            with _disk(self.path, self._url):
+                yield
+        except DownloadError:
+            self._disk_failed = True
+            raise
 
     def _load(self) -> Arrived | None:
         try:
@@ -123,18 +138,18 @@ def open_part(folder: Path, url: str) -> Iterator[Part]:
     """
     stem = folder / sha256(url.encode()).hexdigest()[:32]
     lock = FileLock(stem.with_suffix(".lock"), timeout=0, mode=_PRIVATE_FILE)
+    with _disk(folder, url):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(_PRIVATE_FOLDER)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise DownloadError(
+                f"{shown(url)} is being downloaded already by another process (it holds {lock.lock_file}): "
+                "wait until it is done, or stop it"
+            ) from error
     try:
         with _disk(folder, url):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(_PRIVATE_FOLDER)
-            lock.acquire()
-    except Timeout as error:
-        raise DownloadError(
-            f"{shown(url)} is being downloaded already by another process (it holds {lock.lock_file}): "
-            "wait until it is done, or stop it"
-        ) from error
-    try:
-        with _disk(stem, url):
             part = Part(stem, url)
         try:
             yield part
@@ -150,8 +165,6 @@ def open_part(folder: Path, url: str) -> Iterator[Part]:
 def _disk(path: Path, url: str) -> Iterator[None]:
     try:
         yield
-    except Timeout:
-        raise
     except OSError as error:
         raise DownloadError(
             f"{path} cannot be written ({error.strerror}) for {shown(url)}: free some space, or make it writable"
