@@ -1,0 +1,135 @@
+"""A server that fails in every way at random: what comes is a whole file of one version, or a clear error."""
+
+import dataclasses
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertpipe.data.transfer import fetching
+from bertpipe.errors import DataError, DownloadError
+from bertpipe.params import Params
+from bertpipe.stages.download import run_download
+from datasets import GOOD, write_zip
+from websites import Answer, Request, Site, body, ranged, raw, reply, resets, running, stalls, status
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+SEEDS = 200 if os.environ.get("BERTPIPE_TORTURE") == "1" else 20
+MOST_RUNS = 100
+OUT = Path("data/raw/dataset.zip")
+EARLIER = b"what was there before"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with running() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Return three zips: the second is as long as the first, the third longer."""
+    found = []
+    for number, length in enumerate((60, 60, 90)):
+        text = " ".join(hashlib.sha256(f"{number} {i}".encode()).hexdigest() for i in range(length))
+        found.append(write_zip(tmp_path_factory.mktemp("zip") / "x.zip", [[text, *GOOD[1:]]]).read_bytes())
+    return found
+
+
+class Chaos:
+    """Answers each request with the file or with a fault, by a seed."""
+
+    def __init__(self, versions: list[bytes], seed: int, done: threading.Event) -> None:
+        self._versions, self._chance, self._done = versions, random.Random(seed), done
+
+    def __call__(self, request: Request) -> None:
+        if self._chance.random() < 0.03:
+            self._versions.append(self._versions.pop(0))
+        faults = self._faults()
+        name = self._chance.choice([*faults, *["whole"] * 4, *["short"] * 8])
+        (faults | self._fair())[name](request)
+
+    def _fair(self) -> dict[str, Answer]:
+        content, etag = self._current()
+        stop = self._chance.randrange(len(content))
+        return {"whole": ranged(content, etag=etag), "short": ranged(content, etag=etag, stop=stop)}
+
+    def _current(self) -> tuple[bytes, str]:
+        content = self._versions[0]
+        return content, f'"{hashlib.sha256(content).hexdigest()[:8]}"'
+
+    def _faults(self) -> dict[str, Answer]:
+        content, etag = self._current()
+        total, place = len(content), self._chance.randrange(2, len(content))
+
+        def careless(request: Request) -> None:
+            """Knows ranges, but neither If-Range nor ETag: bytes of one version may follow those of another."""
+            start = min(int(request.headers.get("Range", "bytes=0-")[6:-1]), total - 1)
+            reply(request, 206, content[start:], Content_Range=f"bytes {start}-{total - 1}/{total}")
+
+        def shifted(request: Request) -> None:
+            reply(request, 206, content[place:], Content_Range=f"bytes {place}-{total - 1}/{total}", ETag=etag)
+
+        return {
+            "reset": resets(content, stop=place, etag=etag),
+            "stall": stalls(content, stop=place, etag=etag, until=self._done),
+            "503": status(503, Retry_After="1"),
+            "429": status(429),
+            "500": status(500),
+            "404": status(404),
+            "416": status(416, Content_Range=f"bytes */{total}"),
+            "redirect": status(302, Location="ftp://host/x.zip"),
+            "html": body(b"<html>Sign in</html>", Content_Type="text/html"),
+            "html of that length": body(b"<html>".ljust(total), ETag=etag),
+            "gzip": body(content, Content_Encoding="gzip", ETag=etag),
+            "careless": careless,
+            "shifted": shifted,
+            "length too long": body(content, Content_Length=str(total + 5), ETag=etag),
+            "length too short": body(content[:place], ETag=etag),
+            "no length": body(content[:place], Content_Length=None, ETag=etag),
+            "no validator": body(content[:place], Content_Length=str(total)),
+            "weak": body(content[:place], Content_Length=str(total), ETag=f"W/{etag}"),
+            "nothing": raw(b""),
+            "nonsense": raw(content[:place]),
+            "too large": body(content, Content_Length="3000000000"),
+        }
+
+
+def came(tiny: Params, url: str) -> bool:
+    """Run the stage once, and return whether a file came; if none did, nothing has changed but the part."""
+    download = dataclasses.replace(tiny.download, source=url, retries=2, timeout_s=0.05)
+    try:
+        result = run_download(download, tiny.sample, tiny.masking, out=OUT)
+    except (DownloadError, DataError) as error:
+        said = str(error)
+    else:
+        assert result["sha256"] == hashlib.sha256(OUT.read_bytes()).hexdigest()
+        return True
+    assert url in said
+    assert OUT.read_bytes() == EARLIER
+    left = [path.suffix for path in Path().rglob("*") if path.is_file() and path != OUT]
+    assert sorted(left) in ([], [".json", ".part"])
+    return False
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_end_is_a_whole_file_whatever_happens_on_the_way(
+    tiny: Params, site: Site, versions: list[bytes], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "sleep", lambda _: None)
+    monkeypatch.setattr(fetching, "_PROGRESS_BYTES", 1000)
+    done = threading.Event()
+    url = site.serve(f"/{seed}", Chaos(list(versions), seed, done))
+    OUT.parent.mkdir(parents=True)
+    OUT.write_bytes(EARLIER)
+    try:
+        assert any(came(tiny, url) for _ in range(MOST_RUNS))
+    finally:
+        done.set()
+    assert OUT.read_bytes() in versions
+    assert [path for path in Path().rglob("*") if path.is_file()] == [OUT]
