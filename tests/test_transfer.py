@@ -257,7 +257,7 @@ WRONG_PARTIALS = {
     "another start": partial(CONTENT[999:], f"bytes 999-{TOTAL - 1}/{TOTAL}"),
     "from the start": partial(CONTENT, f"bytes 0-{TOTAL - 1}/{TOTAL}"),
     "another total": partial(CONTENT[1000:], f"bytes 1000-{TOTAL - 1}/{TOTAL + 1}"),
-    "end behind the total": partial(CONTENT[1000:], f"bytes 1000-{TOTAL}/{TOTAL}"),
+    "end behind the total": partial(CONTENT[1000:] + b"!", f"bytes 1000-{TOTAL}/{TOTAL}"),
     "end before the start": partial(b"", f"bytes 1000-999/{TOTAL}"),
     "another length": partial(CONTENT[1000:-1], f"bytes 1000-{TOTAL - 1}/{TOTAL}"),
     "other units": partial(CONTENT[1000:], f"rows 1000-{TOTAL - 1}/{TOTAL}"),
@@ -288,6 +288,23 @@ def test_a_416_for_all_of_it_says_that_it_is_complete(get: Get, site: Site) -> N
     cut = raw(b'HTTP/1.1 200 OK\r\nETag: "one"\r\nTransfer-Encoding: chunked\r\n\r\n' + chunks)
     assert get(site.serve("/all", cut, ranged(CONTENT))) == CONTENT
     assert site.ranges("/all") == [(None, None), (f"bytes={TOTAL}-", ETAG)]
+
+
+def test_a_416_for_a_file_of_another_size_starts_over(get: Get, site: Site) -> None:
+    cut = raw(b'HTTP/1.1 200 OK\r\nETag: "one"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nPK!\r\n')
+    url = site.serve("/end", cut, status(416, Content_Range="bytes */2"), ranged(CONTENT))
+    assert get(url) == CONTENT
+    assert site.ranges("/end") == [(None, None), ("bytes=3-", ETAG), (None, None)]
+
+
+def test_a_version_that_is_shorter_than_the_part_has_nothing_behind_it(get: Get, site: Site) -> None:
+    url = site.serve("/shorter", ranged(CONTENT, stop=1000), ranged(OTHER[:600], etag='"two"'))
+    assert get(url) == OTHER[:600]
+
+
+def test_what_follows_the_announced_range_is_not_of_the_file(get: Get, site: Site) -> None:
+    more = partial(CONTENT[1000:] + b"more", f"bytes 1000-{TOTAL - 1}/{TOTAL}", Content_Length=None)
+    assert get(site.serve("/more-range", ranged(CONTENT, stop=1000), more)) == CONTENT
 
 
 def test_a_range_that_is_answered_in_pieces_is_put_together(get: Get, site: Site) -> None:

@@ -152,7 +152,7 @@ def test_facts_without_a_part_are_thrown_away(get: Get, site: Site, begun: str) 
 
 def test_what_a_power_cut_leaves_behind_the_saved_bytes_is_cut_off(get: Get, site: Site, begun: str) -> None:
     with only(".part").open("ab") as file:
-        file.write(bytes(500))
+        file.write(bytes(2 * TOTAL))
     assert get(begun) == CONTENT
     assert ranges(site, begun)[1] == ("bytes=1000-", ETAG)
 
