@@ -25,7 +25,7 @@ STARTS_PROGRAMS = re.compile(
 UNPACKS = {"extract", "extractall", "unpack_archive"}
 LOADS_CODE = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "pandas.read_pickle"}
 MAY_START_PROGRAMS = {"scripts/repro_copy.py", "benchmarks/startup.py", "benchmarks/prepare.py"}
-MAY_TALK = {"src/bertpipe/stages/download.py"}
+MAY_TALK = {"src/bertpipe/data/transfer/answer.py"}
 
 
 def faults(source: str, file: str = "src/bertpipe/any.py") -> list[str]:

@@ -18,8 +18,9 @@ import pytest
 
 from bertpipe.artifacts import Progress, ignore_progress
 from bertpipe.data.transfer import fetching, part
-from bertpipe.errors import DataError, DownloadError
+from bertpipe.errors import BusyError, DataError, DownloadError, WriteError
 from bertpipe.params import DownloadParams, Params
+from bertpipe.stages.state import run_state
 from websites import ETAG, Site, body, ranged, running, stalls, status
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -56,14 +57,18 @@ def get(limits: DownloadParams) -> Get:
 def begun(get: Get, site: Site, tmp_path: Path) -> str:
     """Return a URL whose first 1,000 bytes have come in an earlier run; what it says next is the file as it is."""
     url = site.serve(f"/{tmp_path.name}", ranged(CONTENT, stop=1000), ranged(CONTENT))
-    with pytest.raises(DownloadError, match=r"\(1,000 bytes are kept: run it again to go on from there\)$"):
+    with pytest.raises(DownloadError, match=r"\(1,000 bytes of it are kept: run it again to go on from there\)$"):
         get(url)
     return url
 
 
-def only(suffix: str) -> Path:
-    (path,) = FOLDER.glob(f"*{suffix}")
+def only(name: str) -> Path:
+    (path,) = FOLDER.glob(f"*/{name}")
     return path
+
+
+def files() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
 
 
 def ranges(site: Site, url: str) -> list[tuple[str | None, str | None]]:
@@ -71,8 +76,13 @@ def ranges(site: Site, url: str) -> list[tuple[str | None, str | None]]:
 
 
 def test_a_failed_download_goes_on_in_the_next_run(get: Get, site: Site, begun: str) -> None:
-    assert only(".part").read_bytes() == CONTENT[:1000]
-    assert json.loads(only(".json").read_text()) == {"url": begun, "validator": ETAG, "total": TOTAL, "bytes": 1000}
+    assert only("part").read_bytes() == CONTENT[:1000]
+    assert json.loads(only("facts.json").read_text()) == {
+        "url": begun,
+        "validator": ETAG,
+        "total": TOTAL,
+        "bytes": 1000,
+    }
     assert get(begun) == CONTENT
     assert ranges(site, begun) == [(None, None), ("bytes=1000-", ETAG)]
     assert list(FOLDER.iterdir()) == []
@@ -121,7 +131,7 @@ def test_a_file_that_its_reader_cannot_copy_is_kept(limits: DownloadParams, site
     url = site.serve("/full", ranged(CONTENT))
     with pytest.raises(OSError, match="full"), fetching.fetch(url, limits, ignore_progress):
         raise OSError(errno.ENOSPC, "full")
-    assert only(".part").read_bytes() == CONTENT
+    assert only("part").read_bytes() == CONTENT
 
 
 FACTS: dict[str, Any] = {"url": "x", "validator": ETAG, "total": TOTAL, "bytes": 1000}
@@ -136,7 +146,7 @@ FACTS: dict[str, Any] = {"url": "x", "validator": ETAG, "total": TOTAL, "bytes":
     ],
 )  # fmt: skip
 def test_a_part_without_true_facts_is_thrown_away(get: Get, site: Site, begun: str, facts: Any) -> None:  # noqa: ANN401
-    file = only(".json")
+    file = only("facts.json")
     file.unlink()
     if facts is not None:
         file.write_bytes(facts if isinstance(facts, bytes) else json.dumps(facts).encode())
@@ -145,13 +155,13 @@ def test_a_part_without_true_facts_is_thrown_away(get: Get, site: Site, begun: s
 
 
 def test_facts_without_a_part_are_thrown_away(get: Get, site: Site, begun: str) -> None:
-    only(".part").unlink()
+    only("part").unlink()
     assert get(begun) == CONTENT
     assert ranges(site, begun) == [(None, None), (None, None)]
 
 
 def test_what_a_power_cut_leaves_behind_the_saved_bytes_is_cut_off(get: Get, site: Site, begun: str) -> None:
-    with only(".part").open("ab") as file:
+    with only("part").open("ab") as file:
         file.write(bytes(2 * TOTAL))
     assert get(begun) == CONTENT
     assert ranges(site, begun)[1] == ("bytes=1000-", ETAG)
@@ -164,7 +174,7 @@ def test_facts_of_another_version_stand_on_the_disk_before_its_bytes(
     append = part.Part.append
 
     def look(self: part.Part, content: bytes) -> None:
-        seen.append(json.loads(only(".json").read_text()))
+        seen.append(json.loads(only("facts.json").read_text()))
         append(self, content)
 
     monkeypatch.setattr(part.Part, "append", look)
@@ -174,25 +184,26 @@ def test_facts_of_another_version_stand_on_the_disk_before_its_bytes(
 
 
 def test_the_part_of_another_url_is_left_alone(get: Get, site: Site, begun: str) -> None:
-    kept = {path: path.read_bytes() for path in FOLDER.iterdir()}
+    kept = files()
     assert get(site.serve("/another", ranged(CONTENT[:3000]))) == CONTENT[:3000]
     assert get(f"{begun}?version=2") == CONTENT
-    assert {path: path.read_bytes() for path in FOLDER.iterdir()} == kept
+    assert files() == kept
 
 
 def test_what_is_kept_is_private(get: Get, site: Site) -> None:
     modes: list[dict[str, int]] = []
 
     def look(_: Progress) -> None:
-        modes.append({path.suffix: path.stat().st_mode & 0o777 for path in [FOLDER, *FOLDER.iterdir()]})
+        places = [FOLDER, *FOLDER.rglob("*")]
+        modes.append({("" if path.is_dir() else path.name): path.stat().st_mode & 0o777 for path in places})
 
     FOLDER.mkdir(parents=True)
     FOLDER.chmod(0o755)
     get(site.serve("/private", ranged(CONTENT)), look)
-    assert modes[0] == {"": 0o700, ".part": 0o600, ".json": 0o600, ".lock": 0o600}
+    assert modes[0] == {"": 0o700, "part": 0o600, "facts.json": 0o600, "lock": 0o600}
 
 
-def test_two_downloads_of_one_url_do_not_share_a_part(get: Get, site: Site, limits: DownloadParams) -> None:
+def test_two_downloads_of_one_url_do_not_share_a_part(get: Get, site: Site) -> None:
     begun, done = threading.Event(), threading.Event()
     url = site.serve("/two", stalls(CONTENT, stop=1000, until=done), ranged(CONTENT))
     ended: list[BaseException] = []
@@ -207,10 +218,11 @@ def test_two_downloads_of_one_url_do_not_share_a_part(get: Get, site: Site, limi
     thread.start()
     try:
         assert begun.wait(10)
-        with pytest.raises(
-            DownloadError, match=rf"^{url} is being downloaded already by another process \(it holds .*"
-        ):
+        said = rf"^a download of {url} is under way already \(process {os.getpid()} on .*: wait for it, or stop it$"
+        with pytest.raises(BusyError, match=said):
             get(url)
+        (kept,) = run_state(FOLDER.parent)["kept"]
+        assert (kept["kind"], kept["held"]) == ("download", True)
         assert get(site.serve("/other", ranged(CONTENT))) == CONTENT
     finally:
         done.set()
@@ -230,9 +242,9 @@ def test_a_full_disk_is_told_and_what_was_saved_before_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr("bertpipe.data.transfer.part.os.fsync", full)
         patch.setattr(part, "_SAVE_EVERY_S", 0)
-        with pytest.raises(DownloadError, match=r"\.part cannot be written \(No space left on device\) for http"):
+        with pytest.raises(WriteError, match=r"/part cannot be written \(No space .*\(1,000 bytes of it are kept"):
             get(begun)
-    assert json.loads(only(".json").read_text())["bytes"] == 1000
+    assert json.loads(only("facts.json").read_text())["bytes"] == 1000
     assert get(begun) == CONTENT
     assert ranges(site, begun) == [(None, None), ("bytes=1000-", ETAG), ("bytes=1000-", ETAG)]
 
@@ -259,7 +271,7 @@ def test_a_killed_download_goes_on_in_the_next_run(site: Site, sample_zip: Path)
     try:
         deadline = time.monotonic() + 60
         while child.poll() is None and time.monotonic() < deadline:
-            facts = list(FOLDER.glob("*.json"))
+            facts = list(FOLDER.glob("*/facts.json"))
             if facts and json.loads(facts[0].read_text())["bytes"] == stop:
                 break
             time.sleep(0.01)
@@ -269,7 +281,7 @@ def test_a_killed_download_goes_on_in_the_next_run(site: Site, sample_zip: Path)
         child.kill()
         child.wait()
         done.set()
-    assert only(".part").read_bytes() == content[:stop]
+    assert only("part").read_bytes() == content[:stop]
     assert not Path("data/raw/dataset.zip").exists()
     subprocess.run(command, check=True, timeout=60)
     assert Path("data/raw/dataset.zip").read_bytes() == content
@@ -277,9 +289,17 @@ def test_a_killed_download_goes_on_in_the_next_run(site: Site, sample_zip: Path)
     assert list(FOLDER.iterdir()) == []
 
 
+def test_what_is_kept_can_be_cleared(get: Get, site: Site, begun: str) -> None:
+    (kept,) = run_state(FOLDER.parent)["kept"]
+    assert (kept["kind"], kept["held"]) == ("download", False)
+    run_state(FOLDER.parent, clear=[kept["name"]])
+    assert get(begun) == CONTENT
+    assert ranges(site, begun) == [(None, None), (None, None)]
+
+
 def test_a_busy_server_leaves_what_is_there(get: Get, site: Site, begun: str) -> None:
     site.serve(begun.removeprefix(site.base), status(503), ranged(CONTENT))
-    with pytest.raises(DownloadError, match=r"answered 503 .*\(1,000 bytes are kept"):
+    with pytest.raises(DownloadError, match=r"answered 503 .*\(1,000 bytes of it are kept"):
         get(begun)
     assert get(begun) == CONTENT
     assert ranges(site, begun) == [(None, None), ("bytes=1000-", ETAG), ("bytes=1000-", ETAG)]

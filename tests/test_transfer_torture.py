@@ -112,8 +112,8 @@ def came(tiny: Params, url: str) -> bool:
         return True
     assert url in said
     assert OUT.read_bytes() == EARLIER
-    left = [path.suffix for path in Path().rglob("*") if path.is_file() and path != OUT]
-    assert sorted(left) in ([], [".json", ".part"])
+    left = [path.name for path in Path().rglob("*") if path.is_file() and path != OUT]
+    assert sorted(left) in ([], ["facts.json", "part"])
     return False
 
 

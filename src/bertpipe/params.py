@@ -83,7 +83,7 @@ class DownloadParams:
     """Seconds without a byte from the web after which a try has failed."""
     retries: Annotated[int, Limit(at_least=0)]
     """Tries after a failed one, before the download fails; new ones after each MiB that has come."""
-    max_minutes: Positive
+    max_minutes: Annotated[float, Limit(above=0, at_most=100_000)]
     """Minutes that a download from the web may take in all; what has come by then is kept for the next run."""
     max_bytes: Count
     """Bytes of the largest file that is taken from the web."""

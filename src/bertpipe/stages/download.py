@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
-from bertpipe.artifacts import Progress, file_sha256, ignore_progress, whole_file
+from bertpipe.artifacts import DOWNLOADS_DIR, Progress, file_sha256, ignore_progress
 from bertpipe.data.archive import check_archive
 from bertpipe.data.sample.dataset import write_sample
 from bertpipe.data.transfer.address import shown
-from bertpipe.data.transfer.fetching import DOWNLOADS_DIR, fetch
-from bertpipe.errors import BertpipeError, DataError, DownloadError
+from bertpipe.data.transfer.fetching import fetch
+from bertpipe.errors import BertpipeError, DataError, DownloadError, write_errors
+from bertpipe.files import whole_file
 from bertpipe.params import DownloadParams, MaskingParams, SampleParams
 
 IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/bZaoQD52DcMpE7-kxwAG8A.zip"
@@ -39,7 +39,9 @@ def run_download(
     members and have the expected SHA-256. Whatever stood at `out` before stays until then.
 
     Raises:
-        DownloadError: the source cannot be reached, or its hash is another.
+        DownloadError: the source cannot be had within the limits, or its hash is another.
+        BusyError: another process is downloading it, or writing `out`.
+        WriteError: the disk does not take it.
         DataError: what came is not such a zip.
     """
     try:
@@ -50,11 +52,6 @@ def run_download(
                 shutil.copyfile(arrived, temporary)
     except BertpipeError as error:
         raise type(error)(f"{error}{_earlier_output(out)}") from error
-    except OSError as error:
-        raise DownloadError(
-            f"{error.filename or out} cannot be written ({error.strerror}): free some space, or choose another --out"
-            f"{_earlier_output(out)}"
-        ) from error
     return {"source": shown(download.source), "file": str(out), "bytes": size, "sha256": digest}
 
 
@@ -69,15 +66,17 @@ def _arrived(
         with fetch(source, download, on_progress) as arrived:
             yield arrived
         return
-    DOWNLOADS_DIR.mkdir(parents=True, exist_ok=True)
-    private = Path(mkdtemp(dir=DOWNLOADS_DIR))
+    with write_errors(DOWNLOADS_DIR):
+        DOWNLOADS_DIR.mkdir(parents=True, exist_ok=True)
+        private = Path(mkdtemp(dir=DOWNLOADS_DIR))
     arrived = private / "dataset.zip"
     try:
-        if source == "sample":
-            on_progress(Progress(label="building the sample", completed=0, total=None, unit="bytes"))
-            write_sample(arrived, sample, masking)
-        else:
-            _copy(Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source), arrived, on_progress)
+        with write_errors(arrived):
+            if source == "sample":
+                on_progress(Progress(label="building the sample", completed=0, total=None, unit="bytes"))
+                write_sample(arrived, sample, masking)
+            else:
+                _copy(Path(unquote(urlsplit(source).path)) if scheme == "file" else Path(source), arrived, on_progress)
         yield arrived
     finally:
         shutil.rmtree(private)

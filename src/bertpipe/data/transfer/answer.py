@@ -133,7 +133,7 @@ def _open(address: Address, headers: Mapping[str, str], timeout_s: float) -> Ite
     at = address
     for _ in range(_MOST_REDIRECTS + 1):
         login = {} if at.authorization is None else {"Authorization": at.authorization}
-        request = Request(at.url, headers={**headers, **login})  # noqa: S310 - an Address is http or https
+        request = Request(at.url, headers={**headers, **login})  # noqa: S310
         with _send(request, at, timeout_s) as response:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
@@ -188,7 +188,7 @@ def _refuse_encodings(address: Address, headers: Message) -> None:
 
 def _content_length(headers: Message) -> int | None:
     told = set(headers.get_all("Content-Length", []))
-    if not told or "Transfer-Encoding" in headers:
+    if not told or headers.get("Transfer-Encoding"):
         return None
     length = told.pop()
     if told or not re.fullmatch(r"\d{1,18}", length, re.ASCII):

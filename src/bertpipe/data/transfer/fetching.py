@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from bertpipe.artifacts import WORK_DIR, Progress
+from bertpipe.artifacts import DOWNLOADS_DIR, Progress
 from bertpipe.data.transfer.address import Address, parse_address
 from bertpipe.data.transfer.answer import HINT, Answer, Setback, ask
 from bertpipe.data.transfer.part import Part, open_part
-from bertpipe.errors import BertpipeError, DataError, DownloadError
+from bertpipe.errors import DataError, DownloadError, WriteError
 from bertpipe.params import DownloadParams
 
-DOWNLOADS_DIR = WORK_DIR / "downloads"
 _CHUNK_BYTES = 1 << 18
 _PROGRESS_BYTES = 1 << 20
 """New bytes that count as progress: after them all retries are there again."""
@@ -26,9 +25,11 @@ def fetch(url: str, limits: DownloadParams, on_progress: Callable[[Progress], No
     """Yield the complete file that `url` names, a zip by its first bytes.
 
     A stop on the way, of whatever kind, leaves a part in `DOWNLOADS_DIR` from which the next call goes on. Where the
-    block ends well, or says with a BertpipeError that the file is wrong, nothing is left.
+    block ends well, or says with a DataError or DownloadError that the file is wrong, nothing is left.
 
     Raises:
+        BusyError: another process is downloading it.
+        WriteError: the disk does not take it.
         DownloadError: the file cannot be had within the limits, or from a server that can be trusted.
         DataError: what comes is no zip.
     """
@@ -36,11 +37,11 @@ def fetch(url: str, limits: DownloadParams, on_progress: Callable[[Progress], No
     with open_part(DOWNLOADS_DIR, url) as part:
         try:
             _Transfer(address, part, limits, on_progress).run()
-        except DownloadError as error:
-            raise DownloadError(f"{error}{_kept(part)}") from error
+        except (DownloadError, WriteError) as error:
+            raise type(error)(f"{error}{_kept(part)}") from error
         try:
             yield part.path
-        except BertpipeError:
+        except (DataError, DownloadError):
             part.discard()
             raise
         part.discard()
@@ -129,7 +130,7 @@ class _Transfer:
                 f"{self._address.shown} {setback.reason}; that was try {self._failed_tries} in a row without progress, "
                 f"download.retries is {self._limits.retries}: {HINT}"
             ) from setback
-        wait_s = min(max(_FIRST_WAIT_S * 2 ** (self._failed_tries - 1), setback.wait_s), _LONGEST_WAIT_S)
+        wait_s = min(max(_FIRST_WAIT_S * 2 ** min(self._failed_tries - 1, 10), setback.wait_s), _LONGEST_WAIT_S)
         if monotonic() + wait_s >= self._ends_at:
             raise self._too_late(setback.reason) from setback
         self._report(f"it {setback.reason}; retry {self._failed_tries} of {self._limits.retries} in {wait_s:.0f} s")
@@ -153,4 +154,4 @@ def _left(answer: Answer, size: int) -> int:
 
 
 def _kept(part: Part) -> str:
-    return f" ({part.size:,} bytes are kept: run it again to go on from there)" if part.arrived else ""
+    return f" ({part.kept_size:,} bytes of it are kept: run it again to go on from there)" if part.kept_size else ""
