@@ -26,7 +26,7 @@ from bertpipe.stages.download import IMDB_COPY_VARIABLE, run_download
 from datasets import GOOD, write_zip
 from websites import ETAG, Answer, Site, body, ranged, running, status
 
-pytestmark = pytest.mark.usefixtures("workdir")
+pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 OUT = Path("data/raw/dataset.zip")
 

@@ -275,7 +275,7 @@ def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: i
     error = OSError(code, os.strerror(code)) if by == "python" else Exception(f"I/O error: words (os error {code})")
     with pytest.raises(WriteError) as caught, whole_file(path):
         raise error
-    said = f"{path} cannot be changed ({os.strerror(code)}): {mend} and run again; what stands there is whole"
+    said = f"{path} cannot be written ({os.strerror(code)}): {mend} and run again; what stands there is whole"
     assert str(caught.value) == said
     assert path.read_text(encoding="utf-8") == "earlier"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -288,7 +288,7 @@ def test_an_error_that_is_not_the_operating_systems_stays_what_it_is(tmp_path: P
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"file/out cannot be changed \(File exists at .*file\): see to it"):
+    with pytest.raises(WriteError, match=r"file/out cannot be written \(File exists at .*file\): see to it"):
         write_json(tmp_path / "file" / "out", {})
 
 
@@ -310,7 +310,7 @@ except WriteError as error:
 """
     path = tmp_path / "out.json"
     said = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
-    assert said.startswith(f"{path} cannot be changed (File too large")
+    assert said.startswith(f"{path} cannot be written (File too large")
     assert json.loads(path.read_text(encoding="utf-8")) == ["x" * 4000]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.json"]
 

@@ -16,7 +16,7 @@ from bertpipe.errors import BertpipeError, DataError, DownloadError
 from bertpipe.params import DownloadParams, Params
 from websites import ETAG, Answer, Request, Site, body, ranged, raw, reply, resets, running, stalls, status
 
-pytestmark = pytest.mark.usefixtures("workdir")
+pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 CONTENT = b"PK" + b"".join(hashlib.sha256(bytes([i])).digest() for i in range(200))
 TOTAL = len(CONTENT)

@@ -14,7 +14,7 @@ from bertpipe.errors import DownloadError
 from bertpipe.params import DownloadParams, Params
 from websites import ETAG, Site, body, ranged, running, status
 
-pytestmark = pytest.mark.usefixtures("workdir")
+pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 CONTENT = b"PK" + bytes(range(256)) * 8
 LOGIN = "Basic " + base64.b64encode(b"me:p@ss/w?rd").decode()

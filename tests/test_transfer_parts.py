@@ -23,7 +23,7 @@ from bertpipe.params import DownloadParams, Params
 from bertpipe.stages.state import run_state
 from websites import ETAG, Site, body, ranged, running, stalls, status
 
-pytestmark = pytest.mark.usefixtures("workdir")
+pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 CONTENT = b"PK" + b"".join(hashlib.sha256(bytes([i])).digest() for i in range(200))
 TOTAL = len(CONTENT)

@@ -20,7 +20,7 @@ from bertpipe.errors import DownloadError
 from bertpipe.params import Params
 from websites import ETAG, Site, ranged, running, status
 
-pytestmark = pytest.mark.usefixtures("workdir")
+pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 CONTENT = b"PK" + bytes(range(256)) * 8
 NOW = datetime.datetime.now(datetime.UTC)

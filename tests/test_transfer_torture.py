@@ -17,7 +17,7 @@ from bertpipe.stages.download import run_download
 from datasets import GOOD, write_zip
 from websites import Answer, Request, Site, body, ranged, raw, reply, resets, running, stalls, status
 
-pytestmark = pytest.mark.usefixtures("workdir")
+pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 SEEDS = 200 if os.environ.get("BERTPIPE_TORTURE") == "1" else 20
 MOST_RUNS = 100

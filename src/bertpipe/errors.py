@@ -84,7 +84,7 @@ def write_errors(path: Path) -> Iterator[None]:
         file = getattr(error, "filename", None)
         at = f" at {os.fsdecode(file)}" if file else ""
         raise WriteError(
-            f"{path} cannot be changed ({os.strerror(code)}{at}): {mend} and run again; what stands there is whole"
+            f"{path} cannot be written ({os.strerror(code)}{at}): {mend} and run again; what stands there is whole"
         ) from error
 
 

@@ -131,9 +131,9 @@ OPERATIONS = {
         run=lambda folder, _: _prepare(folder, seed=8),
         outputs=("data/text",),
     ),
-    "train": Operation(  # four steps
+    "train": Operation(  # two steps
         set_up=lambda _, __: None,
-        run=lambda folder, inputs: _train(folder, inputs, batch_size=200),
+        run=lambda folder, inputs: _train(folder, inputs, batch_size=400),
         whole=_model_is_whole,
         leaves=("timing.csv",),
     ),

@@ -2,19 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from bertpipe.artifacts import DOWNLOADS_DIR, Progress, file_sha256, ignore_progress
+from bertpipe.artifacts import Progress, file_sha256, ignore_progress
 from bertpipe.data.archive import check_archive
 from bertpipe.data.sample.dataset import write_sample
 from bertpipe.data.transfer.address import shown
 from bertpipe.data.transfer.fetching import fetch
-from bertpipe.errors import BertpipeError, DataError, DownloadError, write_errors
+from bertpipe.errors import BertpipeError, DataError, DownloadError
 from bertpipe.files import whole_file
 from bertpipe.params import DownloadParams, MaskingParams, SampleParams
 
@@ -35,8 +33,8 @@ def run_download(
 ) -> dict[str, Any]:
     """Bring the zip that `download.source` names to `out` and return what it is.
 
-    Bytes in flight stand elsewhere; `out` is written once they are complete, open as a zip, hold the expected
-    members and have the expected SHA-256. Whatever stood at `out` before stays until then.
+    `out` is replaced once the bytes are complete, open as a zip, hold the expected members and have the expected
+    SHA-256. What has come from the network until a stop is kept elsewhere, and the next call goes on from it.
 
     Raises:
         DownloadError: the source cannot be had within the limits, or its hash is another.
@@ -44,42 +42,26 @@ def run_download(
         WriteError: the disk does not take it.
         DataError: what came is not such a zip.
     """
-    try:
-        with _arrived(download, sample, masking, on_progress) as arrived:
-            digest = _verify(arrived, download)
-            size = arrived.stat().st_size
-            with whole_file(out) as temporary:
-                shutil.copyfile(arrived, temporary)
-    except BertpipeError as error:
-        raise type(error)(f"{error}{_earlier_output(out)}") from error
-    return {"source": shown(download.source), "file": str(out), "bytes": size, "sha256": digest}
-
-
-@contextmanager
-def _arrived(
-    download: DownloadParams, sample: SampleParams, masking: MaskingParams, on_progress: Callable[[Progress], None]
-) -> Iterator[Path]:
-    """Yield a file with all bytes of the source, which is ours for the length of the block."""
     source = (os.environ.get(IMDB_COPY_VARIABLE) or IMDB_URL) if download.source == "imdb" else download.source
     scheme = source.partition("://")[0].lower() if "://" in source else ""
-    if scheme not in {"", "file"}:
-        with fetch(source, download, on_progress) as arrived:
-            yield arrived
-        return
-    with write_errors(DOWNLOADS_DIR):
-        DOWNLOADS_DIR.mkdir(parents=True, exist_ok=True)
-        private = Path(mkdtemp(dir=DOWNLOADS_DIR))
-    arrived = private / "dataset.zip"
     try:
-        with write_errors(arrived):
-            if source == "sample":
-                on_progress(Progress(label="building the sample", completed=0, total=None, unit="bytes"))
-                write_sample(arrived, sample, masking)
-            else:
-                _copy(Path(unquote(urlsplit(source).path)) if scheme == "file" else Path(source), arrived, on_progress)
-        yield arrived
-    finally:
-        shutil.rmtree(private)
+        if scheme in {"", "file"}:
+            with whole_file(out) as temporary:
+                if source == "sample":
+                    on_progress(Progress(label="building the sample", completed=0, total=None, unit="bytes"))
+                    write_sample(temporary, sample, masking)
+                else:
+                    path = unquote(urlsplit(source).path) if scheme == "file" else source
+                    _copy(Path(path), temporary, on_progress)
+                digest = _verify(temporary, download)
+        else:
+            with fetch(source, download, on_progress) as arrived:
+                digest = _verify(arrived, download)
+                with whole_file(out) as temporary:
+                    shutil.copyfile(arrived, temporary)
+    except BertpipeError as error:
+        raise type(error)(f"{error}{_earlier_output(out)}") from error
+    return {"source": shown(download.source), "file": str(out), "bytes": out.stat().st_size, "sha256": digest}
 
 
 def _copy(path: Path, arrived: Path, on_progress: Callable[[Progress], None]) -> None:

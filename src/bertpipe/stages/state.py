@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bertpipe.artifacts import DOWNLOADS_DIR, STATE_DIR, read_json
+from bertpipe.data.transfer.part import FACTS
+from bertpipe.data.transfer.part import LOCK as DOWNLOAD_LOCK
 from bertpipe.errors import BusyError, DataError, InputError, write_errors
 from bertpipe.locks import is_held
 from bertpipe.training.checkpoint import LOCK, RUN, check_checkpoint, checkpoints_in
@@ -95,7 +97,14 @@ def _step(checkpoint: Path) -> str:
 
 
 def _download(path: Path) -> Kept:
-    return _kept(path, "download", "a download", "bytes so far", held=is_held(path / LOCK))
+    facts: Any = None
+    with suppress(DataError):
+        facts = read_json(path / FACTS)
+    what, done = "a download that says nothing of itself", "?"
+    with suppress(KeyError, TypeError):
+        total = "an unknown number" if facts["total"] is None else f"{facts['total']:,}"
+        what, done = facts["url"], f"{facts['bytes']:,} of {total} bytes"
+    return _kept(path, "download", what, done, held=is_held(path / DOWNLOAD_LOCK))
 
 
 def _kept(path: Path, kind: str, what: str, done: str, *, held: bool) -> Kept:

@@ -14,7 +14,8 @@ from bertpipe.data.transfer.answer import Arrived, is_validator
 from bertpipe.errors import DataError, WriteError, write_errors
 from bertpipe.locks import only_one
 
-_BYTES_NAME, _FACTS_NAME, _LOCK_NAME = "part", "facts.json", "lock"
+FACTS, LOCK = "facts.json", "lock"
+_BYTES = "part"
 _SAVE_EVERY_S = 1.0
 """Time between two saves: what a kill loses at most. fsync is too slow to call for every chunk."""
 _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
@@ -29,7 +30,7 @@ class Part:
 
     def __init__(self, directory: Path, url: str) -> None:
         """Open what is there; bytes without facts, or with facts that do not fit, count as none."""
-        self.path, self._facts_path, self._url = directory / _BYTES_NAME, directory / _FACTS_NAME, url
+        self.path, self._facts_path, self._url = directory / _BYTES, directory / FACTS, url
         self._file = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _PRIVATE_FILE), "r+")
         self._saved_at = monotonic()
         self._disk_failed = False
@@ -150,7 +151,7 @@ def open_part(downloads: Path, url: str) -> Iterator[Part]:
         downloads.chmod(_PRIVATE_DIRECTORY)
         directory.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
     try:
-        with only_one(directory / _LOCK_NAME, what=f"a download of {shown(url)}"):
+        with only_one(directory / LOCK, what=f"a download of {shown(url)}"):
             with write_errors(directory):
                 part = Part(directory, url)
             try:
