@@ -111,6 +111,24 @@ def test_after_a_fault_at_any_point_nothing_good_is_lost_and_the_next_run_finish
     record_property("cases", len(visited))
 
 
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES, errno.EDQUOT], ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_folder_that_takes_nothing_is_told_and_left_as_it_is(
+    runners: list[Forks], states: Callable[[str], tuple[Path, Path, int]], tmp_path: Path, name: str, error: int
+) -> None:
+    before, after, _ = states(name)
+    folder = tmp_path / "folder"
+    shutil.copytree(before, folder)
+    ended = runners[0]("run", name, folder, mode=FAIL_FROM, nth=1, error=error)
+    assert ended["exit"] == 1, ended
+    mend = "make room on the disk" if error == errno.EDQUOT else "make its folder writable"
+    assert f"({os.strerror(error)}" in ended["error"]
+    assert f"{mend} and run again" in ended["error"]
+    assert content(folder, ()) == content(before, ())
+    assert runners[0]("run", name, folder)["exit"] == 0
+    assert content(folder, OPERATIONS[name].leaves) == content(after, OPERATIONS[name].leaves)
+
+
 def check_point(run: Forks, folder: Path, before: Path, after: Path, *, name: str, fault: str, point: int) -> None:
     """Let a fault strike at one point, look at what is left, and run again without one."""
     operation, (mode, error) = OPERATIONS[name], FAULTS[fault]

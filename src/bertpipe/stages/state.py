@@ -80,8 +80,8 @@ def _training(path: Path) -> Kept:
     with suppress(KeyError, TypeError):
         model, train = run["params"]["model"], run["params"]["train"]
         what = (
-            f"{model['architecture']}, {model['layers']} layers of {model['embedding_dim']}, {train['epochs']} epochs "
-            f"at {train['learning_rate']:g} on {run['data']}"
+            f"{model['architecture']} of embedding_dim {model['embedding_dim']}, layers {model['layers']}, epochs "
+            f"{train['epochs']}, learning_rate {train['learning_rate']:g} on {run['data']}"
         )
         total = f"{run['steps']:,}"
     newest = next((_step(checkpoint) for checkpoint in checkpoints_in(path)), None)
