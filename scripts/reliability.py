@@ -72,8 +72,8 @@ PROMISES = {
 }
 
 
-def table(counts: dict[str, int]) -> str:
-    """Return the table in Markdown.
+def table(counts: dict[str, dict[str, int]]) -> str:
+    """Return the table in Markdown, and the number of points of failure.
 
     Raises:
         KeyError: a promise has no count.
@@ -81,11 +81,13 @@ def table(counts: dict[str, int]) -> str:
     lines = ["| Promise | How it is tested | Cases | Command |", "| --- | --- | ---: | --- |"]
     for name, promise in PROMISES.items():
         command = f"`BERTPIPE_TORTURE=1 pytest {promise.file.replace(',', '')}`"
-        lines.append(f"| {promise.promise} | {promise.how} | {counts[name]:,} | {command} |")
-    return "\n".join(lines) + "\n"
+        cases = f"{counts['cases'][name]:,}"
+        lines.append(f"| {promise.promise} | {promise.how} | {cases} | {command} |")
+    points = ", ".join(f"{name} {count}" for name, count in counts["points"].items())
+    return "\n".join(lines) + f"\n\nPoints of failure, each visited by four faults: {points}.\n"
 
 
-def inserted(page: str, counts: dict[str, int]) -> str:
+def inserted(page: str, counts: dict[str, dict[str, int]]) -> str:
     """Return the page with everything between the two marks made anew."""
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ hypothesis.settings.load_profile("bertpipe")
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 
 
-_PROMISE, _CASES = "promise", "cases"
+_PROMISE, _CASES, _POINTS = "promise", "cases", "points"
 _COUNTS_VARIABLE = "BERTPIPE_COUNTS"
 """Names the JSON file that gets the number of cases of each promise; see docs/reliability.md."""
 
@@ -48,18 +49,22 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if _COUNTS_VARIABLE not in os.environ:
         return
     assert not terminalreporter.stats.get("failed"), "counts are of runs in which all promises held"
-    counts: Counter[str] = Counter()
+    file = Path(os.environ[_COUNTS_VARIABLE])
+    counts: dict[str, Counter[str]] = {_CASES: Counter(), _POINTS: Counter()}
     for report in terminalreporter.stats.get("passed", []):
         facts = dict(report.user_properties)
         if report.when == "call" and _PROMISE in facts:
-            counts[facts[_PROMISE]] += facts.get(_CASES, 1)
-    Path(os.environ[_COUNTS_VARIABLE]).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            counts[_CASES][facts[_PROMISE]] += facts.get(_CASES, 1)
+            counts[_POINTS].update(facts.get(_POINTS, {}))
+    file.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _same_everywhere() -> Iterator[None]:
-    """Let one thread compute, and no proxy or colour setting of the user decide anything."""
+    """Let one thread compute, and no proxy, colour setting or ignored signal of the user decide anything."""
     torch.set_num_threads(1)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell that runs the tests in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("http_proxy", "https_proxy", "all_proxy", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
             patch.delenv(name, raising=False)

@@ -8,7 +8,7 @@ import pytest
 from bertpipe.errors import DataError
 from bertpipe.params import Params
 from bertpipe.training.checkpoint import check_checkpoint, checkpoints_in
-from runs import SMALL, results, train
+from runs import SMALL, Crash, at_step, crash, results, train
 
 pytestmark = pytest.mark.promise("Damage")
 
@@ -28,6 +28,35 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     assert str(newest / name) in notes[0]
     assert notes[0].endswith("it is left out")
     assert results(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_checkpoint_does_not_push_out_the_good_ones_after_it(
+    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes], keep: int
+) -> None:
+    """Its step is later than those of a run that has to begin before it."""
+    shutil.copytree(crashed, tmp_path / "run")
+    (run,) = (tmp_path / "run" / "state").iterdir()
+    for checkpoint in checkpoints_in(run):
+        spoil(checkpoint / "weights.safetensors", "one bit")
+    runtime = {"keep_checkpoints": keep, "checkpoint_every_s": 0.0}
+    with at_step(4, crash), pytest.raises(Crash):
+        train(tiny, tmp_path / "run", parquet, **SMALL, runtime=runtime)
+    assert [path.name[-1] for path in checkpoints_in(run)] == ["3", "2"][:keep]
+    assert train(tiny, tmp_path / "run", parquet, **SMALL)["resumed_after_step"] == 3
+    assert results(tmp_path / "run") == whole
+
+
+def test_foreign_files_among_the_checkpoints_do_no_harm(
+    tiny: Params, parquet: Path, tmp_path: Path, crashed: Path, whole: dict[str, bytes]
+) -> None:
+    shutil.copytree(crashed, tmp_path / "run")
+    (run,) = (tmp_path / "run" / "state").iterdir()
+    (run / "step-notes.txt").touch()
+    shutil.copytree(checkpoints_in(run)[1], run / "step-backup")
+    assert train(tiny, tmp_path / "run", parquet, **SMALL)["resumed_after_step"] == 7
+    assert results(tmp_path / "run") == whole
+    assert list((tmp_path / "run" / "state").iterdir()) == []
 
 
 def spoil(path: Path, damage: str) -> None:

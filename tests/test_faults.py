@@ -109,6 +109,8 @@ def test_after_a_fault_at_any_point_nothing_good_is_lost_and_the_next_run_finish
     with ThreadPoolExecutor(len(runners)) as pool:
         list(pool.map(visit, range(len(runners))))
     record_property("cases", len(visited))
+    if fault == "EIO once":
+        record_property("points", {name: points})
 
 
 @pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES, errno.EDQUOT], ids=errno.errorcode.get)

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from bertpipe import files
 from bertpipe.artifacts import write_json
 from bertpipe.errors import BusyError, WriteError
-from bertpipe.files import whole_directory, whole_file
+from bertpipe.files import check_place, scratch_directory, whole_directory, whole_file
 
 pytestmark = pytest.mark.promise("Whole files")
 
@@ -116,17 +117,57 @@ def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return bool(request.param)
 
 
-def test_a_directory_takes_the_place_of_what_was_there(tmp_path: Path, exchange: bool) -> None:
-    path, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "kept.txt").touch()
+def test_a_link_stays_and_what_it_leads_to_changes(tmp_path: Path, exchange: bool) -> None:
+    path, elsewhere = tmp_path / "out", tmp_path / "deep" / "elsewhere"
     path.symlink_to(elsewhere)
     for number in range(3):
         with whole_directory(path) as staging:
             (staging / f"{number}.txt").touch()
-        assert [entry.name for entry in path.iterdir()] == [f"{number}.txt"]
-        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["elsewhere", "out"]
-    assert [entry.name for entry in elsewhere.iterdir()] == ["kept.txt"]
+        assert path.is_symlink()
+        assert [entry.name for entry in elsewhere.iterdir()] == [f"{number}.txt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["deep", "out"]
+    assert [entry.name for entry in elsewhere.parent.iterdir()] == ["elsewhere"]
+
+
+@pytest.mark.parametrize("others", [["notes.txt"], ["a", "b", "c", "d"], [".hidden"]])
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, others: list[str]) -> None:
+    path = tmp_path / "mine"
+    path.mkdir()
+    for name in others:
+        (path / name).write_text("precious", encoding="utf-8")
+    shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    said = rf"mine holds {re.escape(shown)} and no config\.json.*name another directory, or empty this one"
+    with pytest.raises(WriteError, match=said), whole_directory(path, mark="config.json"):
+        pytest.fail("the work has begun")
+    assert sorted(entry.name for entry in path.iterdir()) == others
+    (path / "config.json").touch()
+    with whole_directory(path, mark="config.json") as staging:
+        (staging / "config.json").touch()
+    assert [entry.name for entry in path.iterdir()] == ["config.json"]
+
+
+def test_an_empty_directory_is_taken_and_a_file_is_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with whole_directory(tmp_path / "empty", mark="x"):
+        pass
+    (tmp_path / "file").write_text("precious", encoding="utf-8")
+    with pytest.raises(WriteError, match="file is a file, and a directory is to be written"):
+        check_place(tmp_path / "file", mark="x")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
+
+
+def test_a_scratch_directory_is_private_and_goes_away(tmp_path: Path, mask: int) -> None:
+    with scratch_directory(tmp_path / "out.zip") as scratch:
+        (scratch / "x").touch()
+        assert mode(scratch) == 0o700
+        with pytest.raises(BusyError), scratch_directory(tmp_path / "out.zip"):
+            pytest.fail("two at once")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".out.zip.scratch").mkdir()  # a process was ended in the midst of its work
+    (tmp_path / ".out.zip.scratch" / "half").touch()
+    with scratch_directory(tmp_path / "out.zip") as scratch:
+        assert list(scratch.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_exchange_is_one_operation_here() -> None:
@@ -228,6 +269,23 @@ def test_what_is_being_written_is_private_and_nobody_elses(tmp_path: Path, mask:
     assert path.exists()
 
 
+@pytest.mark.parametrize("left", ["link", "link to nothing", "file"])
+def test_what_a_process_left_in_the_midst_of_an_exchange_goes_away(tmp_path: Path, left: str) -> None:
+    """A link or a file may stand under the partial's name: what stood at the directory's place before."""
+    partial, elsewhere = tmp_path / ".out.partial", tmp_path / "elsewhere"
+    if left == "file":
+        partial.touch()
+    else:
+        partial.symlink_to(elsewhere)
+    if left == "link":
+        elsewhere.mkdir()
+        (elsewhere / "kept.txt").touch()
+    with whole_directory(tmp_path / "out") as staging:
+        (staging / "new.txt").touch()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == (["elsewhere", "out"] if left == "link" else ["out"])
+    assert left != "link" or (elsewhere / "kept.txt").exists()
+
+
 def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:
     path, done, refused = tmp_path / "out", [], []
 
@@ -275,7 +333,7 @@ def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: i
     error = OSError(code, os.strerror(code)) if by == "python" else Exception(f"I/O error: words (os error {code})")
     with pytest.raises(WriteError) as caught, whole_file(path):
         raise error
-    said = f"{path} cannot be written ({os.strerror(code)}): {mend} and run again; what stands there is whole"
+    said = f"{path} cannot be written ({os.strerror(code)}): {mend} and run again; nothing half-written is left"
     assert str(caught.value) == said
     assert path.read_text(encoding="utf-8") == "earlier"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]

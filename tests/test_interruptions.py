@@ -162,6 +162,7 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
 ) -> None:
     with started(project, *TRAIN) as process:
         wait_for(lambda: checkpoints(project))
+        process.send_signal(signal.SIGSTOP)  # it would be done before the other has begun
         refused = subprocess.run(
             TRAIN, cwd=project.folder, env=dict(project.environment), capture_output=True, text=True, check=False
         )
@@ -172,6 +173,7 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
             refused.stderr,
         )
         process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
         said = said_by(process)
     assert process.returncode == code
     stop = re.search(rf"note: stopped by {name} after step (\d+) of 420; the same command goes on from there", said)
@@ -204,6 +206,45 @@ def test_a_signal_to_another_command_leaves_what_was_there(
         process.send_signal(number)
         said = said_by(process)
     assert process.returncode == code, said
-    assert f"note: stopped by {name}; what stood there before is as it was" in said
+    assert f"note: stopped by {name}; what was there before is as it was" in said
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert not partial.exists()
+
+
+def test_a_training_whose_reader_is_gone_goes_on_and_saves(project: Copy, whole: dict[str, bytes]) -> None:
+    """`bertpipe train 2>&1 | head -3`: lines that nobody reads end nothing."""
+    with started(project, *TRAIN) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        seen = {path.parent.name for path in checkpoints(project)}
+        wait_for(lambda: {path.parent.name for path in checkpoints(project)} - seen)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE_S) == 143
+    again = json.loads(project.run("bertpipe", "train", "--json"))
+    assert again["resumed_after_step"] > 0
+    assert trained(project) == whole
+
+
+def test_a_background_job_hears_no_ctrl_c(project: Copy, whole: dict[str, bytes]) -> None:
+    """A shell has its background jobs ignore it."""
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", "bertpipe train --json & wait"], cwd=project.folder, env=dict(project.environment), text=True,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_for(lambda: checkpoints(project))
+    (lock,) = project.folder.glob("models/.bert.lock")
+    os.kill(json.loads(lock.read_text(encoding="utf-8"))["process"], signal.SIGINT)
+    assert json.loads(process.communicate(timeout=PATIENCE_S)[0])["resumed_after_step"] == 0
+    assert trained(project) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_libraries_are_read_is_not_lost(project: Copy, whole: dict[str, bytes], number: int) -> None:
+    project.run("bertpipe", "train")
+    for delay_s in (0.6, 0.9, 1.2):
+        with started(project, "bertpipe", "infer", "nsp", "A film.", "It is slow.") as process:
+            time.sleep(delay_s)
+            process.send_signal(number)
+            said = said_by(process)
+        assert process.returncode == 128 + number or "not next" in said  # the answer was out before the signal

@@ -32,6 +32,7 @@ def test_killed_at_random_moments_a_training_ends_with_equal_bytes(
     """A training that ends before its next kill begins anew from an empty folder. Moments are seeded, in shares of the
     time that a whole training took; where they strike is the machine's chance."""
     whole = empty(tmp_path / "whole")
+    assert run("set_up", "longer training", whole)["exit"] == 0  # once it answers, its imports are done
     begun = time.monotonic()
     assert run("run", "longer training", whole)["exit"] == 0
     whole_s = time.monotonic() - begun

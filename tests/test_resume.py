@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bertpipe.artifacts import SPLITS
+from bertpipe.artifacts import ROWS_PER_GROUP, SPLITS
 from bertpipe.data.dataset import PairFile
 from bertpipe.errors import BusyError, StoppedError
 from bertpipe.locks import only_one
@@ -140,7 +140,7 @@ def test_a_signal_between_the_passes_of_a_step_ends_the_run_after_the_step(
 
 
 def test_a_second_signal_does_not_wait(tiny: Params, parquet: Path, tmp_path: Path) -> None:
-    with stop_requests() as request:
+    with stop_requests(os.getppid()) as request:
         signal.raise_signal(signal.SIGTERM)
         assert str(request.interruption) == "stopped by SIGTERM"
         with pytest.MonkeyPatch.context() as patch:
@@ -170,7 +170,7 @@ def test_a_signal_before_the_first_step_takes_nothing_away(
 def test_the_end_of_dvc_stops_a_run_that_dvc_waits_for(
     tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parents = iter([os.getppid()] * 6)
+    parents = iter([4711] * 6)
     with monkeypatch.context() as patch:
         patch.setenv("DVC_STAGE", "train")
         patch.setattr("bertpipe.training.stopping.os.getppid", lambda: next(parents, 1))
@@ -181,10 +181,37 @@ def test_the_end_of_dvc_stops_a_run_that_dvc_waits_for(
     assert results(tmp_path) == whole
 
 
+def test_dvc_may_end_while_the_run_is_still_being_made(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(StoppedError, match="the end of the DVC process that waited for it after step 0 of 12"):
+        train(tiny, tmp_path, parquet, **SMALL, options={"parent": os.getppid() + 1})
+    train(tiny, tmp_path, parquet, **SMALL, options={"parent": os.getppid()})
+    assert results(tmp_path) == whole
+
+
+def test_the_end_of_the_terminal_saves_as_well_unless_it_is_to_be_ignored(
+    tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what `nohup` does
+    try:
+        with at_step(3, lambda: signal.raise_signal(signal.SIGHUP)):
+            train(tiny, tmp_path / "nohup", parquet, **SMALL)
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+    assert results(tmp_path / "nohup") == whole
+    said = r"stopped by the end of the terminal \(SIGHUP\) after step 3"
+    with at_step(3, lambda: signal.raise_signal(signal.SIGHUP)), pytest.raises(StoppedError, match=said) as stopped:
+        train(tiny, tmp_path, parquet, **SMALL)
+    assert stopped.value.exit_code == 129
+    assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == 3
+
+
 def test_without_dvc_a_run_outlives_its_parent(
     tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parents = iter([os.getppid()] * 3)
+    parents = iter([4711] * 3)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setattr("bertpipe.training.stopping.os.getppid", lambda: next(parents, 1))
     train(tiny, tmp_path, parquet, **SMALL)
@@ -262,10 +289,10 @@ def test_a_run_on_other_data_or_code_does_not_go_on_from_this_ones_state(
 ) -> None:
     crash_in("epoch 2/2", tiny, tmp_path / "run", parquet, **SMALL)
     shutil.copytree(parquet, tmp_path / "data")
-    if changed == "data":
-        summary = json.loads((tmp_path / "data" / "summary.json").read_text(encoding="utf-8"))
-        summary["sha256"]["train.parquet"] = "0" * 64
-        (tmp_path / "data" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    if changed == "data":  # behind the back of its summary
+        path = tmp_path / "data" / "train.parquet"
+        rows = pq.read_table(path)
+        pq.write_table(rows.take(list(range(len(rows)))[::-1]), path, row_group_size=ROWS_PER_GROUP)
     else:
         monkeypatch.setattr("bertpipe.stages.train.source_digest", lambda _: "0" * 64)
     assert train(tiny, tmp_path / "run", tmp_path / "data", **SMALL)["resumed_after_step"] == 0
@@ -291,9 +318,17 @@ def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tm
     ]  # fmt: skip
 
 
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_state(
+    tiny: Params, parquet: Path, tmp_path: Path
+) -> None:
+    with at_step(3, crash), pytest.raises(Crash):
+        train(tiny, tmp_path, parquet, **SMALL)
+    assert [path.name for path in tmp_path.rglob("*")] == ["state"]
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_checkpoints_are_kept(tmp_path: Path, keep: int) -> None:
-    checkpoints = Checkpoints(directory=tmp_path / "state", keep=keep)
+    checkpoints = Checkpoints(directory=tmp_path / "state", keep=keep, run={})
     bert = tiny_bert(vocab_size=11)
     optimizer = AdamW([(list(bert.parameters()), 0.0)], betas=(0.9, 0.999), epsilon=1e-8)
     for step in range(1, 6):

@@ -46,11 +46,14 @@ def test_a_training_and_a_download_are_listed(work: Path, parquet: Path) -> None
 def test_damage_is_listed(work: Path) -> None:
     newest = checkpoints_in(work / "state" / key(work))[0]
     (newest / "weights.safetensors").write_bytes(b"")
-    assert run_state(work)["kept"][0]["done"] == f"7 (damaged) of {STEPS} steps"
+    assert run_state(work)["kept"][0]["done"] == f"6 (1 damaged after it) of {STEPS} steps"
     (work / "state" / key(work) / "run.json").unlink()
     (work / "downloads" / "0123456789abcdef" / "facts.json").write_text("{", encoding="utf-8")
     training, download = run_state(work)["kept"]
-    assert (training["what"], training["done"]) == ("a training that says nothing of itself", "7 (damaged) of ? steps")
+    assert (training["what"], training["done"]) == (
+        "a training that says nothing of itself",
+        "6 (1 damaged after it) of ? steps",
+    )
     assert (download["what"], download["done"]) == ("a download that says nothing of itself", "?")
 
 
@@ -77,7 +80,7 @@ def test_what_a_process_is_at_work_on_stays(work: Path) -> None:
     name = key(work)
     with only_one(work / "state" / name / "lock", what="x"):
         assert run_state(work)["kept"][0]["held"]
-        with pytest.raises(BusyError, match=f"at work on {name}"):
+        with pytest.raises(BusyError, match=rf"work on {name} is under way already \(process \d+ on"):
             run_state(work, clear=[name])
         assert run_state(work, clear=["all"])["cleared"] == ["0123456789abcdef"]
     assert not run_state(work)["kept"][0]["held"]

@@ -15,7 +15,7 @@ from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, 
 from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import read_dataset
 from bertpipe.data.tokenization import SPECIAL_TOKENS, load_tokenizer
-from bertpipe.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError
+from bertpipe.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError, WriteError
 from bertpipe.evaluation import evaluate
 from bertpipe.model import store
 from bertpipe.model.store import load_model
@@ -67,6 +67,14 @@ def test_the_process_own_random_state_does_not_matter(
     torch.manual_seed(99)
     train(tiny, tmp_path, parquet)
     assert results(tmp_path) == results(trained)
+
+
+def test_a_place_where_something_else_stands_is_refused_at_once(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").write_text("precious", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"model holds notes\.txt and no config\.json"):
+        train(tiny, tmp_path, parquet, options={"on_progress": pytest.fail})
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "notes.txt"]
 
 
 # What a run leaves

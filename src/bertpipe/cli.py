@@ -1,7 +1,10 @@
 """The command line: each command loads params, calls one stage and shows what it returned."""
 
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -9,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bertpipe import __version__, artifacts, console
-from bertpipe.errors import BertpipeError, Interrupted, StoppedError
+from bertpipe.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError
 
 app = typer.Typer(
     name="bertpipe",
@@ -37,6 +40,20 @@ ModelOption = Annotated[
 HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, a row an interval of steps.")]
 EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, a row an epoch.")]
 TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, a row an interval of steps.")]
+
+
+_PARENT = os.getppid()
+"""The process that started this one: as early as can be known, because it may end while libraries are read."""
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold signals back until the block ends: what they raise in the midst of PyTorch's import gets lost there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
 
 
 def _show_version(wanted: bool) -> None:
@@ -69,8 +86,9 @@ def download(
     """Bring the zip of CSV files, whole and verified, or nothing."""
     from dataclasses import replace
 
-    from bertpipe.params import load_params
-    from bertpipe.stages.download import run_download
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.download import run_download
 
     loaded = load_params(params)
     section = replace(loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256)
@@ -87,8 +105,9 @@ def convert(
     json_: JsonOption = False,
 ) -> None:
     """Turn the CSV files inside the zip into Parquet, every row checked."""
-    from bertpipe.params import load_params
-    from bertpipe.stages.convert import run_convert
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.convert import run_convert
 
     section = load_params(params).convert
     with console.progress() as on_progress:
@@ -110,8 +129,9 @@ def prepare(
     json_: JsonOption = False,
 ) -> None:
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
-    from bertpipe.params import load_params
-    from bertpipe.stages.prepare import run_prepare
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.prepare import run_prepare
 
     loaded = load_params(params)
     with console.progress() as on_progress:
@@ -136,8 +156,9 @@ def train(
     """Train BERT on MLM and NSP, evaluating and saving after each epoch."""
     from dataclasses import replace
 
-    from bertpipe.params import load_params
-    from bertpipe.stages.train import TrainPaths, run_train
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.train import TrainPaths, run_train
 
     loaded = load_params(params)
     section = loaded.train if epochs is None else replace(loaded.train, epochs=epochs)
@@ -153,7 +174,8 @@ def train(
     with console.progress() as on_progress:
         summary = run_train(
             loaded.model, section, loaded.masking, loaded.evaluate, loaded.runtime,
-            paths=paths, resume=resume, overrides=overrides, on_progress=on_progress, on_note=console.show_note,
+            paths=paths, resume=resume, overrides=overrides, parent=_PARENT,
+            on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
     console.show_facts("Trained", summary, as_json=json_)
     console.warn_of_overrides(overrides, params)
@@ -168,8 +190,9 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Measure a model on the test split, beside simple predictors on the same rows."""
-    from bertpipe.params import load_params
-    from bertpipe.stages.evaluate import run_evaluate
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.evaluate import run_evaluate
 
     loaded = load_params(params)
     with console.progress() as on_progress:
@@ -190,7 +213,8 @@ def plot(
     json_: JsonOption = False,
 ) -> None:
     """Draw losses, accuracies, learning rate and throughput as PNG and SVG."""
-    from bertpipe.stages.plot import run_plot
+    with _undisturbed():
+        from bertpipe.stages.plot import run_plot
 
     with console.progress() as on_progress:
         result = run_plot(
@@ -212,7 +236,8 @@ def state(
     json_: JsonOption = False,
 ) -> None:
     """List what interrupted commands have left to go on from, or clear it."""
-    from bertpipe.stages.state import run_state
+    with _undisturbed():
+        from bertpipe.stages.state import run_state
 
     console.show_state(run_state(artifacts.WORK_DIR, clear=clear or ()), as_json=json_)
 
@@ -225,7 +250,8 @@ def inspect(
     json_: JsonOption = False,
 ) -> None:
     """Walk one input through the network, step by step, with shapes and first values."""
-    from bertpipe.stages.inspect import run_inspect
+    with _undisturbed():
+        from bertpipe.stages.inspect import run_inspect
 
     console.show_inspection(run_inspect(text, second, model=model), as_json=json_)
 
@@ -238,7 +264,8 @@ def infer_nsp(
     json_: JsonOption = False,
 ) -> None:
     """Say whether sentence B follows sentence A."""
-    from bertpipe.inference import load_predictor
+    with _undisturbed():
+        from bertpipe.inference import load_predictor
 
     console.show_nsp(load_predictor(model).next_sentence(first, second), as_json=json_)
 
@@ -251,7 +278,8 @@ def infer_mlm(
     json_: JsonOption = False,
 ) -> None:
     """Fill the masked words of a text."""
-    from bertpipe.inference import load_predictor
+    with _undisturbed():
+        from bertpipe.inference import load_predictor
 
     console.show_mlm(load_predictor(model).fill_masks(text, top_k), as_json=json_)
 
@@ -264,8 +292,9 @@ def infer_examples(
     json_: JsonOption = False,
 ) -> None:
     """Ask the questions listed in the params and write the answers."""
-    from bertpipe.params import load_params
-    from bertpipe.stages.infer import run_infer_examples
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.infer import run_infer_examples
 
     loaded = load_params(params)
     with console.progress() as on_progress:
@@ -281,12 +310,13 @@ def main() -> None:
     An error that the user can mend is one message and exit code 1; a signal is one message and 128 plus its number,
     130 for Ctrl-C.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    for number in INTERRUPTIONS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it, and a shell's `&`
+            signal.signal(number, _interrupt)
     try:
         app(prog_name="bertpipe")
     except Interrupted as interruption:
-        console.show_note(f"{interruption}; what stood there before is as it was")
+        console.show_note(f"{interruption}; what was there before is as it was")
         sys.exit(interruption.exit_code)
     except StoppedError as error:
         console.show_note(str(error))

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,12 @@ def show_text(text: str) -> None:
 
 def show_error(message: str) -> None:
     """Print an error the user can mend."""
-    _errors().print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _say(f"error: {message}", style="red")
 
 
 def show_note(message: str) -> None:
     """Print what the user should know."""
-    _errors().print(f"note: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _say(f"note: {message}", style="yellow")
 
 
 def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
@@ -42,7 +42,7 @@ def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
             f"note: {name} was {value}, not what {params} says. `dvc repro` would bring back the model of {params}; "
             f"to keep this one as an experiment: dvc exp run -S {name}={value}"
         )
-        _errors().print(note, markup=False, highlight=False, soft_wrap=True)
+        _say(note)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def progress() -> Iterator[Callable[[Progress], None]]:
     """Yield a function that draws reports: a bar on a terminal, plain lines elsewhere."""
     console = _errors()
     if not console.is_terminal:
-        yield _plain_lines(console)
+        yield _plain_lines()
         return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -275,7 +275,7 @@ def _warn(warnings: Sequence[str]) -> None:
         show_note(warning)
 
 
-def _plain_lines(console: "Console") -> Callable[[Progress], None]:
+def _plain_lines() -> Callable[[Progress], None]:
     last_label = ""
 
     def draw(report: Progress) -> None:
@@ -283,9 +283,15 @@ def _plain_lines(console: "Console") -> Callable[[Progress], None]:
         is_new, last_label = report.label != last_label, report.label
         if is_new or report.detail:
             parts = (report.label, _amount(report) if report.detail else "", report.detail)
-            console.print("  ".join(filter(None, parts)), markup=False, highlight=False, soft_wrap=True)
+            _say("  ".join(filter(None, parts)))
 
     return draw
+
+
+def _say(line: str, *, style: str | None = None) -> None:
+    """Print a line on standard error; work goes on, and its end has its own code, where nobody reads that any more."""
+    with suppress(OSError, SystemExit):  # rich leaves the program at a broken pipe
+        _errors().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _amount(report: Progress) -> str:

@@ -22,18 +22,22 @@ class MissingInputError(BertpipeError):
 
 
 class WriteError(BertpipeError):
-    """The operating system refuses to write an output: the disk is full, a folder is closed, a device fails."""
+    """An output cannot be written: the disk is full, a folder is closed, something else stands there."""
 
 
 class BusyError(BertpipeError):
     """Another process works on the same output."""
 
 
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a process to end."""
+
+
 class Interrupted(BaseException):
     """A signal ended what the process was at; no error, and caught at the top alone."""
 
     def __init__(self, signal_number: int, cause: str | None = None) -> None:
-        names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+        names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal (SIGHUP)"}
         super().__init__(f"stopped by {cause or names[signal.Signals(signal_number)]}")
         self.exit_code = 128 + signal_number
 
@@ -71,6 +75,8 @@ def write_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses within the block into a WriteError that names `path`."""
     try:
         yield
+    except BertpipeError:
+        raise
     except Exception as error:
         code = _system_error(error)
         if code is None:
@@ -84,7 +90,7 @@ def write_errors(path: Path) -> Iterator[None]:
         file = getattr(error, "filename", None)
         at = f" at {os.fsdecode(file)}" if file else ""
         raise WriteError(
-            f"{path} cannot be written ({os.strerror(code)}{at}): {mend} and run again; what stands there is whole"
+            f"{path} cannot be written ({os.strerror(code)}{at}): {mend} and run again; nothing half-written is left"
         ) from error
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from bertpipe.errors import write_errors
+from bertpipe.errors import WriteError, write_errors
 from bertpipe.locks import hold, hold_new_directory, hold_new_file, is_at
 
 
@@ -41,19 +41,26 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def whole_directory(path: Path, *, mark: str | None = None) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; it takes the place of `path` when the block ends without an error.
 
     Where two names can be exchanged (Linux, on the usual file systems), `path` is complete at every moment. Elsewhere
     an earlier directory stands aside as `.NAME.earlier` for the moment of the change; the next writer brings it back if
-    the process ended in that moment.
+    the process ended in that moment. A symbolic link stays one: what it leads to changes.
+
+    Args:
+        path: the directory.
+        mark: name of a file that every such directory has; see `check_place`. None takes any place.
 
     Raises:
         BusyError: another process is writing `path`.
-        WriteError: the operating system refuses a write; what stood at `path` stays.
+        WriteError: the operating system refuses a write, or something else stands at `path`; it stays.
     """
-    partial = _beside(path, "partial")
+    if mark is not None:
+        check_place(path, mark=mark)
     with write_errors(path):
+        path = path.resolve()
+        partial = _beside(path, "partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         handles = [hold_new_directory(partial)]
         try:
@@ -68,6 +75,46 @@ def whole_directory(path: Path) -> Iterator[Path]:
             _remove(partial, handles)
             for handle in handles:
                 os.close(handle)
+
+
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """Yield a private directory beside `path`, which goes away with the block.
+
+    Raises:
+        BusyError: another process has it.
+        WriteError: the operating system refuses it.
+    """
+    scratch = _beside(path, "scratch")
+    with write_errors(path):
+        handle = hold_new_directory(scratch)
+        try:
+            yield scratch
+        finally:
+            _remove(scratch, [handle])
+            os.close(handle)
+
+
+def check_place(path: Path, *, mark: str) -> None:
+    """Refuse a place for a directory of ours where something of the user's stands.
+
+    Args:
+        path: where the directory is to go.
+        mark: name of a file that is in every directory of its kind.
+
+    Raises:
+        WriteError: `path` is a file, or a directory with something in it, and without the mark.
+    """
+    with write_errors(path):
+        if path.is_dir():
+            others = sorted(entry.name for entry in path.iterdir())
+            if others and mark not in others:
+                raise WriteError(
+                    f"{path} holds {', '.join(others[:3])}{', ...' if len(others) > 3 else ''} and no {mark}, so it "  # noqa: PLR2004
+                    "is something else than what would take its place: name another directory, or empty this one"
+                )
+        elif path.exists():
+            raise WriteError(f"{path} is a file, and a directory is to be written: name another place, or remove it")
 
 
 def _remove(partial: Path, handles: Sequence[int]) -> None:

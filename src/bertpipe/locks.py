@@ -11,7 +11,12 @@ from pathlib import Path
 
 from bertpipe.errors import BusyError, write_errors
 
+LOCK = "lock"
+"""Name of the lock file of a directory that one process may work in."""
+
 _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
+_GLANCES, _GLANCE_S = 3, 0.02
+"""How often, and after how many seconds, a lock is tried again that `is_held` may be holding for a moment."""
 
 
 def hold_new_file(name: Path) -> int:
@@ -38,6 +43,9 @@ def hold_new_directory(name: Path) -> int:
     while True:
         with suppress(FileExistsError):
             name.mkdir(mode=_PRIVATE_DIRECTORY)
+        if name.is_symlink() or name.is_file():  # an ended process left it, see whole_directory
+            name.unlink(missing_ok=True)
+            continue
         try:
             handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -78,7 +86,7 @@ def only_one(lock: Path, *, what: str) -> Iterator[None]:
     try:
         with write_errors(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = hold_new_file(lock)
+            handle = _hold_patiently(lock)
     except BusyError as error:
         raise BusyError(f"{what} is under way already{_holder(lock)}: wait for it, or stop it") from error
     try:
@@ -99,9 +107,18 @@ def is_held(lock: Path) -> bool:
         os.close(hold(lock))
     except FileNotFoundError:
         return False
-    except BusyError:
+    except (BusyError, PermissionError):  # another user's
         return True
     return False
+
+
+def _hold_patiently(lock: Path) -> int:
+    """Hold a new lock file, and do not mind whoever only looks whether it is held."""
+    for _ in range(_GLANCES):
+        with suppress(BusyError):
+            return hold_new_file(lock)
+        time.sleep(_GLANCE_S)
+    return hold_new_file(lock)
 
 
 def _locked(handle: int, name: Path) -> bool:

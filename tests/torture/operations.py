@@ -64,7 +64,7 @@ def _save_model(folder: Path, inputs: Path, *, seed: int) -> None:
 
 
 def _save_checkpoints(folder: Path, *steps: int) -> None:
-    checkpoints = Checkpoints(directory=folder / "state", keep=2)
+    checkpoints = Checkpoints(directory=folder / "state", keep=2, run={"steps": 3})
     for step in steps:
         bert = _network(step)
         checkpoints.save(step, bert, make_optimizer(bert, _params().train), {"intervals": [[step, 0.5]]})

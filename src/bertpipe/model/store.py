@@ -39,7 +39,7 @@ def save_model(directory: Path, bert: Bert, tokenizer_file: Path, facts: Mapping
         tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
         facts: what else to keep in config.json: params, data hashes, versions.
     """
-    with whole_directory(directory) as staging:
+    with whole_directory(directory, mark=CONFIG_NAME) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
         (staging / TOKENIZER_NAME).write_bytes(tokenizer_file.read_bytes())
         config = {

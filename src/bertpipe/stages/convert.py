@@ -81,7 +81,7 @@ def run_convert(
             of the rows are bad; the bad rows are then in `rejects_report`.
     """
     require(zip_file, made_by="bertpipe download")
-    with open_archive(zip_file) as archive, whole_directory(out) as staging:
+    with open_archive(zip_file) as archive, whole_directory(out, mark=SUMMARY_NAME) as staging:
         tokenizer = archive.tokenizer()
         recovered = None
         if tokenizer is None and convert.recover != "nothing":

@@ -48,6 +48,10 @@ Metrics = Mapping[str, Any]
 Baselines = Sequence[tuple[str, float | None]]
 
 
+_FIRST = "loss.png"
+"""Always drawn: what tells a directory of pictures."""
+
+
 def run_plot(
     *,
     history: Path,
@@ -76,7 +80,7 @@ def run_plot(
     timings = _read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
     known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
     names: list[str] = []
-    with whole_directory(out) as staging, style.context("default"), rc_context(_STYLE):
+    with whole_directory(out, mark=_FIRST) as staging, style.context("default"), rc_context(_STYLE):
         figures = {
             "loss": _draw_loss(steps, evaluations, known),
             "accuracy": _draw_accuracy(evaluations, known),

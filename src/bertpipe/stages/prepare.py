@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from bertpipe.artifacts import (
@@ -30,7 +29,7 @@ from bertpipe.data.vocabulary import rank_words
 from bertpipe.data.wordpiece import train_wordpiece
 from bertpipe.data.workers import cores, ordered_map
 from bertpipe.errors import DataError
-from bertpipe.files import whole_directory, whole_file
+from bertpipe.files import scratch_directory, whole_directory, whole_file
 from bertpipe.params import MaskingParams, PrepareParams, RuntimeParams
 
 _BYTES_FOR_A_PROCESS = 1 << 23
@@ -120,12 +119,12 @@ class _Reader:
 def _output(out: Path) -> Iterator[Path]:
     """Yield the directory to write Parquet to, which becomes `out`, or the zip at `out`, when the block ends."""
     if out.suffix != ".zip":
-        with whole_directory(out) as staging:
+        with whole_directory(out, mark=SUMMARY_NAME) as staging:
             yield staging
         return
-    with whole_file(out) as zip_file, TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        yield Path(folder)
-        write_notebook_zip(Path(folder), zip_file)
+    with whole_file(out) as zip_file, scratch_directory(out) as folder:
+        yield folder
+        write_notebook_zip(folder, zip_file)
 
 
 def _processes(runtime: RuntimeParams, text_bytes: int) -> int:

@@ -1,6 +1,7 @@
 """`state`: what interrupted commands have left to go on from, listed or cleared."""
 
 import shutil
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,10 +11,9 @@ from typing import Any
 
 from bertpipe.artifacts import DOWNLOADS_DIR, STATE_DIR, read_json
 from bertpipe.data.transfer.part import FACTS
-from bertpipe.data.transfer.part import LOCK as DOWNLOAD_LOCK
 from bertpipe.errors import BusyError, DataError, InputError, write_errors
-from bertpipe.locks import is_held
-from bertpipe.training.checkpoint import LOCK, RUN, check_checkpoint, checkpoints_in
+from bertpipe.locks import LOCK, is_held, only_one
+from bertpipe.training.checkpoint import RUN, check_checkpoint, checkpoints_in
 
 ALL = "all"
 
@@ -56,12 +56,13 @@ def run_state(work: Path, *, clear: Sequence[str] = ()) -> dict[str, Any]:
     for path, kept in found:
         if ALL not in clear and kept.name not in clear:
             continue
-        if kept.held:
+        try:
+            with write_errors(path), only_one(path / LOCK, what=f"work on {kept.name}"):
+                shutil.rmtree(path)
+        except BusyError:
             if kept.name in clear:
-                raise BusyError(f"a process is at work on {kept.name}: wait for it, or stop it, then clear")
+                raise
             continue
-        with write_errors(path):
-            shutil.rmtree(path)
         cleared.append(kept.name)
     return {"kept": [asdict(kept) for _, kept in _found(work)], "cleared": cleared}
 
@@ -84,16 +85,20 @@ def _training(path: Path) -> Kept:
             f"{train['epochs']}, learning_rate {train['learning_rate']:g} on {run['data']}"
         )
         total = f"{run['steps']:,}"
-    newest = next((_step(checkpoint) for checkpoint in checkpoints_in(path)), None)
-    done = f"no checkpoint yet, of {total} steps" if newest is None else f"{newest} of {total} steps"
-    return _kept(path, "training", what, done, held=is_held(path / LOCK))
+    return _kept(path, "training", what, f"{_steps(path)} of {total} steps", held=is_held(path / LOCK))
 
 
-def _step(checkpoint: Path) -> str:
-    try:
-        return f"{check_checkpoint(checkpoint):,}"
-    except DataError:
-        return f"{int(checkpoint.name.partition('-')[2]):,} (damaged)"
+def _steps(path: Path) -> str:
+    """Return the step of the newest whole checkpoint, with a word on damaged ones before it."""
+    damaged = 0
+    for checkpoint in checkpoints_in(path):
+        try:
+            step = f"{check_checkpoint(checkpoint):,}"
+        except DataError:
+            damaged += 1
+        else:
+            return f"{step} ({damaged} damaged after it)" if damaged else step
+    return f"0 ({damaged} damaged)" if damaged else "0"
 
 
 def _download(path: Path) -> Kept:
@@ -104,18 +109,21 @@ def _download(path: Path) -> Kept:
     with suppress(KeyError, TypeError):
         total = "an unknown number" if facts["total"] is None else f"{facts['total']:,}"
         what, done = facts["url"], f"{facts['bytes']:,} of {total} bytes"
-    return _kept(path, "download", what, done, held=is_held(path / DOWNLOAD_LOCK))
+    return _kept(path, "download", what, done, held=is_held(path / LOCK))
 
 
 def _kept(path: Path, kind: str, what: str, done: str, *, held: bool) -> Kept:
-    files = [file.stat() for file in path.rglob("*") if file.is_file()]
-    changed = max((file.st_mtime for file in files), default=path.stat().st_mtime)
+    files = []
+    for file in path.rglob("*"):
+        with suppress(FileNotFoundError):  # whoever is at work may have removed it
+            files.append(file.stat())
+    changed = max((file.st_mtime for file in files), default=0.0)
     return Kept(
         name=path.name,
         kind=kind,
         what=what,
         done=done,
-        bytes=sum(file.st_size for file in files),
+        bytes=sum(file.st_size for file in files if stat.S_ISREG(file.st_mode)),
         changed=time.strftime("%Y-%m-%d %H:%M", time.localtime(changed)),
         held=held,
     )

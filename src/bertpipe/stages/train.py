@@ -1,6 +1,7 @@
 """`train`: BERT from random weights, evaluated and left for the next stages after each epoch."""
 
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,18 +15,19 @@ import numpy as np
 import torch
 
 from bertpipe import __version__
-from bertpipe.artifacts import TOKENIZER_NAME, Progress, ignore_note, ignore_progress
+from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import label_counts
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
-from bertpipe.locks import only_one
+from bertpipe.files import check_place
+from bertpipe.locks import LOCK, only_one
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.store import save_model
 from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.sources import source_digest
-from bertpipe.training.checkpoint import LOCK, CheckpointClock, Checkpoints, run_key
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, run_key
 from bertpipe.training.history import History
 from bertpipe.training.inputs import read_training_data
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
@@ -58,6 +60,7 @@ def run_train(
     paths: TrainPaths,
     resume: bool = True,
     overrides: Mapping[str, object] | None = None,
+    parent: int | None = None,
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
@@ -65,16 +68,18 @@ def run_train(
 
     The model is that of the last epoch; each earlier epoch's stood at the same place before. A run that was stopped
     goes on after the last step of its newest undamaged checkpoint, unless `resume` is false, and ends with the bytes of
-    a run that was not stopped. Ctrl-C and SIGTERM, in the main thread, end the run after the current step, with a
-    checkpoint.
+    a run that was not stopped. Ctrl-C, SIGTERM and SIGHUP, in the main thread, end the run after the current step, with
+    a checkpoint; so does, under DVC, the end of `parent`, the process that started this one (None: as it is now).
 
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
         TrainingError: a loss is not finite; the model of the last complete epoch stays.
         StoppedError: the run was asked to stop, and its state is saved.
         BusyError: another process trains this run, or trains into the same place.
-        WriteError: the disk is full or refuses; the last checkpoint and the model of the last complete epoch stay.
+        WriteError: something else stands where the model is to go; or the disk is full or refuses, and then the last
+            checkpoint and the model of the last complete epoch stay.
     """
+    check_place(paths.model, mark=CONFIG_NAME)
     device = pick_device(runtime.device)
     threads = set_up_cpu(runtime.threads)
     data = read_training_data(paths.data)
@@ -90,21 +95,22 @@ def run_train(
     }
     versions = {"bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__, **machine}
     state = paths.state / run_key(identity)
-    with (
-        only_one(paths.model.with_name(f".{paths.model.name}.lock"), what=f"a training into {paths.model}"),
-        only_one(state / LOCK, what="a training with the same params and data"),
-        stop_requests() as stop,
-    ):
+    with _alone(paths.model, state), stop_requests(os.getppid() if parent is None else parent) as stop:
         torch.manual_seed(train.seed)
         bert = Bert(model, vocab_size)
         bert.start_at_frequencies(torch.from_numpy(label_counts(data.train, vocab_size)))
         bert.to(device)
         batcher = Batcher(dataset=data.train, masking=masks, seed=train.seed)
         schedule = plan(batcher, train)
-        checkpoints = Checkpoints(directory=state, keep=runtime.keep_checkpoints)
-        if not resume:
+        checkpoints = Checkpoints(
+            directory=state,
+            keep=runtime.keep_checkpoints,
+            run={**identity, "data": str(paths.data), "model": str(paths.model), "steps": schedule.total},
+        )
+        if resume:
+            checkpoints.tidy()
+        else:
             checkpoints.clear()
-        checkpoints.begin({**identity, "data": str(paths.data), "model": str(paths.model), "steps": schedule.total})
         run = _Run(
             bert=bert,
             optimizer=make_optimizer(bert, train),
@@ -131,9 +137,22 @@ def run_train(
         )
         summary = run.go()
         checkpoints.clear()
-    with suppress(OSError):  # another process may have begun the same run
-        state.rmdir()
     return summary
+
+
+@contextmanager
+def _alone(model: Path, state: Path) -> Iterator[None]:
+    """Keep other processes from the model's place and from the run's state, and leave no state that holds nothing."""
+    place = model.resolve()
+    try:
+        with (
+            only_one(place.with_name(f".{place.name}.lock"), what=f"a training into {model}"),
+            only_one(state / LOCK, what="a training with the same params and data"),
+        ):
+            yield
+    finally:
+        with suppress(OSError):  # there are checkpoints, or another process's lock
+            state.rmdir()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -197,6 +216,9 @@ class _Run:
     def _after_step(self, report: StepReport) -> None:
         with self._saying_what_is_kept():
             closed = self.history.add(report)
+        self.stop.check()
+        if self.clock.due():
+            self._save(report.step)
         total, every = self.schedule.total, self.history.history_every
         if closed and (report.step % self.log_every < every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
@@ -205,9 +227,6 @@ class _Run:
             detail = f"MLM {mlm}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
             label = f"epoch {report.epoch}/{self.train.epochs}"
             self.on_progress(Progress(label=label, completed=report.step, total=total, unit="steps", detail=detail))
-        self.stop.check()
-        if self.clock.due():
-            self._save(report.step)
 
     def _save(self, step: int) -> None:
         """Write a checkpoint; one at the end of an epoch is of the moment before its evaluation."""
@@ -245,7 +264,10 @@ class _Run:
             yield
         except TrainingError as error:
             epochs = len(self.history.epochs)
-            kept = f"the model of epoch {epochs} is at {self.paths.model}" if epochs else "no epoch was completed"
+            model = self.paths.model
+            kept = f"the model of epoch {epochs} is at {model}" if epochs else "no epoch was completed"
+            if epochs and not model.exists():  # the run went on from before, and DVC had taken the model away
+                kept = f"there is no model at {model} any more"
             raise TrainingError(f"{error}; {kept}") from error
 
     def _summary(self, restored_step: int) -> dict[str, Any]:

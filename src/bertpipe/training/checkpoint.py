@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from bertpipe.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.errors import DataError, write_errors
 from bertpipe.files import whole_directory
+from bertpipe.locks import LOCK
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
 from bertpipe.training.optim import AdamW
@@ -21,9 +23,8 @@ from bertpipe.training.optim import AdamW
 WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"
 RUN = "run.json"
 """What the run is: its params, data and versions."""
-LOCK = "lock"
-"""Held by the process that trains."""
 
+_STEP = re.compile(r"step-\d{9}")
 _SHARE = 0.01
 """Most of the time of a run that its checkpoints may take where `checkpoint_every_s` is auto."""
 _EVERY_S = 30.0
@@ -45,13 +46,16 @@ class Checkpoints:
     directory: Path
     keep: int
     """Checkpoints kept, the newest ones."""
+    run: Mapping[str, Any]
+    """What the run is, noted beside them for whoever lists them."""
 
-    def begin(self, identity: Mapping[str, Any]) -> None:
-        """Note what the run is, for whoever lists the state; what an ended process was writing goes away."""
-        with write_errors(self.directory):
-            for partial in self.directory.glob(".step-*"):
-                shutil.rmtree(partial)
-        write_json(self.directory / RUN, identity)
+    def tidy(self) -> None:
+        """Remove what an ended process was writing.
+
+        Raises:
+            WriteError: something cannot be removed.
+        """
+        self._remove(".*.partial")
 
     def save(self, step: int, bert: Bert, optimizer: AdamW, records: Mapping[str, Any]) -> None:
         """Write the state after optimiser step `step`; once it is complete, the oldest beyond `keep` go away.
@@ -62,14 +66,18 @@ class Checkpoints:
             optimizer: its optimizer.
             records: JSON content to keep beside them: the history so far.
         """
-        with whole_directory(self.directory / f"step-{step:09d}") as staging:
+        if not (self.directory / RUN).exists():
+            write_json(self.directory / RUN, self.run)
+        with whole_directory(self._path(step)) as staging:
             save_weights(staging / WEIGHTS, bert)
             save_file(optimizer.tensors(), staging / OPTIMIZER)
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
             hashes = {name: file_sha256(staging / name) for name in (WEIGHTS, OPTIMIZER, RECORDS)}
             (staging / MANIFEST).write_text(_manifest_text({"step": step, "sha256": hashes}), encoding="utf-8")
-        for old in checkpoints_in(self.directory)[self.keep :]:
-            shutil.rmtree(old, ignore_errors=True)  # what stays is tried again next time
+        # A checkpoint of a later step is a damaged one, which was left out. What stays is tried again next time.
+        earlier = [path for path in checkpoints_in(self.directory) if path.name < self._path(step).name]
+        for path in {*checkpoints_in(self.directory)} - {self._path(step), *earlier[: self.keep - 1]}:
+            shutil.rmtree(path, ignore_errors=True)
 
     def load_newest(self, bert: Bert, optimizer: AdamW, *, on_note: Callable[[str], None]) -> Restored | None:
         """Read the newest undamaged state into `bert` and `optimizer`; None where there is no state.
@@ -96,10 +104,18 @@ class Checkpoints:
         Raises:
             WriteError: something cannot be removed.
         """
+        self._remove("*")
+
+    def _remove(self, pattern: str) -> None:
         with write_errors(self.directory):
-            for path in [*checkpoints_in(self.directory), *self.directory.glob(".step-*")]:
-                shutil.rmtree(path)
-            (self.directory / RUN).unlink(missing_ok=True)
+            for path in self.directory.glob(pattern):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != LOCK:
+                    path.unlink()
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"step-{step:09d}"
 
 
 @dataclass(slots=True)
@@ -135,7 +151,7 @@ def run_key(identity: Mapping[str, Any]) -> str:
 
 def checkpoints_in(directory: Path) -> list[Path]:
     """Return the checkpoints of a run, newest first."""
-    return sorted(directory.glob("step-*"), reverse=True)
+    return sorted((path for path in directory.glob("step-*") if _STEP.fullmatch(path.name)), reverse=True)
 
 
 def check_checkpoint(path: Path) -> int:

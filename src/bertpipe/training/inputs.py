@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, read_json, require_data
+from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, file_sha256, read_json, require_data
 from bertpipe.data.dataset import PairFile
 from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization import Tokenizer, load_tokenizer
@@ -22,7 +22,7 @@ class TrainingData:
     tokenizer: Tokenizer
     masked_tokens_known: bool
     sha256: Mapping[str, str]
-    """Digests of its files, as its summary has them."""
+    """Of each file that a run reads, as it is now."""
 
     def vocab_size(self, model: ModelParams) -> int:
         """Return the rows of the token embedding, after checking that all rows fit the model.
@@ -70,12 +70,13 @@ def read_training_data(directory: Path) -> TrainingData:
         MissingInputError, DataError: a file is missing or damaged.
     """
     summary = read_json(require_data(directory / SUMMARY_NAME))
-    train, test = (PairFile(directory / f"{split}.parquet") for split in SPLITS)
+    names = [f"{split}.parquet" for split in SPLITS]
+    train, test = (PairFile(directory / name) for name in names)
     return TrainingData(
         directory=directory,
         train=train,
         test=test,
         tokenizer=load_tokenizer(directory / TOKENIZER_NAME),
         masked_tokens_known=summary["masked_tokens_known"],
-        sha256=summary["sha256"],
+        sha256={name: file_sha256(directory / name) for name in (*names, TOKENIZER_NAME)},
     )

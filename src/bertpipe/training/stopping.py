@@ -1,16 +1,15 @@
-"""A request to stop: Ctrl-C, SIGTERM, or the end of the DVC process that waits for this one."""
+"""A request to stop: Ctrl-C, SIGTERM, the end of the terminal, or that of the DVC process that waits for this one."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
-from bertpipe.errors import Interrupted
+from bertpipe.errors import INTERRUPTIONS, Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STAGE_VARIABLE = "DVC_STAGE"
 """DVC sets it for the commands that it runs."""
 
@@ -19,8 +18,9 @@ _STAGE_VARIABLE = "DVC_STAGE"
 class StopRequest:
     """What asked the process to stop, if anything did."""
 
+    parent: int
+    """The process that started this one, as it was at the start."""
     _signal: int | None = None
-    _parent: int = field(default_factory=os.getppid)
     _at_once: bool = False
 
     @property
@@ -31,7 +31,7 @@ class StopRequest:
         """
         if self._signal is not None:
             return Interrupted(self._signal)
-        if os.environ.get(_STAGE_VARIABLE) and os.getppid() != self._parent:
+        if os.environ.get(_STAGE_VARIABLE) and os.getppid() != self.parent:
             return Interrupted(signal.SIGTERM, "the end of the DVC process that waited for it")
         return None
 
@@ -62,16 +62,21 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(parent: int) -> Iterator[StopRequest]:
     """Yield what becomes a request to stop when a signal arrives within the block.
 
-    Signals are the main thread's alone; in another thread the request sees DVC's end only.
+    Signals are the main thread's alone; in another thread the request sees DVC's end only. Signals that whoever started
+    the process has it ignore, such as `nohup`, stay ignored.
+
+    Args:
+        parent: the process that started this one.
     """
-    request = StopRequest()
+    request = StopRequest(parent)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    earlier = {number: signal.signal(number, request.receive) for number in _SIGNALS}
+    heard = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
+    earlier = {number: signal.signal(number, request.receive) for number in heard}
     try:
         yield request
     finally:

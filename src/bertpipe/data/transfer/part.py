@@ -12,9 +12,9 @@ from bertpipe.artifacts import read_json, write_json
 from bertpipe.data.transfer.address import shown
 from bertpipe.data.transfer.answer import Arrived, is_validator
 from bertpipe.errors import DataError, WriteError, write_errors
-from bertpipe.locks import only_one
+from bertpipe.locks import LOCK, only_one
 
-FACTS, LOCK = "facts.json", "lock"
+FACTS = "facts.json"
 _BYTES = "part"
 _SAVE_EVERY_S = 1.0
 """Time between two saves: what a kill loses at most. fsync is too slow to call for every chunk."""
