@@ -14,6 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet  # noqa: F401 - spares each case its import
+import tokenizers  # noqa: F401
 import torch
 
 from bertpipe.errors import BertpipeError
