@@ -21,6 +21,7 @@ from bertpipe.stages.train import run_train
 from bertpipe.training import throughput
 from prepared import REVIEWS, Prepare, folder_of, preparer
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, paths_in, results, train
+from websites import Site, running
 
 # The same examples each time, however slow the machine.
 hypothesis.settings.register_profile("bertpipe", deadline=None, derandomize=True, database=None)
@@ -78,6 +79,13 @@ def _quick_peak() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(throughput._PEAK_WIDTH, "cpu", 256)
         yield
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Return a web server on this machine."""
+    with running() as site:
+        yield site
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import io
 import json
 import socket
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,11 @@ from bertpipe.errors import BertpipeError, DataError, DownloadError, WriteError
 from bertpipe.params import MaskingUnit, Params
 from bertpipe.stages.download import IMDB_COPY_VARIABLE, run_download
 from datasets import GOOD, write_zip
-from websites import ETAG, Answer, Site, body, ranged, running, status
+from websites import ETAG, Answer, Site, body, ranged, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 OUT = Path("data/raw/dataset.zip")
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running() as site:
-        yield site
 
 
 @pytest.fixture(scope="module")

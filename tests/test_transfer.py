@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
@@ -14,7 +14,7 @@ from bertpipe.artifacts import Progress, ignore_progress
 from bertpipe.data.transfer import fetching
 from bertpipe.errors import BertpipeError, DataError, DownloadError
 from bertpipe.params import DownloadParams, Params
-from websites import ETAG, Answer, Request, Site, body, ranged, raw, reply, resets, running, stalls, status
+from websites import ETAG, Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
@@ -44,12 +44,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     monkeypatch.setattr(fetching, "monotonic", lambda: time.now_s)
     monkeypatch.setattr(fetching, "sleep", time.sleep)
     return time
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running() as site:
-        yield site
 
 
 @pytest.fixture

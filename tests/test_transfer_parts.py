@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,13 @@ from bertpipe.data.transfer import fetching, part
 from bertpipe.errors import BusyError, DataError, DownloadError, WriteError
 from bertpipe.params import DownloadParams, Params
 from bertpipe.stages.state import run_state
-from websites import ETAG, Site, body, ranged, running, stalls, status
+from websites import ETAG, Site, body, ranged, stalls, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
 CONTENT = b"PK" + b"".join(hashlib.sha256(bytes([i])).digest() for i in range(200))
 TOTAL = len(CONTENT)
 FOLDER = Path(".bertpipe/downloads")
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running() as site:
-        yield site
 
 
 @pytest.fixture

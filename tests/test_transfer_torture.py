@@ -5,7 +5,6 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from bertpipe.errors import DataError, DownloadError
 from bertpipe.params import Params
 from bertpipe.stages.download import run_download
 from datasets import GOOD, write_zip
-from websites import Answer, Request, Site, body, ranged, raw, reply, resets, running, stalls, status
+from websites import Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]
 
@@ -23,12 +22,6 @@ SEEDS = 200 if os.environ.get("BERTPIPE_TORTURE") == "1" else 20
 MOST_RUNS = 100
 OUT = Path("data/raw/dataset.zip")
 EARLIER = b"what was there before"
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running() as site:
-        yield site
 
 
 @pytest.fixture(scope="module")
