@@ -42,6 +42,7 @@ def bert_shape(*, width: int, layers: int, heads: int = 4) -> ModelParams:
     return ModelParams(
         architecture="bert", vocab_size="auto", embedding_dim=width, heads=heads, layers=layers,
         feed_forward_dim=4 * width, max_positions=LONGEST, dropout=DROPOUT, tied=True,
+        activation="auto", norm_epsilon="auto",
     )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def notebook_shape() -> ModelParams:
     return ModelParams(
         architecture="notebook", vocab_size="auto", embedding_dim=10, heads=2, layers=2,
         feed_forward_dim=2048, max_positions=LONGEST, dropout=DROPOUT, tied=False,
+        activation="auto", norm_epsilon="auto",
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ def tiny_params(architecture: str = "bert", **changes: Any) -> ModelParams:  # n
         "max_positions": 17,
         "dropout": 0.1,
         "tied": True,
+        "activation": "auto",
+        "norm_epsilon": "auto",
     }
     return ModelParams(**(sizes | changes))
 

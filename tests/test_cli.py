@@ -127,12 +127,12 @@ def test_a_usage_error_exits_with_2(run: Run, arguments: tuple[str, ...]) -> Non
         (("convert", "--params", TINY), "error: data/raw/dataset.zip does not exist: run `bertpipe download` first"),
         (("train", "--params", TINY), "error: data/parquet/summary.json does not exist: run `bertpipe convert`"),
         (("prepare", "--params", TINY, "--text", "none", "--out", "x"), "error: none does not exist: name a text file"),
-        (("evaluate", "--params", TINY), "error: models/bert does not exist: run `bertpipe train` first"),
+        (("evaluate", "--params", TINY), "error: there is no model at models/bert: run `bertpipe train` first"),
         (("plot",), "error: reports/history.csv does not exist: run `bertpipe train` first"),
         (("infer", "nsp", "a", "b"), "error: there is no model at models/bert: run `bertpipe train` first"),
         (("infer", "mlm", "a [MASK]"), "error: there is no model at models/bert: run `bertpipe train` first"),
         (("infer", "examples", "--params", TINY), "error: there is no model at models/bert"),
-        (("inspect", "a"), "error: models/bert does not exist: run `bertpipe train` first"),
+        (("inspect", "a"), "error: there is no model at models/bert: run `bertpipe train` first"),
     ],
 )
 def test_an_error_the_user_can_mend_is_one_line_and_exits_with_1(
@@ -161,7 +161,7 @@ def test_an_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyP
     def fail(_: str) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("bertpipe.inference.load_predictor", fail)
+    monkeypatch.setattr("bertpipe.inference.predictor.load_predictor", fail)
     monkeypatch.setattr(sys, "argv", ["bertpipe", "infer", "mlm", "a [MASK]"])
     with pytest.raises(ZeroDivisionError):
         cli.main()

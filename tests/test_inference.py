@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, BertForPreTraining
 from bertpipe.artifacts import MODEL_DIR
 from bertpipe.data.tokenization import CLS_ID, MASK_ID, SEP_ID
 from bertpipe.errors import InputError, MissingInputError, ModelError
-from bertpipe.inference import Predictor, load_predictor
+from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.params import InferParams, MlmExample, NspExample
 from bertpipe.stages.infer import run_infer_examples
 from models import PIECES, WORDS, save_changed, save_tiny_huggingface, save_tiny_model
@@ -87,7 +87,7 @@ def test_a_label_zero_trains_huggingface_to_the_class_we_call_next(huggingface: 
 
 
 def test_our_nsp_answer_is_the_networks_on_cls_a_sep_b_sep(own: Path) -> None:
-    bert = load_predictor(str(own)).network.bert
+    bert = load_predictor(str(own)).bert
     ids = [CLS_ID, *map(word_id, ("the", "cat")), SEP_ID, *map(word_id, ("the", "dog", "ran")), SEP_ID]
     with torch.inference_mode():
         hidden = bert(torch.tensor([ids]), torch.tensor([8]), torch.tensor([4]))
@@ -147,8 +147,8 @@ def test_our_mlm_answer_is_the_networks_on_cls_a_sep(own: Path) -> None:
     predictor = load_predictor(str(own))
     ids = [CLS_ID, word_id("the"), word_id("cat"), word_id("sat"), MASK_ID, word_id("."), SEP_ID]
     with torch.inference_mode():
-        hidden = predictor.network.bert(torch.tensor([ids]), torch.tensor([7]), torch.tensor([7]))
-        best = predictor.network.bert.mlm_logits(hidden)[0, 4].softmax(-1).topk(3)
+        hidden = predictor.bert(torch.tensor([ids]), torch.tensor([7]), torch.tensor([7]))
+        best = predictor.bert.mlm_logits(hidden)[0, 4].softmax(-1).topk(3)
     (mask,) = predictor.fill_masks("The cat sat [MASK].", 3).masks
     assert mask.position == 4
     assert [candidate.token_id for candidate in mask.candidates] == best.indices.tolist()
@@ -400,7 +400,7 @@ def test_an_example_that_cannot_be_answered_is_named(own: Path, tmp_path: Path) 
 def test_each_model_is_loaded_once(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 
-    def counting(name: str, *, device: str) -> Predictor:
+    def counting(name: str | Path, *, device: str) -> Predictor:
         loaded.append(name)
         return load_predictor(name, device=device)
 

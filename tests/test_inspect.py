@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bertpipe.data.tokenization import CLS_ID, PAD_ID, SEP_ID
-from bertpipe.errors import InputError, MissingInputError, ModelError
-from bertpipe.inference import load_predictor
+from bertpipe.errors import InputError, MissingInputError
+from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.store import load_model
 from bertpipe.stages.inspect import Inspection, Step, run_inspect
 from models import WORDS, save_changed, save_tiny_huggingface, save_tiny_model
@@ -164,12 +164,17 @@ def test_too_long_empty_and_unknown_input(model: Path) -> None:
     assert any("'zebra'" in note for note in run_inspect("the zebra", None, model=model).notes)
 
 
-def test_only_our_own_models_are_inspected(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError):
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="there is no model at"):
         run_inspect("the cat", None, model=tmp_path / "nothing")
-    save_tiny_huggingface(tmp_path / "hf")
-    with pytest.raises(ModelError, match="not a bertpipe model directory"):
-        run_inspect("the cat", None, model=tmp_path / "hf")
+
+
+def test_a_hugging_face_model_is_inspected_too(tmp_path: Path) -> None:
+    save_tiny_huggingface(tmp_path / "hf", head="BertForMaskedLM")
+    inspection = run_inspect("the cats", "sat on.", model=tmp_path / "hf")
+    names = [token.token for token in inspection.tokens[:8]]
+    assert names == ["[CLS]", "the", "cat", "##s", "[SEP]", "sat", "on", "."]
+    assert "has no next-sentence head" in inspection.notes[-1]
 
 
 def test_it_is_plain_data(model: Path) -> None:

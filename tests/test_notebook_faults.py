@@ -18,7 +18,7 @@ from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import read_dataset
 from bertpipe.errors import DownloadError, ParamsError
 from bertpipe.evaluation import Evaluation, evaluate
-from bertpipe.inference import load_predictor
+from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import NotebookEmbeddings, Wanted, sinusoidal_positions
 from bertpipe.model.store import load_model
 from bertpipe.params import Params, load_params

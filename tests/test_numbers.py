@@ -24,7 +24,7 @@ from bertpipe.data.masking import Masking
 from bertpipe.data.tables import table_of
 from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.errors import DataError, ModelError, TrainingError
-from bertpipe.inference import load_predictor
+from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_model
 from bertpipe.params import ConvertParams, InferParams, MaskingUnit, MlmExample, NspExample, Params

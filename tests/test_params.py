@@ -293,6 +293,7 @@ def test_sections_made_in_code_obey_their_rules_too() -> None:
         ModelParams(
             architecture="bert", vocab_size="auto", embedding_dim=10, heads=3, layers=1, feed_forward_dim=4,
             max_positions=8, dropout=0.0, tied=True,
+            activation="auto", norm_epsilon="auto",
         )  # fmt: skip
     with pytest.raises(ValueError, match="more than 1"):
         MaskingParams(mode="auto", unit="token", rate=0.15, mask_share=0.9, random_share=0.2, span_p=0.2, span_max=10)

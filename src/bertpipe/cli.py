@@ -32,7 +32,6 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="The directory of Parquet files.", show_default="data.dir in the params"),
 ]
-ModelDirOption = Annotated[Path, typer.Option("--model", help="A model directory of bertpipe.")]
 ModelOption = Annotated[
     str,
     typer.Option("--model", help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased)."),
@@ -183,7 +182,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: ModelDirOption = artifacts.MODEL_DIR,
+    model: ModelOption = str(artifacts.MODEL_DIR),
     data: DataOption = None,
     out: Annotated[Path, typer.Option(help="JSON file for the metrics.")] = artifacts.METRICS_FILE,
     params: ParamsOption = artifacts.PARAMS_FILE,
@@ -198,7 +197,7 @@ def evaluate(
     with console.progress() as on_progress:
         metrics = run_evaluate(
             loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir), out=out,
-            on_progress=on_progress,
+            on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
     console.show_metrics(metrics, as_json=json_)
 
@@ -246,7 +245,7 @@ def state(
 def inspect(
     text: Annotated[str, typer.Argument(help="A sentence.")],
     second: Annotated[str | None, typer.Argument(help="A second sentence.")] = None,
-    model: ModelDirOption = artifacts.MODEL_DIR,
+    model: ModelOption = str(artifacts.MODEL_DIR),
     json_: JsonOption = False,
 ) -> None:
     """Walk one input through the network, step by step, with shapes and first values."""
@@ -265,7 +264,7 @@ def infer_nsp(
 ) -> None:
     """Say whether sentence B follows sentence A."""
     with _undisturbed():
-        from bertpipe.inference import load_predictor
+        from bertpipe.inference.predictor import load_predictor
 
     console.show_nsp(load_predictor(model).next_sentence(first, second), as_json=json_)
 
@@ -279,7 +278,7 @@ def infer_mlm(
 ) -> None:
     """Fill the masked words of a text."""
     with _undisturbed():
-        from bertpipe.inference import load_predictor
+        from bertpipe.inference.predictor import load_predictor
 
     console.show_mlm(load_predictor(model).fill_masks(text, top_k), as_json=json_)
 

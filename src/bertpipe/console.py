@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from bertpipe.inference import MlmAnswer, NspAnswer
+    from bertpipe.inference.answers import MlmAnswer, NspAnswer
     from bertpipe.stages.inspect import Inspection, Step
 
 _WIDTH_ELSEWHERE = 100
@@ -146,6 +146,8 @@ def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
         ("nsp", f"Next-sentence prediction, {metrics['nsp']['rows']:,} pairs"),
     ):
         _show_frame(title, comparison(metrics, task))
+    if metrics["nsp"]["model"] is None:
+        return
     confusion = metrics["nsp"]["model"]["confusion"]
     table = _table("NSP confusion, pairs", ("", "called next", "called not next"))
     table.add_row("is next", _cell(confusion["next_called_next"]), _cell(confusion["next_called_not"]))
@@ -156,9 +158,7 @@ def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
 def show_nsp(answer: "NspAnswer", *, as_json: bool) -> None:
     """Print both probabilities and the verdict."""
     if as_json:
-        from bertpipe.stages.infer import nsp_row
-
-        _print_json(nsp_row(answer))
+        _print_json(answer.to_dict())
         return
     verdict = "B follows A" if answer.is_next else "B does not follow A"
     show_text(f"{verdict}   next {answer.probability_next:.4f}   not next {answer.probability_not_next:.4f}")
@@ -168,9 +168,7 @@ def show_nsp(answer: "NspAnswer", *, as_json: bool) -> None:
 def show_mlm(answer: "MlmAnswer", *, as_json: bool) -> None:
     """Print the candidates for each mask and the filled text."""
     if as_json:
-        from bertpipe.stages.infer import mlm_row
-
-        _print_json(mlm_row(answer))
+        _print_json(answer.to_dict())
         return
     for mask in answer.masks:
         table = _table(f"[MASK] at token {mask.position}", ("token", "probability"))

@@ -226,6 +226,11 @@ class ModelParams:
     """Dropout probability in embeddings, attention and layers, in training only."""
     tied: bool
     """Whether the MLM decoder shares its matrix with the token embedding."""
+    activation: Literal["auto", "gelu", "gelu_tanh", "relu"]
+    """Function inside the feed-forward block and the MLM transform; `auto`: `gelu` for `bert`, `relu` for `notebook`.
+    `gelu_tanh` is the approximation that some checkpoints were trained with."""
+    norm_epsilon: Literal["auto"] | Positive
+    """Term against division by zero in LayerNorm; `auto`: 1e-12 for `bert`, 1e-5 for `notebook`."""
 
     def __post_init__(self) -> None:
         """Refuse head counts that do not divide the embedding dim."""
@@ -236,6 +241,20 @@ class ModelParams:
                 f"embedding_dim {self.embedding_dim} is not a multiple of heads {self.heads}: "
                 f"try {' or '.join(str(n) for n in near)} heads"
             )
+
+    @property
+    def activation_name(self) -> Literal["gelu", "gelu_tanh", "relu"]:
+        """The activation, `auto` resolved."""
+        if self.activation == "auto":
+            return "gelu" if self.architecture == "bert" else "relu"
+        return self.activation
+
+    @property
+    def epsilon(self) -> float:
+        """LayerNorm's epsilon, `auto` resolved."""
+        if self.norm_epsilon == "auto":
+            return 1e-12 if self.architecture == "bert" else 1e-5
+        return self.norm_epsilon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +18,15 @@ from bertpipe.model.dropout import Dropout
 from bertpipe.model.vocabulary_loss import vocabulary_loss
 from bertpipe.params import ModelParams
 
+Head = Literal["mlm", "nsp"]
+"""A task that the network is trained on, and the part that answers it."""
+
 _BERT_INIT_STD, _BERT_HIDDEN = 0.02, 768
-_BERT_NORM_EPSILON = 1e-12
-_NOTEBOOK_NORM_EPSILON = 1e-5
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +62,7 @@ class Bert(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(params) for _ in range(params.layers))
         self.pooler = nn.Linear(hidden, hidden) if is_bert else None
         self.nsp_head = nn.Linear(hidden, 2)
-        self.mlm_transform = MlmTransform(hidden) if is_bert else None
+        self.mlm_transform = MlmTransform(params) if is_bert else None
         self.mlm_decoder = nn.Linear(hidden, vocab_size)
         if is_bert:
             _initialise(self)
@@ -140,7 +148,7 @@ class BertEmbeddings(nn.Module):
         self.token = nn.Embedding(vocab_size, params.embedding_dim)
         self.position = nn.Embedding(params.max_positions, params.embedding_dim)
         self.segment = nn.Embedding(2, params.embedding_dim)
-        self.norm = nn.LayerNorm(params.embedding_dim, eps=_BERT_NORM_EPSILON)
+        self.norm = nn.LayerNorm(params.embedding_dim, eps=params.epsilon)
         self.dropout = Dropout(params.dropout)
 
     def parts(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,19 +202,18 @@ class EncoderLayer(nn.Module):
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
         hidden, is_bert = params.embedding_dim, params.architecture == "bert"
-        epsilon = _BERT_NORM_EPSILON if is_bert else _NOTEBOOK_NORM_EPSILON
         self.heads = params.heads
         self.query_key_value = nn.Linear(hidden, 3 * hidden)
         self.attention_dropout = Dropout(params.dropout)
         self.attention_output = nn.Linear(hidden, hidden)
-        self.attention_norm = nn.LayerNorm(hidden, eps=epsilon)
+        self.attention_norm = nn.LayerNorm(hidden, eps=params.epsilon)
         self.feed_forward_in = nn.Linear(hidden, params.feed_forward_dim)
-        self.activation = nn.GELU() if is_bert else nn.ReLU()
+        self.activation = _ACTIVATIONS[params.activation_name]
         # The published BERT drops nothing between the two feed-forward matrices; PyTorch's layer, which the
         # notebook uses, does.
         self.feed_forward_dropout = nn.Identity() if is_bert else Dropout(params.dropout)
         self.feed_forward_out = nn.Linear(params.feed_forward_dim, hidden)
-        self.feed_forward_norm = nn.LayerNorm(hidden, eps=epsilon)
+        self.feed_forward_norm = nn.LayerNorm(hidden, eps=params.epsilon)
         self.dropout = Dropout(params.dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor | None, wanted: Wanted | None = None) -> Tensor:
@@ -271,16 +278,18 @@ def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tenso
 
 
 class MlmTransform(nn.Module):
-    """The MLM head's dense layer, GELU and LayerNorm, before the decoder."""
+    """The MLM head's dense layer, activation and LayerNorm, before the decoder."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, params: ModelParams) -> None:
         super().__init__()
+        hidden = params.embedding_dim
+        self.activation = _ACTIVATIONS[params.activation_name]
         self.dense = nn.Linear(hidden, hidden)
-        self.norm = nn.LayerNorm(hidden, eps=_BERT_NORM_EPSILON)
+        self.norm = nn.LayerNorm(hidden, eps=params.epsilon)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return transformed states of the same shape [..., hidden]."""
-        transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        transformed: Tensor = self.norm(self.activation(self.dense(hidden)))
         return transformed
 
 

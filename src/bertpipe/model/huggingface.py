@@ -1,24 +1,42 @@
-"""A Hugging Face BERT, from a directory or the hub, read in bertpipe's terms.
+"""A Hugging Face BERT, from a directory or the hub, as bertpipe's own network.
 
 Nothing here imports transformers, which takes seconds, before a model is asked for. Code that a repository
 brings with it or names is never run: no modules, no attention kernels, no pickle but of plain tensors.
 """
 
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bertpipe.errors import ModelError
+from bertpipe.model.bert import Bert, Head
+from bertpipe.model.huggingface_weights import copy_from_huggingface
+from bertpipe.params import ModelParams
 
 _HUB_TIMEOUT_S = 10.0
-_NSP_WEIGHTS = ("cls.seq_relationship.", "bert.pooler.")
-_MLM_WEIGHTS = ("cls.predictions.",)
+_HEAD_WEIGHTS: dict[Head, tuple[str, ...]] = {
+    "nsp": ("cls.seq_relationship.", "bert.pooler."),
+    "mlm": ("cls.predictions.",),
+}
+_ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu"]] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+"""Names there of the activations that `model.activation` knows."""
+_OLD_NAMES = (".gamma", ".beta")
+"""What the first BERT checkpoints call a LayerNorm's weight and bias."""
+_HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
 _SPECIAL_TOKENS = 5
 _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """Variable that keeps transformers from asking a bot, under the user's name, to convert weights that were pickled."""
@@ -26,49 +44,16 @@ _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HuggingFaceBert:
-    """A `BertForPreTraining` and its tokenizer."""
+    """A Hugging Face BERT as bertpipe's own network, with its tokenizer."""
 
-    name: str
-    """The directory or hub name it came from."""
-    network: Any
-    """The `BertForPreTraining`, in evaluation mode."""
+    bert: Bert
+    """In evaluation mode, on the CPU, in float32."""
     tokenizer: Any
     """The fast tokenizer that belongs to it."""
-    has_nsp_head: bool
-    """Whether the checkpoint holds the pooler and the NSP head; without them they are random numbers."""
-
-    @property
-    def max_positions(self) -> int:
-        """Longest input in tokens."""
-        return int(self.network.config.max_position_embeddings)
-
-    def nsp_logits(self, token_ids: Sequence[int], second_segment_start: int) -> Tensor:
-        """Return NSP logits [2] in bertpipe's order (not next, next) for `[CLS] A [SEP] B [SEP]`.
-
-        Hugging Face's class 0 means that B follows A (`next_sentence_label` of `BertForPreTraining.forward`):
-        the order is turned round here, and only here.
-
-        Raises:
-            ModelError: the checkpoint has no NSP head.
-        """
-        if not self.has_nsp_head:
-            raise ModelError(
-                f"{self.name} has no trained next-sentence head (its checkpoint is for masked words only): "
-                f"ask it `infer mlm`, or take a checkpoint of BertForPreTraining"
-            )
-        next_then_not: Tensor = self._run(token_ids, second_segment_start).seq_relationship_logits[0]
-        return next_then_not.flip(0)
-
-    def mlm_logits(self, token_ids: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """Return vocabulary logits [positions, vocab] at the given positions of `[CLS] A [SEP]`."""
-        logits: Tensor = self._run(token_ids, len(token_ids)).prediction_logits[0, list(positions)]
-        return logits
-
-    def _run(self, token_ids: Sequence[int], second_segment_start: int) -> Any:  # noqa: ANN401
-        ids = torch.tensor([list(token_ids)], device=self.network.device)
-        segments = (torch.arange(ids.shape[1], device=ids.device) >= second_segment_start).long()[None, :]
-        with torch.inference_mode():
-            return self.network(input_ids=ids, token_type_ids=segments, attention_mask=torch.ones_like(ids))
+    missing_heads: frozenset[Head]
+    """Heads that the checkpoint does not have; they hold bertpipe's first weights."""
+    notes: tuple[str, ...]
+    """What is worth knowing of how it was read."""
 
 
 def load_huggingface(source: str | Path) -> HuggingFaceBert:
@@ -78,7 +63,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
     machine without a network gets its answer within seconds.
 
     Raises:
-        ModelError: there is no such model, it is not a BERT, or it lacks a part that cannot be done without.
+        ModelError: there is no such model, it is not a BERT, its encoder is not whole, or it has what `Bert` does not.
     """
     with _quiet():
         if isinstance(source, Path):
@@ -123,19 +108,99 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     }
     network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
     missing = sorted(info["missing_keys"])
-    needed = [name for name in missing if not name.startswith(_NSP_WEIGHTS)]
-    if needed:
-        part = "masked-word head" if needed[0].startswith(_MLM_WEIGHTS) else "encoder"
-        raise ModelError(
-            f"{source} has no trained {part} ({len(needed)} tensors are missing, {needed[0]} is the first): "
-            f"take a checkpoint of BertForPreTraining or BertForMaskedLM"
-        )
-    return HuggingFaceBert(
-        name=str(source),
-        network=network.eval(),
-        tokenizer=tokenizer,
-        has_nsp_head=not missing and config.type_vocab_size > 1,
+    absent = frozenset(
+        head for head, prefixes in _HEAD_WEIGHTS.items() if any(name.startswith(prefixes) for name in missing)
     )
+    encoder = [name for name in missing if not name.startswith(sum(_HEAD_WEIGHTS.values(), ()))]
+    if encoder:
+        raise ModelError(
+            f"{source} has no whole encoder ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
+            f"take another checkpoint of a BERT"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what a missing head holds is the same each time
+        bert = Bert(_params(source, config), config.vocab_size)
+    first_weights = _head_tensors(bert, absent)
+    copy_from_huggingface(network.state_dict(), bert)
+    bert.load_state_dict(first_weights, strict=False)
+    return HuggingFaceBert(
+        bert=bert.eval(),
+        tokenizer=tokenizer,
+        missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
+        notes=tuple(_notes(source, config, absent, local_only=local_only)),
+    )
+
+
+def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
+    """Return the shape that a config describes.
+
+    Raises:
+        ModelError: it describes what `Bert` does not compute.
+    """
+    if config.hidden_act not in _ACTIVATIONS:
+        raise ModelError(
+            f"{source} has the activation {config.hidden_act!r}, and bertpipe computes "
+            f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
+        )
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute" or config.is_decoder or config.add_cross_attention:
+        kind = f"{positions!r} positions" if positions != "absolute" else "a decoder's attention"
+        raise ModelError(f"{source} has {kind}, and bertpipe reads encoders with absolute positions: take another one")
+    return ModelParams(
+        architecture="bert",
+        vocab_size=config.vocab_size,
+        embedding_dim=config.hidden_size,
+        heads=config.num_attention_heads,
+        layers=config.num_hidden_layers,
+        feed_forward_dim=config.intermediate_size,
+        max_positions=config.max_position_embeddings,
+        dropout=config.hidden_dropout_prob,
+        tied=config.tie_word_embeddings,
+        activation=_ACTIVATIONS[config.hidden_act],
+        norm_epsilon=config.layer_norm_eps,
+    )
+
+
+def _head_tensors(bert: Bert, heads: frozenset[Head]) -> dict[str, Tensor]:
+    """Return copies of the tensors of these heads; a tied decoder's matrix is the embedding's, not the head's."""
+    prefixes = {"nsp": ("pooler.", "nsp_head."), "mlm": ("mlm_transform.", "mlm_decoder.")}
+    wanted = tuple(prefix for head in heads for prefix in prefixes[head])
+    shared = "mlm_decoder.weight" if bert.params.tied else ""
+    tensors = bert.state_dict().items()
+    return {name: tensor.clone() for name, tensor in tensors if name.startswith(wanted) and name != shared}
+
+
+def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_only: bool) -> Iterator[str]:  # noqa: ANN401
+    """Yield what the user should know of a checkpoint that is not as today's are."""
+    if any(name.endswith(_OLD_NAMES) for name in _stored_names(source, local_only=local_only)):
+        yield f"{source} has the old names gamma and beta for LayerNorm's weight and bias: read as those"
+    for head in sorted(absent):
+        yield f"{source} has no {_HEAD_NAMES[head]} head: it holds first weights, to be trained"
+    if config.type_vocab_size != 2:  # noqa: PLR2004
+        kinds = "kind" if config.type_vocab_size == 1 else "kinds"
+        read = "read for both sentences" if config.type_vocab_size == 1 else "the first two are read"
+        yield f"{source} has {config.type_vocab_size} {kinds} of segment: {read}"
+
+
+def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
+    """Return the names of the tensors in a checkpoint's files, as they stand there."""
+    from safetensors import safe_open  # noqa: PLC0415
+    from transformers.utils import cached_file  # noqa: PLC0415
+
+    def find(name: str) -> str | None:
+        options = {"_raise_exceptions_for_missing_entries": False, "local_files_only": local_only}
+        found: str | None = cached_file(str(source), name, **options)
+        return found
+
+    whole = find("model.safetensors")
+    if whole:
+        with safe_open(whole, framework="pt") as file:
+            return list(file.keys())
+    index = find("model.safetensors.index.json") or find("pytorch_model.bin.index.json")
+    if index:
+        return list(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"])
+    pickled = find("pytorch_model.bin")
+    return list(torch.load(pickled, map_location="meta", weights_only=True)) if pickled else []
 
 
 def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  # noqa: ANN401

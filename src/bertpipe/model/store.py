@@ -17,6 +17,8 @@ from bertpipe.params import ModelParams
 
 _FORMAT = "bertpipe-1"
 _TIED_NAME = "mlm_decoder.weight"
+_LATER_PARAMS = {"activation": "auto", "norm_epsilon": "auto"}
+"""What directories of the format's first version do not say, because there was no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ def load_model(directory: Path) -> StoredModel:
         path = require(directory / name, made_by="bertpipe train")
         if file_sha256(path) != digest:
             raise ModelError(f"{path} is damaged (its SHA-256 is not the one in {CONFIG_NAME}): train again")
-    params = ModelParams(**config["model"])
+    params = ModelParams(**(_LATER_PARAMS | config["model"]))
     bert = Bert(params, config["model"]["vocab_size"])
     load_weights(directory / WEIGHTS_NAME, bert)
     return StoredModel(

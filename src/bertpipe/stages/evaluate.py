@@ -10,7 +10,7 @@ from bertpipe.artifacts import (
     SPLITS,
     TOKENIZER_NAME,
     Progress,
-    file_sha256,
+    ignore_note,
     ignore_progress,
     require_data,
     write_json,
@@ -26,8 +26,8 @@ from bertpipe.data.dataset import PairFile
 from bertpipe.data.tokenization import Tokenizer, load_tokenizer
 from bertpipe.errors import ModelError
 from bertpipe.evaluation import Evaluation, evaluate
+from bertpipe.loading import LoadedModel, load_any_model
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.model.store import StoredModel, load_model
 from bertpipe.params import EvaluateParams, RuntimeParams
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ def run_evaluate(
     evaluation: EvaluateParams,
     runtime: RuntimeParams,
     *,
-    model: Path,
+    model: str | Path,
     data: Path,
     out: Path,
     on_progress: Callable[[Progress], None] = ignore_progress,
+    on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
-    """Write the metrics of a model to `out` and return them.
+    """Write the metrics of a model to `out` and return them; those of a head that it does not have are null.
 
     Raises:
         MissingInputError: the model or the data are not there.
@@ -51,22 +52,26 @@ def run_evaluate(
         ModelError: the model was trained with another tokenizer than the data's, reads no rows as long as theirs, or
             its losses are not finite.
     """
-    stored = load_model(model)
-    tokenizer = _tokenizer(stored, model, data)
+    loaded = load_any_model(model)
+    for note in loaded.notes:
+        on_note(note)
+    tokenizer = _tokenizer(loaded, data)
     train, test = (PairFile(data / f"{split}.parquet") for split in SPLITS)
     for split in (train, test):
         split.check(tokenizer.vocab_size)
-    _check_fit(stored, test, model, data)
+    _check_fit(loaded, test, data)
     on_progress(Progress(label="evaluating the model", completed=0, total=None, unit="rows"))
-    result = _evaluated(stored, test, tokenizer, evaluation, runtime)
-    losses = (result.mlm_loss, result.nsp_loss)
+    result = _evaluated(loaded, test, tokenizer, evaluation, runtime)
+    losses = [
+        loss for head, loss in (("mlm", result.mlm_loss), ("nsp", result.nsp_loss)) if head not in loaded.missing_heads
+    ]
     if not all(math.isfinite(loss) for loss in losses if loss is not None):
         raise ModelError(
-            f"{model} has the MLM loss {losses[0]} and the NSP loss {losses[1]} on {data}: its weights are no numbers, "
-            f"or too large; train it again with a lower train.learning_rate"
+            f"{model} has the MLM loss {result.mlm_loss} and the NSP loss {result.nsp_loss} on {data}: its weights are "
+            f"no numbers, or too large; train it again with a lower train.learning_rate"
         )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
-    metrics = _metrics(result, train, test, tokenizer, vocab_size=stored.bert.vocab_size)
+    metrics = _metrics(result, train, test, tokenizer, loaded)
     write_json(out, metrics)
     return metrics
 
@@ -84,33 +89,34 @@ def comparison(metrics: Mapping[str, Any], task: str) -> "pd.DataFrame":
     return table.rename_axis(index="predictor").rename(columns=lambda name: name.replace("_", " "))
 
 
-def _tokenizer(stored: StoredModel, model: Path, data: Path) -> Tokenizer:
+def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which has to be the model's."""
     path = require_data(data / TOKENIZER_NAME)
-    if file_sha256(path) != stored.tokenizer_sha256:
+    tokenizer = load_tokenizer(path)
+    if not model.reads(tokenizer):
         raise ModelError(
-            f"{model} was trained with another tokenizer than {path}: its ids mean other words; "
-            f"train on these data, or evaluate on the data it was trained on"
+            f"{model.name} was trained with another tokenizer than {path}: its ids mean other words; "
+            f"train on these data, or evaluate on data made with its tokenizer (prepare.tokenizer)"
         )
-    return load_tokenizer(path)
+    return tokenizer
 
 
-def _check_fit(stored: StoredModel, test: PairFile, model: Path, data: Path) -> None:
-    longest, room = int(test.lengths.max(initial=0)), stored.bert.params.max_positions
+def _check_fit(model: LoadedModel, test: PairFile, data: Path) -> None:
+    longest, room = int(test.lengths.max(initial=0)), model.bert.params.max_positions
     if longest > room:
         raise ModelError(
-            f"{data} has rows of {longest} tokens, and {model} reads {room} at most: set "
+            f"{data} has rows of {longest} tokens, and {model.name} reads {room} at most: set "
             f"convert.max_length or prepare.max_length to {room} and make the data again, or train again"
         )
 
 
 def _evaluated(
-    stored: StoredModel, test: PairFile, tokenizer: Tokenizer, evaluation: EvaluateParams, runtime: RuntimeParams
+    model: LoadedModel, test: PairFile, tokenizer: Tokenizer, evaluation: EvaluateParams, runtime: RuntimeParams
 ) -> Evaluation:
     set_up_cpu(runtime.threads)
     device = pick_device(runtime.device)
     return evaluate(
-        stored.bert.to(device),
+        model.bert.to(device),
         Batcher(dataset=test, masking=None, seed=0),
         batch_size=evaluation.batch_size,
         device=device,
@@ -119,19 +125,19 @@ def _evaluated(
 
 
 def _metrics(
-    result: Evaluation, train: PairFile, test: PairFile, tokenizer: Tokenizer, *, vocab_size: int
+    result: Evaluation, train: PairFile, test: PairFile, tokenizer: Tokenizer, model: LoadedModel
 ) -> dict[str, Any]:
     """Return the model's figures beside those of the simple predictors, which are counted here."""
     return {
         "mlm": {
             "tokens": result.mlm_tokens,
-            "model": _mlm_figures(result),
-            "constant": asdict(constant_predictor(train, test, vocab_size=vocab_size)),
+            "model": None if "mlm" in model.missing_heads else _mlm_figures(result),
+            "constant": asdict(constant_predictor(train, test, vocab_size=model.bert.vocab_size)),
             "two_neighbours": {"top1_accuracy": two_neighbour_accuracy(train, test, tokenizer)},
         },
         "nsp": {
             "rows": result.rows,
-            "model": _nsp_figures(result),
+            "model": None if "nsp" in model.missing_heads else _nsp_figures(result),
             "sentence_b_alone": {"accuracy": second_sentence_accuracy(train, test, tokenizer)},
             "word_overlap": {"accuracy": word_overlap_accuracy(train, test, tokenizer)},
         },

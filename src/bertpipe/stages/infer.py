@@ -6,7 +6,8 @@ from typing import Any
 
 from bertpipe.artifacts import Progress, ignore_progress, write_json
 from bertpipe.errors import BertpipeError, InputError, MissingInputError, ModelError
-from bertpipe.inference import MlmAnswer, NspAnswer, Predictor, load_predictor
+from bertpipe.inference.answers import MlmAnswer, NspAnswer
+from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.params import InferParams, MlmExample, NspExample
 
 
@@ -76,40 +77,15 @@ def _ask(
             raise predictor
         if isinstance(example, NspExample):
             verdict = predictor.next_sentence(example.first, example.second)
-            answer, as_expected = nsp_row(verdict), _nsp_as_expected(verdict, example.expect)
+            answer, as_expected = verdict.to_dict(), _nsp_as_expected(verdict, example.expect)
         else:
             filled = predictor.fill_masks(example.text, top_k)
-            answer, as_expected = mlm_row(filled), _mlm_as_expected(filled, example.expect)
+            answer, as_expected = filled.to_dict(), _mlm_as_expected(filled, example.expect)
     except (MissingInputError, ModelError) as error:
         if example.model is None:
             raise
         row["reason"] = str(error)
     return row | {"answer": answer, "expect": example.expect, "as_expected": as_expected}
-
-
-def nsp_row(answer: NspAnswer) -> dict[str, Any]:
-    """Return an NSP answer as plain data for JSON."""
-    return {
-        "is_next": answer.is_next,
-        "probability_next": _rounded(answer.probability_next),
-        "probability_not_next": _rounded(answer.probability_not_next),
-        "warnings": list(answer.warnings),
-    }
-
-
-def mlm_row(answer: MlmAnswer) -> dict[str, Any]:
-    """Return an MLM answer as plain data for JSON."""
-    masks = [
-        {
-            "position": mask.position,
-            "candidates": [
-                {"token": c.token, "token_id": c.token_id, "probability": _rounded(c.probability)}
-                for c in mask.candidates
-            ],
-        }
-        for mask in answer.masks
-    ]
-    return {"filled_text": answer.filled_text, "masks": masks, "warnings": list(answer.warnings)}
 
 
 def _nsp_as_expected(answer: NspAnswer, expect: bool | None) -> bool | None:
@@ -121,8 +97,3 @@ def _mlm_as_expected(answer: MlmAnswer, expect: str | None) -> bool | None:
     if expect is None:
         return None
     return expect.casefold() in (candidate.token.casefold() for candidate in answer.masks[0].candidates)
-
-
-def _rounded(number: float) -> float:
-    """Return a number to six significant digits: the last bits differ between machines."""
-    return float(f"{number:.6g}")

@@ -12,11 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bertpipe.data.tokenization import PAD_ID, load_tokenizer
-from bertpipe.data.wording import Vocabulary, own_vocabulary
+from bertpipe.data.tokenization import PAD_ID
+from bertpipe.data.wording import Vocabulary
 from bertpipe.errors import InputError
+from bertpipe.loading import load_any_model
 from bertpipe.model.bert import Bert, BertEmbeddings, EncoderLayer, attention_mask
-from bertpipe.model.store import load_model
 
 _PADDING = 2
 """Padding tokens put after the input: one input alone needs none, and its mask would hide nothing."""
@@ -86,16 +86,16 @@ class Inspection:
         return asdict(self)
 
 
-def run_inspect(text: str, second: str | None, *, model: Path) -> Inspection:
+def run_inspect(text: str, second: str | None, *, model: str | Path) -> Inspection:
     """Return each step of a model's work on `[CLS] text [SEP]`, or on `[CLS] text [SEP] second [SEP]`.
 
     Raises:
         InputError: a sentence is empty, or they are too long for the model together.
         MissingInputError: there is no model at `model`.
-        ModelError: it is not one of bertpipe's own models.
+        ModelError: it cannot be read.
     """
-    stored = load_model(model)
-    bert, vocabulary = stored.bert, own_vocabulary(load_tokenizer(stored.tokenizer_file))
+    loaded = load_any_model(model)
+    bert, vocabulary = loaded.bert, loaded.vocabulary
     ids, second_start, notes = _encode(vocabulary, text, second)
     length, room = len(ids), bert.params.max_positions
     if length > room:
@@ -106,6 +106,7 @@ def run_inspect(text: str, second: str | None, *, model: Path) -> Inspection:
             f"the {len(padded) - length} [PAD] at the end are put there to show the padding mask at work: "
             f"a batch pads its shorter rows so, and no token attends to them"
         )
+    notes += loaded.notes
     names = [vocabulary.token(token_id) for token_id in padded]
     walk = _Walk(bert=bert, labels=tuple(names))
     with torch.inference_mode():
