@@ -58,7 +58,7 @@ def notebook_shape() -> ModelParams:
 def train_params(*, batch_size: int, learning_rate: float = 1e-4, warmup_share: float = 0.1) -> TrainParams:
     """Return the settings of a run that never comes to its end."""
     return TrainParams(
-        seed=1, epochs=100, batch_size=batch_size, learning_rate=learning_rate, warmup_share=warmup_share,
+        seed=1, init=None, epochs=100, batch_size=batch_size, learning_rate=learning_rate, warmup_share=warmup_share,
         decay_share=0.0, weight_decay=0.01, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, max_grad_norm=1.0,
         nsp_weight=1.0, precision="float32", history_every=25, micro_batch_size="all",
     )  # fmt: skip

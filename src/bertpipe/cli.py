@@ -148,6 +148,10 @@ def train(
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Start from this model: a directory of bertpipe's, a Hugging Face directory, or a hub name."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run was.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
@@ -160,8 +164,13 @@ def train(
         from bertpipe.stages.train import TrainPaths, run_train
 
     loaded = load_params(params)
-    section = loaded.train if epochs is None else replace(loaded.train, epochs=epochs)
-    overrides = {} if section == loaded.train else {"train.epochs": section.epochs}
+    section = replace(
+        loaded.train,
+        epochs=loaded.train.epochs if epochs is None else epochs,
+        init=loaded.train.init if init is None else init,
+    )
+    changed = [name for name in ("epochs", "init") if getattr(section, name) != getattr(loaded.train, name)]
+    overrides = {f"train.{name}": getattr(section, name) for name in changed}
     paths = TrainPaths(
         data=data or Path(loaded.data.dir),
         model=out,

@@ -37,6 +37,8 @@ class LoadedModel:
     """Heads that the checkpoint does not have; they hold first weights."""
     notes: tuple[str, ...]
     """What the user should know of how it was read."""
+    tokenizer_file: Path | None
+    """The `tokenizer.json` on this machine; None where the model has none."""
     facts: Mapping[str, Any]
     """What a directory of bertpipe's says of its training; empty for another."""
 
@@ -93,6 +95,7 @@ def _own(path: Path) -> LoadedModel:
         vocabulary=own_vocabulary(load_tokenizer(stored.tokenizer_file)),
         missing_heads=frozenset(),
         notes=(),
+        tokenizer_file=stored.tokenizer_file,
         facts=stored.facts,
     )
 
@@ -115,5 +118,6 @@ def _huggingface(source: str | Path) -> LoadedModel:
         vocabulary=vocabulary,
         missing_heads=loaded.missing_heads,
         notes=loaded.notes,
+        tokenizer_file=loaded.tokenizer_file,
         facts={},
     )

@@ -178,7 +178,8 @@ class PrepareParams:
     test_share: Literal["source"] | Annotated[float, Limit(above=0, below=1)]
     """Share of the documents in the test split; `source` takes the splits that the corpus itself has."""
     tokenizer: str
-    """`wordpiece` and `words` are made from the training documents; else a path to a tokenizer.json or vocab.txt."""
+    """`wordpiece` and `words` are made from the training documents; else a path to a tokenizer.json or vocab.txt,
+    or to a directory with one of them, such as a model's."""
     vocab_size: Annotated[int, Limit(at_least=100)]
     """Most entries of a `wordpiece` vocabulary that is made here, special tokens included."""
     min_frequency: Count
@@ -264,6 +265,8 @@ class TrainParams:
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     seed: Seed
     """Seed of the initial weights, the order of rows, dynamic masks and dropout."""
+    init: str | None
+    """Model to start from: a directory of bertpipe's, a Hugging Face directory, a hub name; null: random weights."""
     epochs: Count
     """Passes over the training rows."""
     batch_size: Count

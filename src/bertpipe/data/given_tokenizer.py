@@ -15,7 +15,7 @@ def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Toke
     our order, it holds the words of `basic_english`.
 
     Args:
-        path: a `tokenizer.json`, or a `vocab.txt` by the suffix `.txt`.
+        path: a `tokenizer.json`, or a `vocab.txt` by the suffix `.txt`, or a directory with one of them.
         lowercase: whether a vocabulary of pieces is of lower-cased text.
         strip_accents: whether it is of text without accents.
 
@@ -24,10 +24,13 @@ def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Toke
         DataError: it is neither; or lacks a special token, or has no other; or `[PAD]` is not id 0, which labels and
             padding need; or an id has no token.
     """
+    if path.is_dir():
+        names = ("tokenizer.json", "vocab.txt")
+        path = next((path / name for name in names if (path / name).is_file()), path)
     if not path.is_file():
         raise MissingInputError(
             f"prepare.tokenizer is {path}, but there is no such file: write wordpiece, words, or the path of a "
-            "tokenizer.json or vocab.txt"
+            "tokenizer.json or vocab.txt, or of a directory with one of them"
         )
     if path.suffix == ".txt":
         tokenizer = _of_vocabulary(path, lowercase=lowercase, strip_accents=strip_accents)

@@ -50,6 +50,8 @@ class HuggingFaceBert:
     """In evaluation mode, on the CPU, in float32."""
     tokenizer: Any
     """The fast tokenizer that belongs to it."""
+    tokenizer_file: Path | None
+    """Its `tokenizer.json`, in the directory or in the hub's local cache."""
     missing_heads: frozenset[Head]
     """Heads that the checkpoint does not have; they hold bertpipe's first weights."""
     notes: tuple[str, ...]
@@ -126,6 +128,7 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     return HuggingFaceBert(
         bert=bert.eval(),
         tokenizer=tokenizer,
+        tokenizer_file=_file(source, "tokenizer.json", local_only=local_only),
         missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
         notes=tuple(_notes(source, config, absent, local_only=local_only)),
     )
@@ -185,12 +188,9 @@ def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_on
 def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
     """Return the names of the tensors in a checkpoint's files, as they stand there."""
     from safetensors import safe_open  # noqa: PLC0415
-    from transformers.utils import cached_file  # noqa: PLC0415
 
-    def find(name: str) -> str | None:
-        options = {"_raise_exceptions_for_missing_entries": False, "local_files_only": local_only}
-        found: str | None = cached_file(str(source), name, **options)
-        return found
+    def find(name: str) -> Path | None:
+        return _file(source, name, local_only=local_only)
 
     whole = find("model.safetensors")
     if whole:
@@ -198,9 +198,18 @@ def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
             return list(file.keys())
     index = find("model.safetensors.index.json") or find("pytorch_model.bin.index.json")
     if index:
-        return list(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"])
+        return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     pickled = find("pytorch_model.bin")
     return list(torch.load(pickled, map_location="meta", weights_only=True)) if pickled else []
+
+
+def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:
+    """Return where a file of a checkpoint is on this machine; None if the checkpoint does not have it."""
+    from transformers.utils import cached_file  # noqa: PLC0415
+
+    options = {"_raise_exceptions_for_missing_entries": False, "local_files_only": local_only}
+    found = cached_file(str(source), name, **options)
+    return None if found is None else Path(found)
 
 
 def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  # noqa: ANN401

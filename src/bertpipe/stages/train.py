@@ -1,4 +1,4 @@
-"""`train`: BERT from random weights, evaluated and left for the next stages after each epoch."""
+"""`train`: BERT from random weights or another model's, evaluated and left for the next stages after each epoch."""
 
 import math
 import os
@@ -17,7 +17,6 @@ import torch
 from bertpipe import __version__
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import label_counts
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
 from bertpipe.files import check_place
@@ -33,6 +32,7 @@ from bertpipe.training.inputs import read_training_data
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import AdamW, make_optimizer
+from bertpipe.training.start import start_of
 from bertpipe.training.stopping import StopRequest, stop_requests
 from bertpipe.training.throughput import peak_flops
 
@@ -73,6 +73,7 @@ def run_train(
 
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
+        MissingInputError, ModelError: the model of `train.init` cannot be read, or its vocabulary is not the data's.
         TrainingError: a loss is not finite; the model of the last complete epoch stays.
         StoppedError: the run was asked to stop, and its state is saved.
         BusyError: another process trains this run, or trains into the same place.
@@ -83,12 +84,15 @@ def run_train(
     device = pick_device(runtime.device)
     threads = set_up_cpu(runtime.threads)
     data = read_training_data(paths.data)
-    vocab_size = data.vocab_size(model)
+    start = start_of(model, train, data)
+    for note in start.notes:
+        on_note(note)
     masks = data.masks(masking)
-    sections = {"model": asdict(model), "train": asdict(train), "masking": asdict(masking)}
+    sections = {"model": asdict(start.params), "train": asdict(train), "masking": asdict(masking)}
     machine = {"torch": torch.__version__, "threads": threads, "device": device.type}
     identity = {
         "params": {**sections, "evaluate": asdict(evaluation)},
+        "init": start.facts,
         "machine": machine,
         "data_sha256": data.sha256,
         "sources_sha256": source_digest(__name__),
@@ -96,10 +100,7 @@ def run_train(
     versions = {"bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__, **machine}
     state = paths.state / run_key(identity)
     with _alone(paths.model, state), stop_requests(os.getppid() if parent is None else parent) as stop:
-        torch.manual_seed(train.seed)
-        bert = Bert(model, vocab_size)
-        bert.start_at_frequencies(torch.from_numpy(label_counts(data.train, vocab_size)))
-        bert.to(device)
+        bert = start.network(train.seed, data).to(device)
         batcher = Batcher(dataset=data.train, masking=masks, seed=train.seed)
         schedule = plan(batcher, train)
         checkpoints = Checkpoints(
@@ -125,6 +126,7 @@ def run_train(
             paths=paths,
             facts={
                 "params": sections,
+                "init": start.facts,
                 "overrides": dict(overrides or {}),
                 "data_sha256": data.sha256,
                 "versions": versions,

@@ -24,8 +24,12 @@ class TrainingData:
     sha256: Mapping[str, str]
     """Of each file that a run reads, as it is now."""
 
-    def vocab_size(self, model: ModelParams) -> int:
+    def vocab_size(self, model: ModelParams, *, given_by: str | None = None) -> int:
         """Return the rows of the token embedding, after checking that all rows fit the model.
+
+        Args:
+            model: the shape.
+            given_by: name of the model whose shape it is; None where it is that of the params file.
 
         Raises:
             DataError: a split has no rows, or one that breaks the contract; a row is longer than the model's
@@ -35,9 +39,11 @@ class TrainingData:
             split.check(self.tokenizer.vocab_size)
         longest = int(max(self.train.lengths.max(), self.test.lengths.max()))
         if longest > model.max_positions:
+            own = f"model.max_positions is {model.max_positions}: raise it, or"
+            limit = f"{given_by} reads {model.max_positions} at most:" if given_by else own
             raise DataError(
-                f"{self.directory} has rows of {longest} tokens, model.max_positions is {model.max_positions}: raise "
-                f"it, or set convert.max_length or prepare.max_length to {model.max_positions} and make the data again"
+                f"{self.directory} has rows of {longest} tokens, {limit} set convert.max_length or "
+                f"prepare.max_length to {model.max_positions} and make the data again"
             )
         size = self.tokenizer.vocab_size if model.vocab_size == "auto" else model.vocab_size
         if size < self.tokenizer.vocab_size:
