@@ -21,6 +21,7 @@ from bertpipe.stages.evaluate import run_evaluate
 from bertpipe.training.inputs import read_training_data
 from bertpipe.training.start import start_of
 from models import save_tiny_huggingface
+from prepared import Prepare
 from runs import paths_in, results, train
 
 
@@ -64,9 +65,8 @@ def test_a_run_from_a_checkpoint_evaluates_like_it_before_its_first_step_and_lea
     huggingface_for(tmp_path / "hf", parquet)
     said: list[str] = []
     init = str(tmp_path / "hf")
-    still = train(
-        tiny, tmp_path / "still", parquet, epochs=1, init=init, learning_rate=1e-12, options={"on_note": said.append}
-    )
+    noted: dict[str, Any] = {"options": {"on_note": said.append}}
+    still = train(tiny, tmp_path / "still", parquet, epochs=1, init=init, learning_rate=1e-12, **noted)
     metrics = run_evaluate(
         tiny.evaluate, tiny.runtime, model=tmp_path / "hf", data=parquet, out=tmp_path / "metrics.json"
     )
@@ -160,13 +160,13 @@ def test_rows_too_long_for_the_start_are_refused(tiny: Params, parquet: Path, tm
 
 
 def test_a_start_that_is_not_there_is_named(tiny: Params, parquet: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="there is no model at ./nothing/here"):
+    with pytest.raises(MissingInputError, match=r"there is no model at \./nothing/here"):
         train(tiny, tmp_path, parquet, init="./nothing/here")
 
 
 def test_text_is_prepared_with_the_tokenizer_of_a_checkpoint(
     tiny: Params,
-    prepare: Any,
+    prepare: Prepare,
     reviews: Path,
     tmp_path: Path,
 ) -> None:

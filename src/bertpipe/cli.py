@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from bertpipe import __version__, artifacts, console
-from bertpipe.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError
+from bertpipe.errors import INTERRUPTIONS, BertpipeError, InputError, Interrupted, StoppedError
+
+if TYPE_CHECKING:
+    from bertpipe.inference.predictor import Predictor
+    from bertpipe.stages.infer_lines import Task
 
 app = typer.Typer(
     name="bertpipe",
@@ -22,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # an unexpected exception is our bug and keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-infer_app = typer.Typer(help="Ask a model: next-sentence prediction, or filling \\[MASK].", no_args_is_help=True)
+infer_app = typer.Typer(
+    help="Ask a model, about one input or many: NSP, filling \\[MASK], scores, vectors.", no_args_is_help=True
+)
 app.add_typer(infer_app, name="infer")
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
@@ -35,6 +41,15 @@ DataOption = Annotated[
 ModelOption = Annotated[
     str,
     typer.Option("--model", help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased)."),
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input", help="A file with an input a line: .jsonl, or plain text; - is standard input.", show_default=False
+    ),
+]
+AnswersOption = Annotated[
+    Path | None, typer.Option("--out", help="A .jsonl file for the answers.", show_default="standard output")
 ]
 HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, a row an interval of steps.")]
 EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, a row an epoch.")]
@@ -266,30 +281,104 @@ def inspect(
 
 @infer_app.command("nsp")
 def infer_nsp(
-    first: Annotated[str, typer.Argument(help="Sentence A.")],
-    second: Annotated[str, typer.Argument(help="Sentence B.")],
+    first: Annotated[str | None, typer.Argument(help="Sentence A.", show_default="from --input")] = None,
+    second: Annotated[str | None, typer.Argument(help="Sentence B.", show_default="from --input")] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
+    input_: InputOption = None,
+    out: AnswersOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say whether sentence B follows sentence A."""
-    with _undisturbed():
-        from bertpipe.inference.predictor import load_predictor
-
-    console.show_nsp(load_predictor(model).next_sentence(first, second), as_json=json_)
+    """Say whether sentence B follows sentence A; a line: {"first": …, "second": …}, or both with a tab between."""
+    if first is None or second is None or input_ is not None or out is not None:
+        _infer_lines("nsp", (first, second), model=model, source=input_, out=out, as_json=json_)
+        return
+    console.show_nsp(_predictor(model).next_sentence(first, second), as_json=json_)
 
 
 @infer_app.command("mlm")
 def infer_mlm(
-    text: Annotated[str, typer.Argument(help="A text with \\[MASK] in it.")],
+    text: Annotated[str | None, typer.Argument(help="A text with \\[MASK] in it.", show_default="from --input")] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     top_k: Annotated[int, typer.Option(min=1, help="Candidates for each \\[MASK].")] = 5,
+    input_: InputOption = None,
+    out: AnswersOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Fill the masked words of a text."""
+    """Fill the masked words of a text; a line: {"text": …}, or the text."""
+    if text is None or input_ is not None or out is not None:
+        _infer_lines("mlm", (text,), model=model, source=input_, out=out, as_json=json_, top_k=top_k)
+        return
+    console.show_mlm(_predictor(model).fill_masks(text, top_k), as_json=json_)
+
+
+@infer_app.command("score")
+def infer_score(
+    text: Annotated[str | None, typer.Argument(help="A text.", show_default="from --input")] = None,
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    input_: InputOption = None,
+    out: AnswersOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say how probable a text is, each token masked in turn; a line: {"text": …}, or the text."""
+    if text is None or input_ is not None or out is not None:
+        _infer_lines("score", (text,), model=model, source=input_, out=out, as_json=json_)
+        return
+    console.show_score(_predictor(model).score(text), as_json=json_)
+
+
+@infer_app.command("embed")
+def infer_embed(
+    text: Annotated[str | None, typer.Argument(help="A text.", show_default="from --input")] = None,
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    input_: InputOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .parquet, .npy or .jsonl file.", show_default="standard output, JSON lines")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Turn a text into a vector, the mean of its last hidden states; a line: {"text": …}, or the text."""
+    if text is None or input_ is not None or out is not None:
+        _infer_lines("embed", (text,), model=model, source=input_, out=out, as_json=json_)
+        return
+    console.show_embedding(_predictor(model).embed(text), as_json=json_)
+
+
+def _predictor(model: str) -> "Predictor":
     with _undisturbed():
         from bertpipe.inference.predictor import load_predictor
 
-    console.show_mlm(load_predictor(model).fill_masks(text, top_k), as_json=json_)
+    return load_predictor(model)
+
+
+def _infer_lines(
+    task: "Task",
+    given: tuple[str | None, ...],
+    *,
+    model: str,
+    source: str | None,
+    out: Path | None,
+    as_json: bool,
+    top_k: int = 5,
+) -> None:
+    """Answer the lines of a file, or of standard input where it is no terminal; or one input into a file."""
+    values = tuple(value for value in given if value is not None)
+    if values and (source is not None or len(values) < len(given)):
+        raise typer.BadParameter("give the whole input as arguments, or --input with an input a line")
+    if not values and source is None and sys.stdin.isatty():
+        raise typer.BadParameter("give the input as arguments, or --input FILE, or a pipe")
+    with _undisturbed():
+        from bertpipe.stages.infer_lines import run_infer_lines
+
+    with console.progress() as on_progress:
+        result = run_infer_lines(
+            task, model=model, source=values or source or "-", out=out, top_k=top_k,
+            on_progress=artifacts.ignore_progress if out is None else on_progress,
+        )  # fmt: skip
+    if out is not None:
+        console.show_facts("Answered", result, as_json=as_json)
+    if result["failed"]:
+        counts = f"{result['failed']:,} of {result['lines']:,} inputs have no answer"
+        raise InputError(f"{counts}; the first is {result['first_error']}")
 
 
 @infer_app.command("examples")

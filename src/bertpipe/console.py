@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from bertpipe.inference.answers import MlmAnswer, NspAnswer
+    from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
     from bertpipe.stages.inspect import Inspection, Step
 
+_SHOWN_NUMBERS = 8
 _WIDTH_ELSEWHERE = 100
 """Columns where standard output is a file or a pipe."""
 
@@ -176,6 +177,30 @@ def show_mlm(answer: "MlmAnswer", *, as_json: bool) -> None:
             table.add_row(_plain(candidate.token), f"{candidate.probability:.4f}")
         _results().print(table)
     show_text(answer.filled_text)
+    _warn(answer.warnings)
+
+
+def show_score(answer: "ScoreAnswer", *, as_json: bool) -> None:
+    """Print each token's log-probability, and their sum."""
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    table = _table("Each token masked in turn", ("token", "log-probability"))
+    for token, value in zip(answer.tokens, answer.log_probabilities, strict=True):
+        table.add_row(_plain(token), f"{value:.4f}")
+    _results().print(table)
+    total, perplexity = answer.pseudo_log_likelihood, answer.pseudo_perplexity
+    show_text(f"pseudo-log-likelihood {total:.4f} nats   pseudo-perplexity {perplexity:,.2f}")
+    _warn(answer.warnings)
+
+
+def show_embedding(answer: "EmbeddingAnswer", *, as_json: bool) -> None:
+    """Print the vector's size and first numbers; all of it as JSON."""
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    shown = "  ".join(f"{value:.4f}" for value in answer.vector[:_SHOWN_NUMBERS].tolist())
+    show_text(f"{len(answer.vector)} numbers: {shown}  …")
     _warn(answer.warnings)
 
 

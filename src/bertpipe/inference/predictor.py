@@ -95,6 +95,14 @@ class Predictor:
         """Return the answer to one question; see `ask_mlm`."""
         return self.answer_mlm([self.ask_mlm(text, top_k)])[0]
 
+    def score(self, text: str) -> ScoreAnswer:
+        """Return the answer to one question; see `ask_score`."""
+        return self.answer_scores([self.ask_score(text)])[0]
+
+    def embed(self, text: str) -> EmbeddingAnswer:
+        """Return the answer to one question; see `ask_embedding`."""
+        return self.answer_embeddings([self.ask_embedding(text)])[0]
+
     def ask_nsp(self, first: str, second: str) -> NspQuestion:
         """Return the question whether `second` follows `first`; what is too long for the model is cut, with a warning.
 

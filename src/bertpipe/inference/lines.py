@@ -1,0 +1,115 @@
+"""Many inputs from a file or a pipe, an input a line."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from bertpipe.errors import InputError, MissingInputError
+
+STANDARD_INPUT = "-"
+_JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
+_Reader = Callable[[str, Sequence[str]], tuple[object, tuple[str, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line: what it gives, or why it gives nothing."""
+
+    number: int
+    """Counted from 1, empty lines too."""
+    given: object
+    """The JSON of the line, or its text; what of it could be read, where there is an error."""
+    values: tuple[str, ...]
+    """The fields asked for, in their order; empty where there is an error."""
+    error: str | None = None
+
+
+def one_input(values: tuple[str, ...], fields: Sequence[str]) -> Line:
+    """Return the line that an input on the command line stands for."""
+    return Line(number=1, given=dict(zip(fields, values, strict=True)), values=values)
+
+
+def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterator[list[Line]]:
+    """Yield the lines of a file, or of standard input, in blocks of at most `size`; empty lines are left out.
+
+    A file is of JSON lines by its suffix (.jsonl, .ndjson, .json), of plain text by any other; standard input is what
+    its first line begins like. A line of JSON is an object with the fields, or a string where there is one field; one
+    of plain text is the one field, or two parted by a tab.
+
+    Args:
+        source: a path, or `-` for standard input.
+        fields: names of the fields of each line.
+        size: lines a block.
+
+    Raises:
+        MissingInputError: there is no such file.
+    """
+    with _opened(source) as file:
+        numbered = ((number, raw) for number, raw in enumerate(file, start=1) if raw.strip())
+        is_json = Path(source).suffix.lower() in _JSON_SUFFIXES if source != STANDARD_INPUT else None
+        while block := list(islice(numbered, size)):
+            if is_json is None:
+                is_json = block[0][1].lstrip().startswith((b"{", b'"'))
+            read = _read_json if is_json else _read_text
+            yield [_line(number, raw, fields, read) for number, raw in block]
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    if source == STANDARD_INPUT:
+        yield sys.stdin.buffer
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise MissingInputError(f"there is no file {path}: name one with an input a line, or - for standard input")
+    with path.open("rb") as file:
+        yield file
+
+
+def _line(number: int, raw: bytes, fields: Sequence[str], read: _Reader) -> Line:
+    text = raw.decode("utf-8", errors="replace").rstrip("\r\n").removeprefix("\ufeff" if number == 1 else "")
+    try:
+        raw.decode("utf-8")
+        given, values = read(text, fields)
+    except UnicodeDecodeError as error:
+        return Line(number=number, given=text, values=(), error=f"it is not UTF-8 (byte {error.start + 1})")
+    except _BadLineError as error:
+        return Line(number=number, given=error.given, values=(), error=str(error))
+    return Line(number=number, given=given, values=values)
+
+
+class _BadLineError(InputError):
+    def __init__(self, message: str, given: object) -> None:
+        super().__init__(message)
+        self.given = given
+
+
+def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...]]:
+    """Return what a line of JSON holds, and its fields."""
+    wanted = " and ".join(repr(field) for field in fields)
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise _BadLineError(f"it is not JSON ({error}): write an object with {wanted}", text) from error
+    if isinstance(given, str) and len(fields) == 1:
+        return given, (given,)
+    if not isinstance(given, dict):
+        raise _BadLineError(f"it is no JSON object: write one with {wanted}", given)
+    for field in fields:
+        if not isinstance(given.get(field), str):
+            is_there = f"{field!r} is no string" if field in given else f"it has no {field!r}"
+            raise _BadLineError(f"{is_there}: write an object with {wanted}", given)
+    return given, tuple(given[field] for field in fields)
+
+
+def _read_text(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...]]:
+    """Return a line of plain text, and its fields."""
+    values = (text,) if len(fields) == 1 else tuple(text.split("\t"))
+    if len(values) != len(fields):
+        raise _BadLineError(f"it has {len(values)} parts: write {' and '.join(fields)} with one tab between", text)
+    return text, values

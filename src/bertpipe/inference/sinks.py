@@ -1,0 +1,155 @@
+"""Where the answers to many inputs go, a row an input: JSON lines, or vectors as Parquet or `.npy`."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.errors import InputError
+from bertpipe.files import whole_file
+from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
+from bertpipe.inference.lines import Line
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+Answer = NspAnswer | MlmAnswer | ScoreAnswer | EmbeddingAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A line with its answer, or with the reason why it has none."""
+
+    line: Line
+    answer: Answer | None
+    error: str | None
+
+
+class Sink(Protocol):
+    """Takes answers, block after block, in the order of the lines."""
+
+    def write(self, block: Sequence[Answered]) -> None:
+        """Take a block."""
+
+
+VECTOR_SUFFIXES = (".parquet", ".npy")
+
+
+@contextmanager
+def sink_to(out: Path | None, *, width: int | None) -> Iterator[Sink]:
+    """Yield the sink of a file, which appears when the block ends without an error, or that of standard output.
+
+    `.parquet` and `.npy` are for vectors; every other file gets JSON lines.
+
+    Args:
+        out: the file; None is standard output.
+        width: numbers of a vector; None where the answers are none.
+
+    Raises:
+        InputError: the file is for vectors, and the answers are none.
+        WriteError: the file cannot be written.
+    """
+    if out is None:
+        yield _JsonLines(sys.stdout)
+        return
+    suffix = out.suffix.lower()
+    if suffix in VECTOR_SUFFIXES and width is None:
+        raise InputError(f"{out} is for the vectors of `infer embed`: name a .jsonl file")
+    with whole_file(out) as temporary:
+        if suffix == ".parquet":
+            import pyarrow.parquet as pq  # noqa: PLC0415
+
+            with pq.ParquetWriter(temporary, _vector_schema(width)) as writer:
+                yield _ParquetVectors(writer)
+        elif suffix == ".npy":
+            with temporary.open("wb") as file:
+                vectors = _NpyVectors(file, width)
+                yield vectors
+                vectors.end()
+        else:
+            with temporary.open("w", encoding="utf-8") as lines:
+                yield _JsonLines(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonLines:
+    """An object a line: `line`, `input`, and `answer` or `error`."""
+
+    file: TextIO
+
+    def write(self, block: Sequence[Answered]) -> None:
+        for row in block:
+            content: dict[str, Any] = {"line": row.line.number, "input": row.line.given}
+            content |= {"error": row.error} if row.answer is None else {"answer": row.answer.to_dict()}
+            self.file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self.file.flush()
+
+
+def _vector_schema(width: int | None) -> Any:  # noqa: ANN401 - pyarrow is imported when it is needed
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.schema(
+        [
+            pa.field("line", pa.int64(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float32(), width)),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ParquetVectors:
+    """A row an input: `line`, `text`, `embedding` (null where there is an error) and `error`."""
+
+    writer: "pq.ParquetWriter"
+
+    def write(self, block: Sequence[Answered]) -> None:
+        import pyarrow as pa  # noqa: PLC0415
+
+        rows = [
+            {
+                "line": row.line.number,
+                "text": row.line.values[0] if row.line.values else str(row.line.given),
+                "embedding": _vector(row),
+                "error": row.error,
+            }
+            for row in block
+        ]
+        self.writer.write_table(pa.Table.from_pylist(rows, schema=self.writer.schema))
+
+
+class _NpyVectors:
+    """A float32 matrix [inputs, hidden]; NaN in the row of an input that has no vector."""
+
+    def __init__(self, file: Any, width: int | None) -> None:  # noqa: ANN401
+        assert width is not None
+        self._file, self._width, self._rows = file, width, 0
+        self._write_header()
+
+    def write(self, block: Sequence[Answered]) -> None:
+        missing = np.full(self._width, np.nan, dtype=np.float32)
+        vectors = [_vector(row) for row in block]
+        matrix = np.stack([missing if vector is None else vector for vector in vectors])
+        self._file.write(matrix.astype("<f4").tobytes())
+        self._rows += len(block)
+
+    def end(self) -> None:
+        """Write the number of rows, which is known now, into the header; NumPy leaves room there for any number."""
+        self._file.seek(0, os.SEEK_SET)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (self._rows, self._width)}
+        np.lib.format.write_array_header_1_0(self._file, shape)
+
+
+def _vector(row: Answered) -> NDArray[np.float32] | None:
+    return row.answer.vector if isinstance(row.answer, EmbeddingAnswer) else None
