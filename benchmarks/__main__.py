@@ -14,6 +14,7 @@ from benchmarks import report
 from benchmarks.checkpoints import checkpoint_cost
 from benchmarks.conversion import conversion, recovery
 from benchmarks.engine import against_hugging_face, against_notebook, loader_share
+from benchmarks.inference import against_pipelines
 from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
 from benchmarks.prepare import text_to_pairs
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "prepare": text_to_pairs,
     "streaming": larger_than_memory,
     "checkpoints": checkpoint_cost,
+    "inference": against_pipelines,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }

@@ -18,7 +18,7 @@ def inserted(text: str, results: Mapping[str, Any]) -> str:
 
 def rendered(results: Mapping[str, Any]) -> str:
     """Return the tables in Markdown, with the date and the machine they are from."""
-    parts = [_speed(results), _loss(results), _data(results), _rest(results), _machine(results)]
+    parts = [_speed(results), _loss(results), _inference(results), _data(results), _rest(results), _machine(results)]
     return "\n".join(parts)
 
 
@@ -50,6 +50,19 @@ def _loss(results: Mapping[str, Any]) -> str:
         ]
     )
     return _table(["On the whole IMDB zip", "theirs", "bertpipe"], rows)
+
+
+def _inference(results: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['work']}, against {row['peer']}",
+            f"{row['theirs_per_s']:,.0f}",
+            f"{row['ours_per_s']:,.0f}",
+            f"{row['ratio']:.1f} x",
+        ]
+        for row in results["inference"]["rows"]
+    ]
+    return _table(["Inference, texts a second, sentences of IMDB", "theirs", "bertpipe", ""], rows)
 
 
 def _data(results: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bertpipe import __version__, cli
@@ -21,7 +22,7 @@ from prepared import REVIEWS, folder_of
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 COMMANDS = (
     ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("plot",), ("inspect",), ("infer",),
-    ("infer", "nsp"), ("infer", "mlm"), ("infer", "examples"),
+    ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"), ("infer", "examples"),
 )  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -108,12 +109,49 @@ def test_version(run: Run) -> None:
     [
         ("nonsense",), ("train", "--nonsense"), ("train", "--epochs", "0"), ("train", "--epochs", "x"),
         ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",),
-        ("prepare",), ("prepare", "--text", "x"),
+        ("prepare",), ("prepare", "--text", "x"), ("infer", "nsp", "a", "b", "--input", "x"),
+        ("infer", "embed", "a", "--input", "x"),
     ],
     ids=" ".join,
 )  # fmt: skip
 def test_a_usage_error_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).code == 2
+
+
+# Many inputs
+
+
+def test_a_pipe_is_answered_line_by_line_and_a_bad_line_is_named_at_the_end(project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bertpipe", "infer", "mlm", "--top-k", "1"],
+        input='{"text": "the [MASK] ."}\n{"text": "no mask"}\n"a [MASK]"', capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 3]
+    assert ["answer" in row for row in rows] == [True, False, True]
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 1 of 3 inputs have no answer; the first is line 2: there is no [MASK] in")
+
+
+def test_a_terminal_is_not_waited_for(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    ended = run("infer", "score")
+    assert ended.code == 2
+    assert "or --input FILE, or a pipe" in ended.err
+
+
+def test_one_input_goes_into_a_file_too(run: Run, project: Path) -> None:
+    assert json.loads(run("infer", "nsp", "a film", "a song", "--out", "a.jsonl", "--json").out)["answered"] == 1
+    row = json.loads(Path("a.jsonl").read_text())
+    assert row["input"] == {"first": "a film", "second": "a song"}
+    assert row["answer"] == json.loads(run("infer", "nsp", "a film", "a song", "--json").out)
+
+
+def test_a_file_of_texts_becomes_vectors(run: Run, project: Path) -> None:
+    Path("texts.txt").write_text("the film .\nthe music .\n")
+    ended = run("infer", "embed", "--input", "texts.txt", "--out", "v.npy", "--json")
+    assert (ended.code, json.loads(ended.out)["failed"]) == (0, 0)
+    assert np.load("v.npy").shape[0] == 2
 
 
 # Errors
@@ -178,6 +216,8 @@ JSON_COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "plot": (("plot",), {"files", "intervals", "epochs"}),
     "nsp": (("infer", "nsp", "the film .", "the music ."), {"is_next", "probability_next", "probability_not_next"}),
     "mlm": (("infer", "mlm", "the [MASK] ."), {"filled_text", "masks"}),
+    "score": (("infer", "score", "the film ."), {"pseudo_log_likelihood", "pseudo_perplexity", "tokens"}),
+    "embed": (("infer", "embed", "the film ."), {"embedding"}),
     "examples": (("infer", "examples"), {"asked", "answered", "as_expected"}),
     "inspect": (("inspect", "the film .", "the music ."), {"tokens", "steps", "attention"}),
 }
