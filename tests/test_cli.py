@@ -288,6 +288,17 @@ def test_an_override_of_epochs_is_stored_and_told(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_a_start_from_a_model_is_an_override_too(run: Run) -> None:
+    shutil.copytree("models/bert", "first")
+    ended = run("train", "--epochs", 1, "--init", "first")
+    assert ended.code == 0
+    note = ended.err.splitlines()[-1]
+    assert note.startswith("note: train.epochs was 1 and train.init was first, not what params.yaml says.")
+    assert note.endswith("dvc exp run -S train.epochs=1 -S train.init=first")
+    assert "note: starting from first (width " in ended.err
+
+
+@pytest.mark.usefixtures("project")
 def test_the_params_own_number_of_epochs_is_no_override(run: Run, tiny: Params) -> None:
     assert "note:" not in run("train", "--epochs", tiny.train.epochs).err
 

@@ -38,12 +38,14 @@ def show_note(message: str) -> None:
 
 def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
     """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
-    for name, value in overrides.items():
-        note = (
-            f"note: {name} was {value}, not what {params} says. `dvc repro` would bring back the model of {params}; "
-            f"to keep this one as an experiment: dvc exp run -S {name}={value}"
-        )
-        _say(note)
+    if not overrides:
+        return
+    said = " and ".join(f"{name} was {value}" for name, value in overrides.items())
+    options = " ".join(f"-S {name}={value}" for name, value in overrides.items())
+    _say(
+        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; to keep this one as an "
+        f"experiment: dvc exp run {options}"
+    )
 
 
 @contextmanager
