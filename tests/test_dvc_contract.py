@@ -53,7 +53,7 @@ def function(stage: str) -> Callable[..., Any]:
 
 def words(stage: str) -> tuple[list[str], dict[str, str]]:
     """Return the command of a stage, and its options."""
-    program, *rest = shlex.split(STAGES[stage]["cmd"])
+    program, *rest = shlex.split(STAGES[stage]["cmd"].removeprefix("exec "))
     assert program == "bertpipe"
     first = next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest))
     return rest[:first], dict(zip(rest[first::2], rest[first + 1 :: 2], strict=True))
@@ -118,6 +118,11 @@ def test_data_and_outs_are_the_paths_of_the_command(stage: str) -> None:
     options = {str(value) for value in defaults(stage).values() if isinstance(value, Path | str)}
     assert data | outs == {option for option in options if "/" in option or option == "${item}"}
     assert not data & outs
+
+
+def test_no_shell_stays_between_dvc_and_the_training() -> None:
+    """Some would stay: they would get the signals and the exit code, and DVC's end would not be seen."""
+    assert STAGES["train"]["cmd"].startswith("exec ")
 
 
 def test_what_a_stage_reads_another_stage_writes() -> None:

@@ -43,8 +43,8 @@ def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
     said = " and ".join(f"{name} was {value}" for name, value in overrides.items())
     options = " ".join(f"-S {name}={value}" for name, value in overrides.items())
     _say(
-        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; to keep this one as an "
-        f"experiment: dvc exp run {options}"
+        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; "
+        f"to keep this one as an experiment: dvc exp run {options}"
     )
 
 
