@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertpipe.data import archive as archive_module
-from bertpipe.data.archive import ArchiveWriter, check_archive, member_name, open_archive
+from bertpipe.data.archive import Archive, ArchiveWriter, check_archive, member_name, open_archive
 from bertpipe.data.tokenization import SPECIAL_TOKENS
 from bertpipe.errors import DataError
 from datasets import GOOD, csv_text, write_zip
@@ -60,6 +60,17 @@ def test_our_zip_tells_its_vocabulary_and_whether_labels_are_true(tmp_path: Path
         assert tokenizer is not None
         assert tokenizer.tokens(range(len(WORDS))) == WORDS
         assert archive.labels_are_true() is true
+        assert archive.is_generated() is False
+
+
+def test_a_zip_tells_that_its_text_is_generated(tmp_path: Path) -> None:
+    with ArchiveWriter(tmp_path / "x.zip") as writer:
+        writer.add(member_name("train", "full"), csv_text([GOOD]))
+        writer.add_facts(vocabulary=WORDS, labels_are_true=False, generated=True)
+    with zipfile.ZipFile(tmp_path / "x.zip") as file:
+        archive = Archive(tmp_path / "x.zip", file)
+        assert archive.is_generated() is True
+        assert archive.labels_are_true() is False
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:

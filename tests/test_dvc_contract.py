@@ -27,7 +27,11 @@ FUNCTIONS = {
     "evaluate": "bertpipe.stages.evaluate:run_evaluate",
     "plot": "bertpipe.stages.plot:run_plot",
     "examples": "bertpipe.stages.infer:run_infer_examples",
+    "export": "bertpipe.stages.export:run_export",
 }
+SWITCHES = {"export": {"--or-card"}}
+"""Options without a value, of the stages that have them: the pipeline does not fail for a network that has no counterpart,
+and a person who asks for one is told."""
 FOR_EACH_TEXT = "prepare"
 """The stage that stands once for each text in `data.corpora`: none in params.yaml as it comes."""
 
@@ -55,6 +59,9 @@ def words(stage: str) -> tuple[list[str], dict[str, str]]:
     """Return the command of a stage, and its options."""
     program, *rest = shlex.split(STAGES[stage]["cmd"].removeprefix("exec "))
     assert program == "bertpipe"
+    switches = SWITCHES.get(stage, set())
+    assert switches <= set(rest)
+    rest = [word for word in rest if word not in switches]
     first = next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest))
     return rest[:first], dict(zip(rest[first::2], rest[first + 1 :: 2], strict=True))
 
@@ -177,6 +184,14 @@ def test_metrics_and_plots_name_what_is_there() -> None:
             for file, names in settings["y"].items():
                 for name in [settings["x"], *([names] if isinstance(names, str) else names)]:
                     assert name in columns[file]
+
+
+def test_the_model_is_an_artifact_that_others_can_get() -> None:
+    assert list(DVC["artifacts"]) == ["bert"]
+    artifact = DVC["artifacts"]["bert"]
+    assert artifact["path"] in paths(STAGES["export"]["outs"])
+    assert artifact["type"] == "model"
+    assert {"fill-mask", "next-sentence-prediction"} <= set(artifact["labels"])
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ PARAMS_FILE = Path("params.yaml")
 ZIP_FILE = Path("data/raw/dataset.zip")
 PARQUET_DIR = Path("data/parquet")
 MODEL_DIR = Path("models/bert")
+EXPORT_DIR = Path("models/huggingface")
 HISTORY_FILE = Path("reports/history.csv")
 EPOCHS_FILE = Path("reports/epochs.csv")
 TIMING_FILE = Path("reports/timing.csv")
@@ -44,6 +45,10 @@ TOKENIZER_NAME = "tokenizer.json"
 VOCABULARY_NAME = "vocabulary.parquet"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+"""The model card of an exported model."""
+EXPORT_FACTS_NAME = "bertpipe.json"
+"""What an export knows of its model, for machines; no other directory has it."""
 
 DATA_COMMANDS = "`bertpipe convert` or `bertpipe prepare`"
 """What makes a data set, as messages say it where it may have come from either."""

@@ -252,6 +252,42 @@ def plot(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Option(help="A model directory of bertpipe's.")] = artifacts.MODEL_DIR,
+    metrics: Annotated[Path, typer.Option(help="JSON file of its metrics.")] = artifacts.METRICS_FILE,
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="Where the Hugging Face directory goes.")] = artifacts.EXPORT_DIR,
+    or_card: Annotated[
+        bool, typer.Option("--or-card", help="Write the card alone for a network that transformers does not have.")
+    ] = False,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face hub, as this model.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone see what is pushed; without, it has to be private.")
+    ] = False,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Write the model as a Hugging Face directory, with its model card."""
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.export import run_export
+
+    loaded = load_params(params)
+    result = run_export(
+        loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
+        or_card=or_card, on_note=console.show_note,
+    )  # fmt: skip
+    if push is not None:
+        with _undisturbed():
+            from bertpipe.publishing import push_directory
+
+        result |= push_directory(out, result["files"], push, public=public, on_note=console.show_note)
+    console.show_facts("Exported", result, as_json=json_)
+
+
+@app.command()
 def state(
     clear: Annotated[
         list[str] | None, typer.Option(help="Remove this state, by its name, or `all`; can be given several times.")

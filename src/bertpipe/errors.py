@@ -54,6 +54,10 @@ class DownloadError(BertpipeError):
     """A source could not be fetched, or what came is not what was asked for."""
 
 
+class PushError(BertpipeError):
+    """The Hugging Face hub did not take a model."""
+
+
 class DataError(BertpipeError):
     """A data file breaks the contract: the message names the file and, where there is one, the row."""
 

@@ -355,6 +355,19 @@ class InferParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportParams:
+    """What the card of an exported model says that no file knows."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    title: str
+    """Its heading."""
+    license: str | None
+    """The licence of the weights, as the Hugging Face hub names it (`apache-2.0`, `mit`); null leaves it out."""
+    language: str | None
+    """Code of the text's language (`en`); null leaves it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeParams:
     """Settings of the machine, which do not define a result."""
 
@@ -388,6 +401,7 @@ class Params:
     train: TrainParams
     evaluate: EvaluateParams
     infer: InferParams
+    export: ExportParams
     runtime: RuntimeParams
 
 

@@ -85,13 +85,20 @@ class Archive:
 
     def labels_are_true(self) -> bool:
         """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
+        return self._says("labels_are_true")
+
+    def is_generated(self) -> bool:
+        """Return whether the zip says that no person wrote its text, as the embedded sample does."""
+        return self._says("generated")
+
+    def _says(self, fact: str) -> bool:
         if _FACTS_NAME not in self.file.namelist():
             return False
         try:
             facts = json.loads(self.file.read(_FACTS_NAME))
         except ValueError as error:
             raise DataError(f"{self.path}: {_FACTS_NAME} is not JSON: {error}") from error
-        return isinstance(facts, dict) and facts.get("labels_are_true") is True
+        return isinstance(facts, dict) and facts.get(fact) is True
 
 
 @contextmanager
@@ -176,10 +183,11 @@ class ArchiveWriter:
             for chunk in chunks:
                 member.write(chunk.encode("utf-8"))
 
-    def add_facts(self, *, vocabulary: list[str], labels_are_true: bool) -> None:
-        """Add what the notebook's zip does not tell: the vocabulary, and whether labels are true tokens."""
+    def add_facts(self, *, vocabulary: list[str], labels_are_true: bool, generated: bool = False) -> None:
+        """Add what the notebook's zip does not tell: vocabulary, whether labels are true, whether text is generated."""
         self.add(_VOCABULARY_NAME, ["\n".join(vocabulary) + "\n"])
-        self.add(_FACTS_NAME, [json.dumps({"labels_are_true": labels_are_true}) + "\n"])
+        facts = {"labels_are_true": labels_are_true} | ({"generated": True} if generated else {})
+        self.add(_FACTS_NAME, [json.dumps(facts) + "\n"])
 
     def add_tokenizer(self, tokenizer: str) -> None:
         """Add a `tokenizer.json`, where a vocabulary does not say all of it."""

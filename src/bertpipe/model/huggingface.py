@@ -72,7 +72,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
             try:
                 return _read(source, local_only=True)
             except OSError as error:
-                raise ModelError(f"{source} cannot be read as a Hugging Face model: {_one_line(error)}") from error
+                raise ModelError(f"{source} cannot be read as a Hugging Face model: {one_line(error)}") from error
         try:
             return _read(source, local_only=True)
         except OSError:
@@ -80,7 +80,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
         try:
             return _read(source, local_only=False)
         except OSError as error:
-            raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {_one_line(error)}") from error
+            raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {one_line(error)}") from error
 
 
 def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
@@ -91,7 +91,7 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     try:
         config = AutoConfig.from_pretrained(source, **options)
     except ValueError as error:  # a model type that transformers does not know, or a config that is not JSON
-        raise ModelError(f"{source} is not a BERT that transformers can read: {_one_line(error)}") from error
+        raise ModelError(f"{source} is not a BERT that transformers can read: {one_line(error)}") from error
     if config.model_type != "bert":
         raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
     tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
@@ -224,7 +224,7 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
                 f"the {part} of {source} are no pickle of plain tensors: damaged, or code, which is not run; "
                 f"take a model with a model.safetensors"
             ) from error
-        raise ModelError(f"the {part} of {source} cannot be read: {_one_line(error)}") from error
+        raise ModelError(f"the {part} of {source} cannot be read: {one_line(error)}") from error
 
 
 def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> None:  # noqa: ANN401
@@ -271,24 +271,24 @@ def _ask_hub(name: str) -> None:
             f"{name} is not in the local cache, and HF_HUB_OFFLINE forbids the hub: unset it once"
         ) from error
     except HfHubHTTPError as error:
-        raise ModelError(f"the Hugging Face hub answers for {name}: {_one_line(error)}; try later") from error
+        raise ModelError(f"the Hugging Face hub answers for {name}: {one_line(error)}; try later") from error
     except Exception as error:
-        if not _is_network_error(error):
+        if not is_network_error(error):
             raise
         raise ModelError(
             f"{name} is not in the local cache, and the Hugging Face hub cannot be reached "
-            f"({_one_line(error)}): "
+            f"({one_line(error)}): "
             f"check the network, or name a model directory"
         ) from error
 
 
-def _is_network_error(error: Exception) -> bool:
+def is_network_error(error: Exception) -> bool:
     """Return whether an HTTP client did not reach its host; which client, that is up to huggingface_hub."""
     clients = ("httpx", "httpcore", "requests", "urllib3")
     return isinstance(error, OSError) or any(kind.__module__.startswith(clients) for kind in type(error).__mro__)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return the first line of a message that may have many."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(":. ") if text else type(error).__name__

@@ -103,7 +103,12 @@ def run_convert(
         if recovered is not None:
             write_vocabulary(staging / VOCABULARY_NAME, recovered)
         summary = {
-            "source": {"file": zip_file.name, "sha256": file_sha256(zip_file), "subset": convert.subset},
+            "source": {
+                "file": zip_file.name,
+                "sha256": file_sha256(zip_file),
+                "subset": convert.subset,
+                **({"generated": True} if archive.is_generated() else {}),
+            },
             "max_length": convert.max_length,
             "documents": len(conversion.documents),
             **conversion.summary(tokenizer),

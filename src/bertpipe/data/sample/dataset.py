@@ -37,7 +37,7 @@ def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> No
             first_row += len(rows)
             archive.add(member_name(split, "full"), csv_text(rows))
             archive.add(member_name(split, "sampled"), csv_text(rows[::SAMPLED_EVERY]))
-        archive.add_facts(vocabulary=vocabulary, labels_are_true=True)
+        archive.add_facts(vocabulary=vocabulary, labels_are_true=True, generated=True)
 
 
 def _csv_rows(

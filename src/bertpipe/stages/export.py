@@ -1,0 +1,150 @@
+"""`export`: a trained model as a Hugging Face directory, with its card."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bertpipe.artifacts import (
+    CARD_NAME,
+    EXPORT_FACTS_NAME,
+    SUMMARY_NAME,
+    file_sha256,
+    ignore_note,
+    read_json,
+    require,
+    write_json,
+)
+from bertpipe.data.huggingface_tokenizer import save_huggingface_tokenizer
+from bertpipe.data.tokenization import Tokenizer, load_tokenizer
+from bertpipe.errors import DataError, ModelError
+from bertpipe.files import whole_directory
+from bertpipe.model.huggingface_files import missing_counterpart, save_huggingface
+from bertpipe.model.store import StoredModel, load_model
+from bertpipe.model_card import CardFacts, model_card
+from bertpipe.params import ExportParams, InferParams, MlmExample, NspExample
+
+_FORMAT = "bertpipe-export-1"
+_QUESTION = "[MASK]"
+_PAIR = ("Sentence A.", "Sentence B.")
+
+
+def run_export(
+    export: ExportParams,
+    infer: InferParams,
+    *,
+    model: Path,
+    metrics: Path,
+    data: Path,
+    out: Path,
+    or_card: bool = False,
+    on_note: Callable[[str], None] = ignore_note,
+) -> dict[str, Any]:
+    """Write the Hugging Face directory of a model of ours, and return what it holds.
+
+    Args:
+        export: what the card says that no file knows.
+        infer: its examples are those of the card.
+        model: a model directory of ours.
+        metrics: what `bertpipe evaluate` wrote of it.
+        data: what it was trained on; the card says less where these are not there, or others.
+        out: the directory.
+        or_card: whether the card alone is written for a network that transformers does not have; else it is an error.
+        on_note: told of what was left out.
+
+    Raises:
+        MissingInputError: the model or its metrics are not there.
+        ModelError: the model is not ours, or damaged, or has no counterpart.
+        DataError: the metrics are not what `bertpipe evaluate` writes.
+        WriteError: something else stands at `out`, or the disk refuses.
+    """
+    stored = load_model(model)
+    reason = missing_counterpart(stored.bert.params)
+    if reason is not None:
+        advice = (
+            f"{model} cannot be a Hugging Face model: {reason}; train with model.architecture: bert for one, or use it "
+            f"as it is with `bertpipe infer --model {model}`"
+        )
+        if not or_card:
+            raise ModelError(advice)
+        on_note(f"{advice}; {out} holds its card alone")
+    tokenizer = load_tokenizer(stored.tokenizer_file)
+    facts = _card_facts(stored, tokenizer, infer, metrics=metrics, data=data)
+    try:
+        card = model_card(export, facts)
+    except DataError as error:
+        raise DataError(f"{metrics}: {error}: run it again") from error
+    with whole_directory(out, mark=EXPORT_FACTS_NAME) as staging:
+        if reason is None:
+            save_huggingface(staging, stored.bert, pad_id=tokenizer.special_ids[0])
+            save_huggingface_tokenizer(staging, tokenizer, max_positions=stored.bert.params.max_positions)
+        (staging / CARD_NAME).write_text(card, encoding="utf-8")
+        digests = {path.name: file_sha256(path) for path in sorted(staging.iterdir())}
+        known = {
+            "format": _FORMAT,
+            "model": asdict(facts.shape),
+            "sha256": digests,
+            "facts": facts.training,
+            "results": facts.results,
+            "data": facts.data,
+        }
+        write_json(staging / EXPORT_FACTS_NAME, known)
+    return {
+        "directory": str(out),
+        "loads_as": None if reason else "BertForPreTraining",
+        "parameters": facts.parameters,
+        "tokenizer": facts.tokenizer,
+        "vocabulary": facts.shape.vocab_size,
+        "files": [*digests, EXPORT_FACTS_NAME],
+    }
+
+
+def _card_facts(
+    stored: StoredModel,
+    tokenizer: Tokenizer,
+    infer: InferParams,
+    *,
+    metrics: Path,
+    data: Path,
+) -> CardFacts:
+    bert = stored.bert
+    asked = [example for example in infer.examples if example.model is None]
+    questions = [example.text for example in asked if isinstance(example, MlmExample)]
+    pairs = [(example.first, example.second) for example in asked if isinstance(example, NspExample)]
+    return CardFacts(
+        shape=replace(
+            bert.params,
+            vocab_size=bert.vocab_size,
+            activation=bert.params.activation_name,
+            norm_epsilon=bert.params.epsilon,
+        ),
+        parameters=sum(parameter.numel() for parameter in bert.parameters()),
+        tokenizer=type(tokenizer.backend.model).__name__,
+        training=_without_folders(stored.facts),
+        results=read_json(require(metrics, made_by="bertpipe evaluate")),
+        results_sha256=file_sha256(metrics),
+        data=_summary(data, stored.facts.get("data_sha256")),
+        question=next(iter(questions), _QUESTION),
+        pair=next(iter(pairs), _PAIR),
+        missing_counterpart=missing_counterpart(bert.params),
+    )
+
+
+def _summary(data: Path, sha256: Mapping[str, str] | None) -> Mapping[str, Any] | None:
+    """Return the summary of a data set if it is of the files with these hashes."""
+    path = data / SUMMARY_NAME
+    if not sha256 or not path.is_file():
+        return None
+    summary: Mapping[str, Any] = read_json(path)
+    return summary if sha256.items() <= summary["sha256"].items() else None
+
+
+def _without_folders(content: Any) -> Any:  # noqa: ANN401
+    """Return facts for others to read: where something lay on this machine is nobody's business."""
+    if isinstance(content, str) and Path(content).is_absolute():
+        return Path(content).name
+    if isinstance(content, Mapping):
+        return {name: _without_folders(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_folders(value) for value in content]
+    return content
