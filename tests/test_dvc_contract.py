@@ -30,8 +30,7 @@ FUNCTIONS = {
     "export": "bertpipe.stages.export:run_export",
 }
 SWITCHES = {"export": {"--or-card"}}
-"""Options without a value, of the stages that have them: the pipeline does not fail for a network that has no counterpart,
-and a person who asks for one is told."""
+"""Options without a value, by stage: without a counterpart, a person gets an error and the pipeline goes on."""
 FOR_EACH_TEXT = "prepare"
 """The stage that stands once for each text in `data.corpora`: none in params.yaml as it comes."""
 

@@ -51,7 +51,8 @@ def push_directory(
     token = _token(directory)
     api = HfApi(token=token)
     with _errors(directory, name, token), _quiet(), warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)  # what the hub has to say of a card comes as one
         api.create_repo(name, private=not public, exist_ok=True)
         is_private = bool(api.model_info(name).private)
         if not is_private and not public:
