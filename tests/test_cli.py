@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 from bertpipe import __version__, cli
-from bertpipe.artifacts import Progress
+from bertpipe.artifacts import Progress, write_json
 from bertpipe.console import progress
 from bertpipe.params import Params
+from exports import METRICS
+from models import save_tiny_model
 from prepared import REVIEWS, folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 COMMANDS = (
     ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("plot",), ("inspect",), ("infer",),
-    ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"), ("infer", "examples"),
+    ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"), ("infer", "examples"),
 )  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -75,6 +77,7 @@ def project(workdir: Path, sample_zip: Path, parquet: Path, trained: Path) -> Pa
     (workdir / "reports").mkdir()
     for name in ("history", "epochs", "timing"):
         shutil.copy(trained / f"{name}.csv", workdir / "reports")
+    write_json(workdir / "reports/metrics.json", METRICS)
     return workdir
 
 
@@ -109,7 +112,7 @@ def test_version(run: Run) -> None:
     [
         ("nonsense",), ("train", "--nonsense"), ("train", "--epochs", "0"), ("train", "--epochs", "x"),
         ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",),
-        ("prepare",), ("prepare", "--text", "x"), ("infer", "nsp", "a", "b", "--input", "x"),
+        ("prepare",), ("prepare", "--text", "x"), ("export", "--public"), ("infer", "nsp", "a", "b", "--input", "x"),
         ("infer", "embed", "a", "--input", "x"),
     ],
     ids=" ".join,
@@ -166,6 +169,7 @@ def test_a_file_of_texts_becomes_vectors(run: Run, project: Path) -> None:
         (("train", "--params", TINY), "error: data/parquet/summary.json does not exist: run `bertpipe convert`"),
         (("prepare", "--params", TINY, "--text", "none", "--out", "x"), "error: none does not exist: name a text file"),
         (("evaluate", "--params", TINY), "error: there is no model at models/bert: run `bertpipe train` first"),
+        (("export", "--params", TINY), "error: models/bert does not exist: run `bertpipe train` first"),
         (("plot",), "error: reports/history.csv does not exist: run `bertpipe train` first"),
         (("infer", "nsp", "a", "b"), "error: there is no model at models/bert: run `bertpipe train` first"),
         (("infer", "mlm", "a [MASK]"), "error: there is no model at models/bert: run `bertpipe train` first"),
@@ -213,6 +217,7 @@ JSON_COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "convert": (("convert",), {"splits", "vocabulary", "documents"}),
     "prepare": (("prepare", "--text", "text", "--out", "out"), {"found", "splits", "vocabulary", "documents"}),
     "evaluate": (("evaluate",), {"mlm", "nsp"}),
+    "export": (("export",), {"directory", "files", "loads_as"}),
     "plot": (("plot",), {"files", "intervals", "epochs"}),
     "nsp": (("infer", "nsp", "the film .", "the music ."), {"is_next", "probability_next", "probability_not_next"}),
     "mlm": (("infer", "mlm", "the [MASK] ."), {"filled_text", "masks"}),
@@ -242,6 +247,18 @@ def test_for_people_there_is_a_table_on_standard_output(run: Run, name: str) -> 
     if len(JSON_COMMANDS[name][0]) == 1:
         assert ended.err.strip()  # progress
         assert not set(ended.err.splitlines()) & set(ended.out.splitlines())
+
+
+def test_a_network_without_a_counterpart_is_an_error_or_a_card(run: Run, project: Path) -> None:
+    shutil.rmtree(project / "models/bert")
+    save_tiny_model(project / "models/bert", architecture="notebook", tied=False)
+    ended = run("export")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[-1].startswith("error: models/bert cannot be a Hugging Face model: ")
+    ended = run("export", "--or-card", "--json")
+    assert ended.code == 0
+    assert json.loads(ended.out)["files"] == ["README.md", "bertpipe.json"]
+    assert ended.err.splitlines()[-1].startswith("note: models/bert cannot be a Hugging Face model: ")
 
 
 @pytest.mark.usefixtures("project")

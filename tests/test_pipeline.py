@@ -48,6 +48,7 @@ def test_everything_that_the_stages_promise_is_there(copies: tuple[Copy, Copy]) 
         "data/raw/dataset.zip", "data/parquet/train.parquet", "data/parquet/test.parquet",
         "data/parquet/documents.parquet", "data/parquet/summary.json", "data/parquet/tokenizer.json",
         "models/bert/config.json", "models/bert/model.safetensors", "models/bert/tokenizer.json",
+        "models/huggingface/README.md", "models/huggingface/config.json", "models/huggingface/model.safetensors",
         "reports/history.csv", "reports/epochs.csv", "reports/metrics.json", "reports/examples.json", *TIMED,
     }  # fmt: skip
     assert min(imread(copies[0].folder / "reports/plots/loss.png").shape[:2]) > 400

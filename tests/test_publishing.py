@@ -62,6 +62,7 @@ def export_in_a_process(folder: Path, hub: Hub, *arguments: str, **environment: 
     """Run `bertpipe export` in a project folder as a user does."""
     settings = {
         "HF_ENDPOINT": hub.base, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # the library asks for more than the files, and without a token
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "bertpipe", "export", *arguments],
@@ -86,7 +87,7 @@ def test_without_push_nobody_is_asked_and_with_it_the_hub_has_what_is_here(proje
     assert hub.requests == []
     done = export_in_a_process(project, hub, "--push", NAME, "--json", HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == f"writing models/huggingface\npushing to {NAME}\n"
     shown = json.loads(done.stdout)
     assert (shown["pushed_to"], shown["visibility"]) == (f"{hub.base}/{NAME}", "private")
     assert hub.repositories[NAME].files == contents(project / "models" / "huggingface")
@@ -106,6 +107,7 @@ def test_without_a_token_nothing_is_sent_and_the_directory_stays(project: Path, 
     done = export_in_a_process(project, hub, "--push", NAME, HF_TOKEN="")
     assert done.returncode == 1
     assert done.stderr == (
+        "writing models/huggingface\n"
         "error: there is no token for the Hugging Face hub: set HF_TOKEN, or log in with `hf auth login`; "
         "models/huggingface is complete\n"
     )
@@ -201,8 +203,11 @@ def test_a_hub_that_cannot_be_reached_is_said(push: Push, monkeypatch: pytest.Mo
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(PushError, match=r"the Hugging Face hub cannot be reached \(.*\): check the network"):
+        with pytest.raises(
+            PushError, match=r"the Hugging Face hub cannot be reached \(.*\): check the network"
+        ) as caught:
             push()
+    assert TOKEN not in str(caught.value)
 
 
 def test_offline_mode_is_named_as_the_reason(push: Push, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

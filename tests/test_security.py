@@ -507,7 +507,7 @@ def test_what_the_environment_keeps_secret_is_neither_shown_nor_written(
     shutil.copy(PROJECT / "params" / "tiny.yaml", workdir / "params.yaml")
     commands = (
         ["download"], ["convert"], ["train", "--epochs", "1"], ["evaluate"], ["plot"],
-        ["infer", "nsp", "a film", "a plot"], ["infer", "examples", "--json"], ["inspect", "a film"],
+        ["infer", "nsp", "a film", "a plot"], ["infer", "examples", "--json"], ["inspect", "a film"], ["export"],
         ["evaluate", "--model", "nowhere"], ["download", "--source", "http://127.0.0.1:9/x.zip"],
     )  # fmt: skip
     codes = []
@@ -516,8 +516,8 @@ def test_what_the_environment_keeps_secret_is_neither_shown_nor_written(
         with pytest.raises(SystemExit) as ended:
             main()
         codes.append(ended.value.code or 0)
-    assert codes[:8] == [0] * 8
-    assert 0 not in codes[8:]
+    assert codes[:9] == [0] * 9
+    assert 0 not in codes[9:]
     written = b"".join(path.read_bytes() for path in workdir.rglob("*") if path.is_file())
     shown = "".join(capfd.readouterr())
     assert len(written) > 100_000

@@ -274,16 +274,21 @@ def export(
         from bertpipe.params import load_params
         from bertpipe.stages.export import run_export
 
+    if public and push is None:
+        raise typer.BadParameter("--public says who may see what is pushed: give --push OWNER/NAME too")
     loaded = load_params(params)
-    result = run_export(
-        loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
-        or_card=or_card, on_note=console.show_note,
-    )  # fmt: skip
-    if push is not None:
-        with _undisturbed():
-            from bertpipe.publishing import push_directory
+    with console.progress() as on_progress:
+        result = run_export(
+            loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
+            or_card=or_card, on_progress=on_progress, on_note=console.show_note,
+        )  # fmt: skip
+        if push is not None:
+            with _undisturbed():
+                from bertpipe.publishing import push_directory
 
-        result |= push_directory(out, result["files"], push, public=public, on_note=console.show_note)
+            result |= push_directory(
+                out, result["files"], push, public=public, on_progress=on_progress, on_note=console.show_note
+            )
     console.show_facts("Exported", result, as_json=json_)
 
 

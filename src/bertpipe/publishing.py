@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from bertpipe.artifacts import ignore_note
+from bertpipe.artifacts import Progress, ignore_note, ignore_progress
 from bertpipe.errors import PushError
 from bertpipe.model.huggingface import is_network_error, one_line
 
@@ -29,6 +29,7 @@ def push_directory(
     name: str,
     *,
     public: bool,
+    on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, str]:
     """Upload files of a directory as one commit, and return where they are.
@@ -41,6 +42,7 @@ def push_directory(
         files: their names.
         name: of the model on the hub, OWNER/NAME.
         public: whether everyone may see it. If not, and the repository is public, nothing is sent.
+        on_progress: told of what is at work.
         on_note: told of what the hub has to say of the card.
 
     Raises:
@@ -49,6 +51,7 @@ def push_directory(
     if name.count("/") != 1:
         raise PushError(f"{name!r} is no name of a model on the hub: write OWNER/NAME; {_kept(directory)}")
     token = _token(directory)
+    on_progress(Progress(label=f"pushing to {name}", completed=0, total=None, unit="files"))
     api = HfApi(token=token)
     with _errors(directory, name, token), _quiet(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("ignore")

@@ -9,8 +9,10 @@ from bertpipe.artifacts import (
     CARD_NAME,
     EXPORT_FACTS_NAME,
     SUMMARY_NAME,
+    Progress,
     file_sha256,
     ignore_note,
+    ignore_progress,
     read_json,
     require,
     write_json,
@@ -38,6 +40,7 @@ def run_export(
     data: Path,
     out: Path,
     or_card: bool = False,
+    on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
     """Write the Hugging Face directory of a model of ours, and return what it holds.
@@ -50,6 +53,7 @@ def run_export(
         data: what it was trained on; the card says less where these are not there, or others.
         out: the directory.
         or_card: whether the card alone is written for a network that transformers does not have; else it is an error.
+        on_progress: told of what is at work.
         on_note: told of what was left out.
 
     Raises:
@@ -58,6 +62,7 @@ def run_export(
         DataError: the metrics are not what `bertpipe evaluate` writes.
         WriteError: something else stands at `out`, or the disk refuses.
     """
+    on_progress(Progress(label=f"writing {out}", completed=0, total=None, unit="files"))
     stored = load_model(model)
     reason = missing_counterpart(stored.bert.params)
     if reason is not None:
