@@ -61,7 +61,7 @@ def test_what_a_given_tokenizer_does_around_texts_is_bertpipes(tmp_path: Path) -
         single="[SEP] $A", pair="$A $B", special_tokens=[("[SEP]", 3)]
     )
     given_one.backend.enable_truncation(4)
-    given_one.backend.enable_padding(length=9)
+    given_one.backend.enable_padding(length=14)
     content = json.loads(given_one.backend.to_str())
     content["added_tokens"][4]["lstrip"] = True  # of [MASK]
     before = parse_tokenizer(json.dumps(content), "given")
@@ -70,6 +70,10 @@ def test_what_a_given_tokenizer_does_around_texts_is_bertpipes(tmp_path: Path) -
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert theirs("the cat [MASK] on the mat")["input_ids"] == [2, 5, 6, 4, 8, 5, 9, 3]
+    with_tokenizers_alone = parse_tokenizer((tmp_path / "tokenizer.json").read_text(encoding="utf-8"), "exported")
+    assert with_tokenizers_alone.backend.encode("the cat on the mat the cat on the mat").ids == [
+        2, 5, 6, 8, 5, 9, 5, 6, 8, 5, 9, 3,
+    ]  # fmt: skip
     assert before.backend.to_str() == as_it_was
 
 

@@ -87,7 +87,7 @@ def test_without_push_nobody_is_asked_and_with_it_the_hub_has_what_is_here(proje
     assert hub.requests == []
     done = export_in_a_process(project, hub, "--push", NAME, "--json", HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"writing models/huggingface\npushing to {NAME}\n"
+    assert done.stderr == "writing models/huggingface\npushing to the hub\n"
     shown = json.loads(done.stdout)
     assert (shown["pushed_to"], shown["visibility"]) == (f"{hub.base}/{NAME}", "private")
     assert hub.repositories[NAME].files == contents(project / "models" / "huggingface")
@@ -188,6 +188,14 @@ def test_what_is_no_name_is_refused(push: Push, hub: Hub, name: str) -> None:
     with pytest.raises(PushError, match=r"is no name of a model on the hub: write OWNER/NAME; .* is complete"):
         push(name)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", [TOKEN, f"{TOKEN}/model", f"somebody/{TOKEN}"])
+def test_a_token_given_for_a_name_is_not_told(push: Push, hub: Hub, name: str) -> None:
+    hub.refusals["create"] = (500, {"error": "not now"})
+    with pytest.raises(PushError, match=r"\[token\]") as caught:
+        push(name)
+    assert TOKEN not in str(caught.value)
 
 
 def test_a_token_that_is_none_is_not_quoted(push: Push, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,21 +48,18 @@ def push_directory(
     Raises:
         PushError: there is no token, the hub cannot be reached or does not take the files, or the repository is public.
     """
-    if name.count("/") != 1:
-        raise PushError(f"{name!r} is no name of a model on the hub: write OWNER/NAME; {_kept(directory)}")
     token = _token(directory)
-    on_progress(Progress(label=f"pushing to {name}", completed=0, total=None, unit="files"))
+    on_progress(Progress(label="pushing to the hub", completed=0, total=None, unit="files"))
     api = HfApi(token=token)
     with _errors(directory, name, token), _quiet(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)  # what the hub has to say of a card comes as one
+        if name.count("/") != 1:
+            raise HFValidationError(name)
         api.create_repo(name, private=not public, exist_ok=True)
         is_private = bool(api.model_info(name).private)
         if not is_private and not public:
-            raise PushError(
-                f"{name} is a public model on the hub, so nothing was sent: say --public, or name another; "
-                f"{_kept(directory)}"
-            )
+            raise PushError(f"{name} is a public model on the hub, so nothing was sent: say --public, or name another")
         operations = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files]
         api.create_commit(name, operations, commit_message=_MESSAGE)
     for warning in warned:
@@ -98,6 +95,8 @@ def _errors(directory: Path, name: str, token: str) -> Iterator[None]:
         fail(f"{name!r} is no name of a model on the hub: write OWNER/NAME", error)
     except OfflineModeIsEnabled as error:
         fail("HF_HUB_OFFLINE forbids the hub: unset it to push", error)
+    except PushError as error:
+        fail(str(error), error)
     except HfHubHTTPError as error:
         if error.response.status_code in _NOT_ALLOWED:
             fail(f"the Hugging Face hub does not let this token write {name}: take one with write access to it", error)
