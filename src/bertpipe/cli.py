@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -224,6 +224,42 @@ def evaluate(
             on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
     console.show_metrics(metrics, as_json=json_)
+
+
+@app.command()
+def probe(
+    labelled: Annotated[
+        str, typer.Argument(help="A CSV, JSONL or Parquet file of texts and labels; or sample: its reviews' verdicts.")
+    ],
+    test: Annotated[
+        Path | None, typer.Option(help="A file to test on.", show_default="probe.test_share of LABELLED")
+    ] = None,
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = artifacts.PROBE_FILE,
+    train: Annotated[
+        Literal["frozen", "whole"] | None, typer.Option(help="Instead of probe.train in the params.")
+    ] = None,
+    train_texts: Annotated[int | None, typer.Option(min=1, help="Instead of probe.train_texts in the params.")] = None,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Train a classifier of labelled texts on a model, and measure it beside a bag of words."""
+    from dataclasses import replace
+
+    with _undisturbed():
+        from bertpipe.params import load_params
+        from bertpipe.stages.probe import run_probe
+
+    loaded = load_params(params)
+    section = loaded.probe
+    section = replace(section, train=train or section.train, train_texts=train_texts or section.train_texts)
+    with console.progress() as on_progress:
+        report = run_probe(
+            section, loaded.train, loaded.sample, loaded.runtime,
+            labelled=labelled, test=test, model=model, out=out,
+            on_progress=on_progress, on_note=console.show_note,
+        )  # fmt: skip
+    console.show_probe(report, as_json=json_)
 
 
 @app.command()

@@ -266,6 +266,21 @@ def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
     _warn(inspection.notes)
 
 
+def show_probe(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a classifier on a model got, a row a predictor."""
+    if as_json:
+        _print_json(report)
+        return
+    data, settings = report["data"], report["settings"]
+    splits = f"{data['train']['texts']:,} texts to train on, {data['test']['texts']:,} to test on"
+    show_text(f"Probe of {report['model']}, {settings['train']}, {splits}")
+    table = _table("", ("predictor", "accuracy", "macro F1"))
+    for name, figures in report["predictors"].items():
+        cells = ("", "") if figures is None else (_cell(figures["accuracy"]), _cell(figures["macro_f1"]))
+        table.add_row(name.replace("_", " "), *cells)
+    _results().print(table)
+
+
 def _show_step(step: "Step") -> None:
     shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
     console = _results()

@@ -298,10 +298,12 @@ class TrainParams:
 
     def __post_init__(self) -> None:
         """Refuse a warm-up and a decay that overlap."""
-        if self.warmup_share + self.decay_share > 1:
-            raise ValueError(
-                f"warmup_share {self.warmup_share} and decay_share {self.decay_share} add up to more than 1: lower one"
-            )
+        _refuse_overlap(self.warmup_share, self.decay_share)
+
+
+def _refuse_overlap(warmup_share: float, decay_share: float) -> None:
+    if warmup_share + decay_share > 1:
+        raise ValueError(f"warmup_share {warmup_share} and decay_share {decay_share} add up to more than 1: lower one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +313,52 @@ class EvaluateParams:
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     batch_size: Count
     """Rows a forward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierParams:
+    """The training of a classifier; what else AdamW needs is that of `train`."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    epochs: Count
+    """Passes over the training texts."""
+    batch_size: Count
+    """Texts an optimiser step."""
+    learning_rate: Positive
+    """Highest learning rate of the schedule."""
+    warmup_share: ShareBelowOne
+    """Share of all steps in which the learning rate rises linearly from zero."""
+    decay_share: Share
+    """Share of all steps, at the end, in which it falls linearly to zero."""
+    weight_decay: NotNegative
+    """AdamW's decoupled weight decay; never on biases and LayerNorm."""
+
+    def __post_init__(self) -> None:
+        """Refuse a warm-up and a decay that overlap."""
+        _refuse_overlap(self.warmup_share, self.decay_share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeParams:
+    """What a model is worth to a classifier of labelled texts."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Seed
+    """Seed of the test split, the order of rows and dropout."""
+    train: Literal["frozen", "whole"]
+    """`frozen`: a linear classifier on what the model makes of a text; `whole`: all weights of the model too."""
+    text_field: str
+    """The column of the text, in CSV and Parquet; the field in JSON."""
+    label_field: str
+    """The column of the label."""
+    test_share: Annotated[float, Limit(above=0, below=1)]
+    """Share of the texts of each class that is held out, where no test file is given."""
+    train_texts: Literal["all"] | Count
+    """Texts to train on: fewer than there are show what a model is worth where labels are few."""
+    frozen: ClassifierParams
+    """How the linear classifier is trained."""
+    whole: ClassifierParams
+    """How the model is trained with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,6 +448,7 @@ class Params:
     model: ModelParams
     train: TrainParams
     evaluate: EvaluateParams
+    probe: ProbeParams
     infer: InferParams
     export: ExportParams
     runtime: RuntimeParams

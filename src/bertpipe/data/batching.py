@@ -128,7 +128,7 @@ class Batcher:
 
     def assemble(self, data: PairDataset, rows: NDArray[np.intp], *, epoch: int) -> Batch:
         """Return the batch of the given rows of a window, in their order."""
-        token_ids, real = _padded(data.token_ids, data.offsets, rows)
+        token_ids, real = padded(data.token_ids, data.offsets, rows)
         if self.masking is None:
             inputs, positions, labels = _stored_masks(data, rows, token_ids)
         else:
@@ -152,7 +152,7 @@ class Batcher:
         )
 
 
-def _padded(
+def padded(
     values: NDArray[np.int32], offsets: NDArray[np.int64], rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return the rows' values as a [batch, seq] matrix filled up with `[PAD]`, and which of its cells are real."""

@@ -19,6 +19,7 @@ from bertpipe.inference.engine import Row, all_states, states_at
 from bertpipe.loading import LoadedModel, load_any_model
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
+from bertpipe.model.pooling import mean_states
 
 _MOST_LOGITS = 2**20
 """Numbers that the vocabulary's logits may have at a time."""
@@ -308,12 +309,6 @@ class Predictor:
             Candidate(token=self.vocabulary.token(token_id), token_id=token_id, probability=probability)
             for token_id, probability in zip(ids.tolist(), probabilities.tolist(), strict=True)
         )
-
-
-def mean_states(states: Tensor, lengths: Tensor) -> Tensor:
-    """Return the mean [batch, hidden] of hidden states [batch, seq, hidden] over each row's real tokens."""
-    real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
-    return (states * real[:, :, None]).sum(dim=1) / lengths[:, None]
 
 
 def load_predictor(model: str, *, device: str = "auto") -> Predictor:

@@ -18,15 +18,20 @@ from bertpipe.params import MaskingParams, SampleParams
 _TEST_CHOICE = 30  # stream of randomness
 
 
-def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> None:
-    """Write the sample's zip: the same members and columns as the notebook's, and the vocabulary beside them."""
+def sample_reviews(sample: SampleParams) -> dict[str, list[Review]]:
+    """Return the reviews of the sample's training and test split."""
     reviews = list(generate_reviews(seed=sample.seed, films=sample.films, reviews=sample.reviews))
     order = np.argsort(random_bits(sample.seed, _TEST_CHOICE, np.arange(len(reviews))), kind="stable")
     test = set(order[: max(2, round(sample.test_share * len(reviews)))].tolist())
-    splits = {
+    return {
         "train": [review for number, review in enumerate(reviews) if number not in test],
         "test": [review for number, review in enumerate(reviews) if number in test],
     }
+
+
+def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> None:
+    """Write the sample's zip: the same members and columns as the notebook's, and the vocabulary beside them."""
+    splits = sample_reviews(sample)
     vocabulary = rank_words(basic_english([review.text for review in splits["train"]]))
     tokenizer = word_level_tokenizer(vocabulary)
     rule = Masking.of(masking, tokenizer)

@@ -1,0 +1,218 @@
+"""`probe`: what a model is worth to a classifier of labelled texts, beside random weights and a bag of words."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bertpipe.artifacts import Progress, ignore_note, ignore_progress, write_json
+from bertpipe.classification import bag_of_words, by_class, figures, majority
+from bertpipe.data.labelled_splits import LabelledSplits, read_splits
+from bertpipe.data.text_rows import TextRows, encode_rows
+from bertpipe.errors import ModelError
+from bertpipe.loading import LoadedModel, load_any_model
+from bertpipe.model.bert import Bert
+from bertpipe.model.device import pick_device, set_up_cpu
+from bertpipe.params import ProbeParams, RuntimeParams, SampleParams, TrainParams
+from bertpipe.training.classifier import (
+    ClassifierStep,
+    LayerMeans,
+    TextClassifier,
+    batches_of,
+    fit,
+    outputs,
+    standardised,
+    zero_linear,
+)
+
+_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")
+"""Settings of `train` that hold for the classifier, too."""
+
+
+def run_probe(
+    probe: ProbeParams,
+    train: TrainParams,
+    sample: SampleParams,
+    runtime: RuntimeParams,
+    *,
+    labelled: str | Path,
+    test: Path | None,
+    model: str | Path,
+    out: Path,
+    on_progress: Callable[[Progress], None] = ignore_progress,
+    on_note: Callable[[str], None] = ignore_note,
+) -> dict[str, Any]:
+    """Train a classifier on a model, write to `out` what it gets on texts it has not seen, and return that.
+
+    The same is done on the same network with random weights: what that gets, no pretraining was needed for. The
+    model's directory stays as it is.
+
+    Args:
+        probe: how the classifier is trained.
+        train: AdamW's other settings.
+        sample: the embedded sample.
+        runtime: the machine.
+        labelled: a file of texts and labels; or `sample`, whose reviews are split as its zip is.
+        test: a file to test on; None holds out a share of `labelled`.
+        model: the model, as `load_any_model` takes it.
+        out: the JSON file.
+        on_progress: is told how far it has come.
+        on_note: is told what the user should know.
+
+    Raises:
+        MissingInputError: a file or the model is not there.
+        DataError: the texts are not what `read_splits` wants, or one of them holds no word.
+        ModelError: the model cannot be read, or gives what is no number.
+        ParamsError: the device is not there.
+        TrainingError: a loss is not finite.
+    """
+    splits = read_splits(probe, sample, labelled=str(labelled), test=test)
+    loaded = load_any_model(model)
+    on_progress(Progress(label="encoding texts", completed=0, total=None, unit="texts"))
+    room = loaded.bert.params.max_positions
+    train_rows, test_rows = (
+        encode_rows(split, loaded.vocabulary, max_length=room) for split in (splits.train, splits.test)
+    )
+    for note in _notes(loaded, splits, (train_rows, test_rows)):
+        on_note(note)
+    set_up_cpu(runtime.threads)
+    chosen = probe.frozen if probe.train == "frozen" else probe.whole
+    task = _Task(
+        splits=splits,
+        train_rows=train_rows,
+        test_rows=test_rows,
+        settings=replace(train, seed=probe.seed, **asdict(chosen)),
+        device=pick_device(runtime.device),
+        on_progress=on_progress,
+    )
+    predict = task.with_frozen if probe.train == "frozen" else task.with_whole
+    torch.manual_seed(probe.seed)
+    untrained = Bert(loaded.bert.params, loaded.bert.vocab_size)
+    predicted = {"model": predict(loaded.bert, loaded.name), "random_weights": predict(untrained, "random weights")}
+    on_progress(Progress(label="counting words for the bag of words", completed=0, total=None, unit="texts"))
+    report = {
+        "data": _data_facts(splits, train_rows, test_rows),
+        "model": loaded.name,
+        "settings": {
+            **{name: value for name, value in asdict(probe).items() if name not in {"frozen", "whole"}},
+            **asdict(chosen),
+            **{name: getattr(train, name) for name in _ADAM},
+        },
+        "predictors": _predictors(splits, predicted),
+    }
+    write_json(out, report)
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """Texts to learn from and to be tested on, and how."""
+
+    splits: LabelledSplits
+    train_rows: TextRows
+    test_rows: TextRows
+    settings: TrainParams
+    device: torch.device
+    on_progress: Callable[[Progress], None]
+
+    def with_frozen(self, bert: Bert, name: str) -> NDArray[np.int64]:
+        """Return the classes that a linear layer on standardised features predicts; the network stays as it is."""
+        means = LayerMeans(bert.to(self.device))
+        self._tell(name, "reading texts")
+        features = [
+            outputs(means, batches_of(rows, self.device), rows.lengths, means.width)
+            for rows in (self.train_rows, self.test_rows)
+        ]
+        _check_numbers(features, name)
+        train, test = standardised(*features)
+        head = zero_linear(means.width, len(self.splits.classes))
+        even = np.zeros(len(train), dtype=np.int64)  # nothing is padded here
+        self._watch(
+            name,
+            fit(head, lambda chosen: train[torch.from_numpy(chosen)], self.splits.train_labels, even, self.settings),
+        )
+        with torch.no_grad():
+            return _best(head(test))
+
+    def with_whole(self, bert: Bert, name: str) -> NDArray[np.int64]:
+        """Return the classes that the network predicts once all of it is trained with a linear layer on top."""
+        classes = len(self.splits.classes)
+        classifier = TextClassifier(bert, classes).to(self.device)
+        train, test = self.train_rows, self.test_rows
+        steps = fit(classifier, batches_of(train, self.device), self.splits.train_labels, train.lengths, self.settings)
+        self._watch(name, steps)
+        logits = outputs(classifier, batches_of(test, self.device), test.lengths, classes)
+        _check_numbers([logits], name)
+        return _best(logits)
+
+    def _tell(self, name: str, what: str) -> None:
+        self.on_progress(Progress(label=f"{name}: {what}", completed=0, total=None, unit="texts"))
+
+    def _watch(self, name: str, steps: Iterable[ClassifierStep]) -> None:
+        """Take all steps, and tell of them an epoch at a time."""
+        losses: list[float] = []
+        for step in steps:
+            losses.append(step.loss)
+            if step.ends_epoch:
+                label = f"{name}: epoch {step.epoch}/{self.settings.epochs}"
+                detail = f"loss {sum(losses) / len(losses):.3f}"
+                self.on_progress(
+                    Progress(label=label, completed=step.step, total=step.total_steps, unit="steps", detail=detail)
+                )
+                losses.clear()
+
+
+def _check_numbers(found: Sequence[torch.Tensor], name: str) -> None:
+    if not all(bool(part.isfinite().all()) for part in found):
+        raise ModelError(f"{name} gives what is no number: its weights are damaged or too large; train it again")
+
+
+def _best(logits: torch.Tensor) -> NDArray[np.int64]:
+    """Return the most probable class of each row."""
+    best: NDArray[np.int64] = logits.argmax(dim=1).numpy()
+    return best
+
+
+def _notes(loaded: LoadedModel, splits: LabelledSplits, rows: Sequence[TextRows]) -> list[str]:
+    """Return what the user should know of the model and of how it reads these texts."""
+    notes = [*loaded.notes, *loaded.vocabulary.warnings()]
+    cut, count = sum(part.texts_cut for part in rows), sum(map(len, rows))
+    if cut:
+        notes.append(
+            f"the model reads {loaded.bert.params.max_positions} tokens at most: {cut:,} of {count:,} texts lost their "
+            f"end; the bag of words reads all"
+        )
+    if repeated := splits.tested_in_training():
+        notes.append(f"{repeated:,} of the {len(splits.test):,} test texts are training texts, too")
+    return notes
+
+
+def _data_facts(splits: LabelledSplits, train_rows: TextRows, test_rows: TextRows) -> dict[str, Any]:
+    facts: dict[str, Any] = dict(splits.sources)
+    for name, split, rows in (("train", splits.train, train_rows), ("test", splits.test, test_rows)):
+        counts = Counter(text.label for text in split)
+        facts[name] = {
+            "texts": len(split),
+            "classes": {label: counts[label] for label in splits.classes},
+            "tokens": int(rows.lengths.sum()),
+            "unknown_tokens": rows.unknown_tokens,
+            "texts_cut": rows.texts_cut,
+        }
+    return {**facts, "test_texts_in_training": splits.tested_in_training()}
+
+
+def _predictors(splits: LabelledSplits, predicted: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    """Return the figures of the model beside those of simpler predictors, on the same texts."""
+    labels, true = splits.train_labels, splits.test_labels
+    words = bag_of_words([text.text for text in splits.train], labels, [text.text for text in splits.test])
+    return {
+        "model": {**figures(true, predicted["model"]), **by_class(true, predicted["model"], splits.classes)},
+        "random_weights": figures(true, predicted["random_weights"]),
+        "bag_of_words": None if words is None else figures(true, words),
+        "majority": figures(true, majority(labels, len(true))),
+    }
