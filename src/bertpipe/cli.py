@@ -3,71 +3,39 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from bertpipe import __version__, artifacts, console
-from bertpipe.errors import INTERRUPTIONS, BertpipeError, InputError, Interrupted, StoppedError
-
-if TYPE_CHECKING:
-    from bertpipe.inference.predictor import Predictor
-    from bertpipe.stages.infer_lines import Task
+from bertpipe.cli_infer import infer_app
+from bertpipe.cli_options import (
+    DataOption,
+    EpochsOption,
+    HistoryOption,
+    JsonOption,
+    ModelOption,
+    ParamsOption,
+    TimingOption,
+    ZipOption,
+    undisturbed,
+)
+from bertpipe.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError
 
 app = typer.Typer(
     name="bertpipe",
-    help="Pretrain BERT from scratch: download, convert or prepare, train, evaluate, plot, infer. "
-    "Each command is a DVC stage.",
+    help="Pretrain BERT from scratch: download, convert or prepare, train, evaluate, plot, export, infer. "
+    "The pipeline's commands are DVC stages.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # an unexpected exception is our bug and keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-infer_app = typer.Typer(
-    help="Ask a model, about one input or many: NSP, filling \\[MASK], scores, vectors.", no_args_is_help=True
-)
 app.add_typer(infer_app, name="infer")
-
-ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files.")]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="The directory of Parquet files.", show_default="data.dir in the params"),
-]
-ModelOption = Annotated[
-    str,
-    typer.Option("--model", help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased)."),
-]
-InputOption = Annotated[
-    str | None,
-    typer.Option(
-        "--input", help="A file with an input a line: .jsonl, or plain text; - is standard input.", show_default=False
-    ),
-]
-AnswersOption = Annotated[
-    Path | None, typer.Option("--out", help="A .jsonl file for the answers.", show_default="standard output")
-]
-HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, a row an interval of steps.")]
-EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, a row an epoch.")]
-TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, a row an interval of steps.")]
-
 
 _PARENT = os.getppid()
 """The process that started this one: as early as can be known, because it may end while libraries are read."""
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold signals back until the block ends: what they raise in the midst of PyTorch's import gets lost there."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
 
 
 def _show_version(wanted: bool) -> None:
@@ -100,7 +68,7 @@ def download(
     """Bring the zip of CSV files, whole and verified, or nothing."""
     from dataclasses import replace
 
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.download import run_download
 
@@ -119,7 +87,7 @@ def convert(
     json_: JsonOption = False,
 ) -> None:
     """Turn the CSV files inside the zip into Parquet, every row checked."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.convert import run_convert
 
@@ -143,7 +111,7 @@ def prepare(
     json_: JsonOption = False,
 ) -> None:
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.prepare import run_prepare
 
@@ -174,7 +142,7 @@ def train(
     """Train BERT on MLM and NSP, evaluating and saving after each epoch."""
     from dataclasses import replace
 
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.train import TrainPaths, run_train
 
@@ -213,7 +181,7 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Measure a model on the test split, beside simple predictors on the same rows."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.evaluate import run_evaluate
 
@@ -246,7 +214,7 @@ def probe(
     """Train a classifier of labelled texts on a model, and measure it beside a bag of words."""
     from dataclasses import replace
 
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.probe import run_probe
 
@@ -272,7 +240,7 @@ def plot(
     json_: JsonOption = False,
 ) -> None:
     """Draw losses, accuracies, learning rate and throughput as PNG and SVG."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.stages.plot import run_plot
 
     with console.progress() as on_progress:
@@ -306,7 +274,7 @@ def export(
     json_: JsonOption = False,
 ) -> None:
     """Write the model as a Hugging Face directory, with its model card."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.params import load_params
         from bertpipe.stages.export import run_export
 
@@ -319,7 +287,7 @@ def export(
             or_card=or_card, on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
         if push is not None:
-            with _undisturbed():
+            with undisturbed():
                 from bertpipe.publishing import push_directory
 
             result |= push_directory(
@@ -336,7 +304,7 @@ def state(
     json_: JsonOption = False,
 ) -> None:
     """List what interrupted commands have left to go on from, or clear it."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.stages.state import run_state
 
     console.show_state(run_state(artifacts.WORK_DIR, clear=clear or ()), as_json=json_)
@@ -350,132 +318,10 @@ def inspect(
     json_: JsonOption = False,
 ) -> None:
     """Walk one input through the network, step by step, with shapes and first values."""
-    with _undisturbed():
+    with undisturbed():
         from bertpipe.stages.inspect import run_inspect
 
     console.show_inspection(run_inspect(text, second, model=model), as_json=json_)
-
-
-@infer_app.command("nsp")
-def infer_nsp(
-    first: Annotated[str | None, typer.Argument(help="Sentence A.", show_default="from --input")] = None,
-    second: Annotated[str | None, typer.Argument(help="Sentence B.", show_default="from --input")] = None,
-    model: ModelOption = str(artifacts.MODEL_DIR),
-    input_: InputOption = None,
-    out: AnswersOption = None,
-    json_: JsonOption = False,
-) -> None:
-    """Say whether sentence B follows sentence A; a line: {"first": …, "second": …}, or both with a tab between."""
-    if first is None or second is None or input_ is not None or out is not None:
-        _infer_lines("nsp", (first, second), model=model, source=input_, out=out, as_json=json_)
-        return
-    console.show_nsp(_predictor(model).next_sentence(first, second), as_json=json_)
-
-
-@infer_app.command("mlm")
-def infer_mlm(
-    text: Annotated[str | None, typer.Argument(help="A text with \\[MASK] in it.", show_default="from --input")] = None,
-    model: ModelOption = str(artifacts.MODEL_DIR),
-    top_k: Annotated[int, typer.Option(min=1, help="Candidates for each \\[MASK].")] = 5,
-    input_: InputOption = None,
-    out: AnswersOption = None,
-    json_: JsonOption = False,
-) -> None:
-    """Fill the masked words of a text; a line: {"text": …}, or the text."""
-    if text is None or input_ is not None or out is not None:
-        _infer_lines("mlm", (text,), model=model, source=input_, out=out, as_json=json_, top_k=top_k)
-        return
-    console.show_mlm(_predictor(model).fill_masks(text, top_k), as_json=json_)
-
-
-@infer_app.command("score")
-def infer_score(
-    text: Annotated[str | None, typer.Argument(help="A text.", show_default="from --input")] = None,
-    model: ModelOption = str(artifacts.MODEL_DIR),
-    input_: InputOption = None,
-    out: AnswersOption = None,
-    json_: JsonOption = False,
-) -> None:
-    """Say how probable a text is, each token masked in turn; a line: {"text": …}, or the text."""
-    if text is None or input_ is not None or out is not None:
-        _infer_lines("score", (text,), model=model, source=input_, out=out, as_json=json_)
-        return
-    console.show_score(_predictor(model).score(text), as_json=json_)
-
-
-@infer_app.command("embed")
-def infer_embed(
-    text: Annotated[str | None, typer.Argument(help="A text.", show_default="from --input")] = None,
-    model: ModelOption = str(artifacts.MODEL_DIR),
-    input_: InputOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="A .parquet, .npy or .jsonl file.", show_default="standard output, JSON lines")
-    ] = None,
-    json_: JsonOption = False,
-) -> None:
-    """Turn a text into a vector, the mean of its last hidden states; a line: {"text": …}, or the text."""
-    if text is None or input_ is not None or out is not None:
-        _infer_lines("embed", (text,), model=model, source=input_, out=out, as_json=json_)
-        return
-    console.show_embedding(_predictor(model).embed(text), as_json=json_)
-
-
-def _predictor(model: str) -> "Predictor":
-    with _undisturbed():
-        from bertpipe.inference.predictor import load_predictor
-
-    return load_predictor(model)
-
-
-def _infer_lines(
-    task: "Task",
-    given: tuple[str | None, ...],
-    *,
-    model: str,
-    source: str | None,
-    out: Path | None,
-    as_json: bool,
-    top_k: int = 5,
-) -> None:
-    """Answer the lines of a file, or of standard input where it is no terminal; or one input into a file."""
-    values = tuple(value for value in given if value is not None)
-    if values and (source is not None or len(values) < len(given)):
-        raise typer.BadParameter("give the whole input as arguments, or --input with an input a line")
-    if not values and source is None and sys.stdin.isatty():
-        raise typer.BadParameter("give the input as arguments, or --input FILE, or a pipe")
-    with _undisturbed():
-        from bertpipe.stages.infer_lines import run_infer_lines
-
-    with console.progress() as on_progress:
-        result = run_infer_lines(
-            task, model=model, source=values or source or "-", out=out, top_k=top_k,
-            on_progress=artifacts.ignore_progress if out is None else on_progress,
-        )  # fmt: skip
-    if out is not None:
-        console.show_facts("Answered", result, as_json=as_json)
-    if result["failed"]:
-        counts = f"{result['failed']:,} of {result['lines']:,} inputs have no answer"
-        raise InputError(f"{counts}; the first is {result['first_error']}")
-
-
-@infer_app.command("examples")
-def infer_examples(
-    model: ModelOption = str(artifacts.MODEL_DIR),
-    out: Annotated[Path, typer.Option(help="JSON file for the answers.")] = artifacts.EXAMPLES_FILE,
-    params: ParamsOption = artifacts.PARAMS_FILE,
-    json_: JsonOption = False,
-) -> None:
-    """Ask the questions listed in the params and write the answers."""
-    with _undisturbed():
-        from bertpipe.params import load_params
-        from bertpipe.stages.infer import run_infer_examples
-
-    loaded = load_params(params)
-    with console.progress() as on_progress:
-        result = run_infer_examples(
-            loaded.infer, model=model, out=out, device=loaded.runtime.device, on_progress=on_progress
-        )
-    console.show_examples(result, as_json=json_)
 
 
 def main() -> None:
