@@ -79,5 +79,5 @@ def test_without_text_there_is_no_such_stage(copy: Copy, tmp_path: Path) -> None
     other = make_copy(tmp_path)
     assert "prepare" in copy.dvc("stage", "list", "--name-only")
     assert other.dvc("stage", "list", "--name-only").split() == [
-        "download", "convert", "train", "evaluate", "plot", "examples",
+        "download", "convert", "train", "evaluate", "plot", "examples", "export",
     ]  # fmt: skip
