@@ -117,8 +117,8 @@ def _check_classes(splits: LabelledSplits, labelled: str) -> None:
         )
     for row in splits.test:
         if row.label not in classes:
-            known = ", ".join(map(repr, classes))
+            others = ", ".join(map(repr, classes))
             raise DataError(
-                f"{row.place}: no training text has the class {row.label!r}, they have {known}: "
-                f"train on texts of it, too, or leave it out of the test"
+                f"{row.place}: no training text has the class {row.label!r}, they have {others}: train on texts of it, "
+                f"too, or leave it out of the test"
             )

@@ -1,0 +1,237 @@
+"""Labelled files: what is read of them, what is refused, and which texts are held out."""
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bertpipe.data.holdout import choose, hold_out, text_digest
+from bertpipe.data.labelled import LabelledText, read_labelled
+from bertpipe.data.text_rows import encode_rows
+from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.data.wording import own_vocabulary
+from bertpipe.errors import DataError, MissingInputError
+
+CSV = 'label,text\r\npos,"Good, very ""good""\nindeed."\r\n\r\nneg,Bad.<br />Really.\r\n'
+READ = [('Good, very "good"\nindeed.', "pos"), ("Bad.\nReally.", "neg")]
+
+
+def read(path: Path, text_field: str = "text", label_field: str = "label") -> list[LabelledText]:
+    return read_labelled(path, text_field=text_field, label_field=label_field)
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
+    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), path)
+    return path
+
+
+def pairs(rows: Sequence[LabelledText]) -> list[tuple[str, str]]:
+    return [(row.text, row.label) for row in rows]
+
+
+def labelled(*rows: tuple[str, str]) -> list[LabelledText]:
+    return [LabelledText(text=text, label=label, place=f"row {n}") for n, (text, label) in enumerate(rows, start=1)]
+
+
+# What is read
+
+
+def test_csv_with_quotes_line_ends_and_an_empty_line(tmp_path: Path) -> None:
+    rows = read(write(tmp_path / "x.csv", CSV))
+    assert pairs(rows) == READ
+    assert [row.place for row in rows] == [f"{tmp_path}/x.csv:2", f"{tmp_path}/x.csv:5"]
+
+
+def test_a_packed_file_and_a_byte_order_mark_are_read_alike(tmp_path: Path) -> None:
+    assert pairs(read(write(tmp_path / "x.csv.gz", gzip.compress(CSV.encode("utf-8-sig"))))) == READ
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text, "label": label, "n": 1}) for text, label in READ]
+    rows = read(write(tmp_path / "x.jsonl", f"{lines[0]}\n\n{lines[1]}\n"))
+    assert pairs(rows) == READ
+    assert [row.place for row in rows] == [f"{tmp_path}/x.jsonl:1", f"{tmp_path}/x.jsonl:3"]
+
+
+def test_parquet_of_strings_and_of_categories(tmp_path: Path) -> None:
+    texts, labels = zip(*READ, strict=True)
+    assert pairs(read(parquet(tmp_path / "x.parquet", {"n": [1, 2], "text": texts, "label": labels}))) == READ
+    table = pa.table({"label": pa.array(labels).dictionary_encode(), "text": pa.array(texts, pa.large_string())})
+    pq.write_table(table, tmp_path / "y.PARQUET")
+    rows = read(tmp_path / "y.PARQUET")
+    assert pairs(rows) == READ
+    assert rows[1].place == f"{tmp_path}/y.PARQUET, row 2"
+
+
+def test_numbers_and_booleans_are_equal_in_all_kinds_of_files(tmp_path: Path) -> None:
+    for values, names in (([0, 12], ["0", "12"]), ([True, False], ["true", "false"])):
+        text = "text,label\n" + "".join(f"a,{name}\n" for name in names)
+        lines = "".join(json.dumps({"text": "a", "label": value}) + "\n" for value in values)
+        for path in (
+            write(tmp_path / "x.csv", text),
+            write(tmp_path / "x.ndjson", lines),
+            parquet(tmp_path / "x.parquet", {"text": ["a", "a"], "label": values}),
+        ):
+            assert [row.label for row in read(path)] == names, path
+
+
+def test_the_columns_have_the_names_that_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "text,sentiment,review\nno,good,yes\n")
+    assert pairs(read(path, "review", "sentiment")) == [("yes", "good")]
+
+
+# What is refused
+
+
+FAULTS: dict[str, tuple[str, bytes | str, str]] = {
+    "no column": (
+        "x.csv", "review,label\na,b\n",
+        r"x\.csv has no column 'text', it has 'review', 'label': set probe\.text_field and probe\.label_field",
+    ),
+    "no label column": ("x.csv", "text\na\n", r"x\.csv has no column 'label', it has 'text'"),
+    "many columns": ("x.csv", ",".join("abcdefghijkl") + "\n", r"it has 'a', .*'j', …: set"),
+    "a column twice": ("x.csv", "text,label,text\na,b,c\n", r"has 2 columns 'text': leave one"),
+    "an empty file": ("x.csv", "", r"x\.csv has no column 'text', it has none at all"),
+    "a header alone": ("x.csv", "text,label\n", r"x\.csv has no rows: it needs texts of two classes or more"),
+    "an empty text": ("x.csv", "text,label\na,b\n <br/> ,b\n", r"x\.csv:3: 'text' is empty: mend or drop the row"),
+    "an empty label": ("x.csv", "text,label\na,\n", r"x\.csv:2: 'label' is empty, and each text needs a label"),
+    "a comma too many": (
+        "x.csv", "text,label\na, b,c\n", r"x\.csv:2 has 3 fields and the header 2: a text with a comma.* double quotes"
+    ),
+    "an open quote": ("x.csv", 'text,label\na,b\n"c,d\n', r"x\.csv:3 is not CSV \(.*\): is a quote never closed\?"),
+    "Latin-1 in CSV": ("x.csv", b"text,label\na,b\ncaf\xe9,b\n", r"x\.csv:3: byte 0xe9 is not UTF-8.*iconv"),
+    "Latin-1 in JSON": ("x.jsonl", b'{"text": "caf\xe9", "label": 1}\n', r"x\.jsonl:1: byte 0xe9 is not UTF-8"),
+    "no JSON": ("x.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"x\.jsonl:2 is not JSON: "),
+    "a JSON list": ("x.jsonl", "[1]\n", r"x\.jsonl:1 is a list, expected a JSON object with 'text' and 'label'"),
+    "no JSON field": ("x.jsonl", '{"text": "a", "y": 1}\n', r"x\.jsonl:1 has no column 'label', it has 'text', 'y'"),
+    "a number for a text": ("x.jsonl", '{"text": 3, "label": 1}\n', r"x\.jsonl:1: 'text' is a number, expected a text"),
+    "no text at all": ("x.jsonl", '{"text": null, "label": 1}\n', r"x\.jsonl:1: 'text' is null, expected a text"),
+    "no label": ("x.jsonl", '{"text": "a", "label": null}\n', r"x\.jsonl:1: 'label' is empty"),
+    "a fraction": ("x.jsonl", '{"text": "a", "label": 0.5}\n', r"x\.jsonl:1: 'label' is 0\.5, and labels are strings"),
+    "a list of labels": ("x.jsonl", '{"text": "a", "label": ["b"]}\n', r"'label' is a list, and labels are strings"),
+    "half a character": ("x.jsonl", '{"text": "a\\ud800", "label": 1}\n', r"x\.jsonl:1 holds '\\ud800', which no text"),
+    "no Parquet": ("x.parquet", "text", r"x\.parquet is not a readable Parquet file \(.*\): fetch or write it again"),
+    "a damaged gzip": ("x.csv.gz", gzip.compress(b"text,label\n")[:-9], r"x\.csv\.gz is damaged or cut off"),
+    "another suffix": ("x.tsv", "", r"x\.tsv has none of the suffixes \.csv, \.jsonl, \.ndjson, \.parquet: name it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_names_the_place_and_what_to_do(tmp_path: Path, name: str) -> None:
+    file, content, said = FAULTS[name]
+    with pytest.raises(DataError, match=said) as caught:
+        read(write(tmp_path / file, content))
+    assert str(tmp_path / file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"text": ["a", None], "label": [1, 2]}, r"x\.parquet, row 2: 'text' is null, expected a text"),
+        ({"text": ["a", "b"], "label": [1, None]}, r"x\.parquet, row 2: 'label' is empty"),
+        ({"text": ["a", "b"], "label": [1.0, 2.0]}, r"x\.parquet, row 1: 'label' is 1\.0, and labels are strings"),
+        ({"text": ["a"], "y": [1]}, r"x\.parquet has no column 'label', it has 'text', 'y'"),
+        ({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}, r"x\.parquet has no rows"),
+    ],
+)
+def test_a_fault_of_parquet_names_the_row(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read(parquet(tmp_path / "x.parquet", columns))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"none\.csv does not exist: name a labelled file"):
+        read(tmp_path / "none.csv")
+
+
+# Which texts are held out
+
+
+def many(count: int = 40) -> list[LabelledText]:
+    """Return texts of two classes, three of four in the first."""
+    return labelled(*((f"text {number}", "rare" if number % 4 == 0 else "often") for number in range(count)))
+
+
+def test_the_share_is_held_out_of_each_class_in_order() -> None:
+    rows = many()
+    train, test = hold_out(rows, test_share=0.2, seed=1)
+    assert [row.label for row in test].count("often") == 6  # of 30
+    assert [row.label for row in test].count("rare") == 2  # of 10
+    assert [row for row in rows if row in test] == test
+    assert [row for row in rows if row not in test] == train
+
+
+def test_the_split_is_the_seeds_and_the_texts_own() -> None:
+    rows = many()
+    _, test = hold_out(rows, test_share=0.2, seed=1)
+    _, backwards = hold_out(rows[::-1], test_share=0.2, seed=1)
+    assert backwards == test[::-1]
+    assert hold_out(rows, test_share=0.2, seed=2)[1] != test
+
+
+def test_one_text_is_held_out_at_least_and_one_is_left() -> None:
+    rows = labelled(("a", "x"), ("b", "x"), ("c", "y"), ("d", "y"))
+    for share in (0.01, 0.99):
+        train, test = hold_out(rows, test_share=share, seed=1)
+        assert sorted(row.label for row in train) == sorted(row.label for row in test) == ["x", "y"]
+
+
+def test_equal_texts_stay_together_whatever_their_labels_and_white_space() -> None:
+    rows = [*many(), *labelled(*((f" text  {number}\n", "often") for number in range(40)))]
+    train, test = hold_out(rows, test_share=0.5, seed=1)
+    assert len(train) + len(test) == 80
+    assert not {text_digest(row.text) for row in train} & {text_digest(row.text) for row in test}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("a", "x"), ("b", "x"), ("c", "y")], r"the class 'y' has 1 text of its own \(row 3\), and 2 are needed"),
+        ([("a", "x"), ("b", "x"), ("c", "y"), ("c ", "y")], r"the class 'y' has 1 text of its own \(row 3\)"),
+        ([("a", "x"), ("b", "x"), ("a", "y")], r"the class 'y' has 0 text of its own, .* add rows of it or drop it"),
+    ],
+)
+def test_a_class_without_two_texts_is_named(rows: list[tuple[str, str]], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        hold_out(labelled(*rows), test_share=0.5, seed=1)
+
+
+def test_fewer_texts_are_among_more_in_the_order_given() -> None:
+    rows = many()
+    few, more = choose(rows, count=7, seed=1), choose(rows, count=20, seed=1)
+    assert [len(few), len(more)] == [7, 20]
+    assert [row for row in more if row in few] == few
+    assert [row for row in rows if row in more] == more
+    assert choose(rows, count=7, seed=2) != few
+    assert choose(rows, count=99, seed=1) == rows
+
+
+# Texts as ids
+
+
+def test_texts_are_framed_cut_and_counted() -> None:
+    vocabulary = own_vocabulary(word_level_tokenizer([*SPECIAL_TOKENS, "the", "cat", "sat"]))  # ids from 5
+    rows = encode_rows(labelled(("The cat", "x"), ("cat sat the cow", "y")), vocabulary, max_length=5)
+    cls_id, sep_id = vocabulary.cls_id, vocabulary.sep_id
+    assert rows.token_ids.tolist() == [cls_id, 5, 6, sep_id, cls_id, 6, 7, 5, sep_id]
+    assert rows.offsets.tolist() == [0, 4, 9]
+    assert rows.lengths.tolist() == [4, 5]
+    assert (rows.texts_cut, rows.unknown_tokens, len(rows)) == (1, 0, 2)
+    assert encode_rows(labelled(("the cow", "x")), vocabulary, max_length=5).unknown_tokens == 1
+
+
+def test_a_text_without_a_word_is_named_by_its_row() -> None:
+    vocabulary = own_vocabulary(word_level_tokenizer([*SPECIAL_TOKENS, "the"]))
+    with pytest.raises(DataError, match=r"^row 2: the text ;;; holds no word that the model's tokenizer keeps: mend"):
+        encode_rows(labelled(("the", "x"), (";;;", "y")), vocabulary, max_length=5)
