@@ -188,7 +188,9 @@ def test_an_error_the_user_can_mend_is_one_line_and_exits_with_1(
 
 
 def test_all_faults_of_the_params_are_shown_at_once(run: Run) -> None:
-    text = TINY.read_text(encoding="utf-8").replace("heads: 2", "heads: 3").replace("epochs: 2", "epochs: '2'")
+    text = (
+        TINY.read_text(encoding="utf-8").replace("heads: 2", "heads: 3").replace("\n  epochs: 2\n", "\n  epochs: '2'\n")
+    )
     Path("params.yaml").write_text(text, encoding="utf-8")
     ended = run("convert")
     assert ended.code == 1

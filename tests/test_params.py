@@ -1,6 +1,7 @@
 """The loader of params.yaml: what it takes, and what it says of what it does not take."""
 
 import dataclasses
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,7 +153,7 @@ def test_a_value_of_another_type_or_out_of_its_limits_is_refused(
 
 def test_a_date_for_a_number_is_a_fault_not_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
-    text = TINY.read_text(encoding="utf-8").replace("learning_rate: 0.01", "learning_rate: 2024-01-01")
+    text = TINY.read_text(encoding="utf-8").replace("\n  learning_rate: 0.01", "\n  learning_rate: 2024-01-01", 1)
     path.write_text(text, encoding="utf-8")
     assert faults(path) == ["train.learning_rate: Input should be a valid number (given: '2024-01-01')"]
 
@@ -275,8 +276,8 @@ def test_no_section_has_a_default() -> None:
 
 
 def test_every_field_says_what_it_is() -> None:
-    source = Path(params.__file__).read_text(encoding="utf-8").splitlines()
-    for schema in SECTIONS.values():
+    for schema in (*SECTIONS.values(), params.ClassifierParams):
+        source = inspect.getsource(schema).splitlines()
         for field in dataclasses.fields(schema):
             at = [number for number, line in enumerate(source) if line.startswith(f"    {field.name}: ")]
             assert all(source[number + 1].strip().startswith(('"""', "`")) for number in at), field.name
