@@ -402,7 +402,8 @@ def test_a_stop_leaves_the_earlier_report(tiny: Params, model: Path, tmp_path: P
 def test_a_hugging_face_directory_is_probed(tiny: Params, tmp_path: Path) -> None:
     save_tiny_huggingface(tmp_path / "hf", head="BertModel")
     rows = [(text.replace("ran", "mats"), label) for text, label in animals()]
-    report = probe(tiny, write_csv(tmp_path / "x.csv", rows), tmp_path / "hf", tmp_path / "out.json", epochs=12)
+    labelled = write_csv(tmp_path / "x.csv", rows)
+    report = probe(tiny, labelled, tmp_path / "hf", tmp_path / "out.json", train="whole", epochs=40)
     assert report["data"]["train"]["unknown_tokens"] == 0
     assert accuracy(report) == 1.0
 
