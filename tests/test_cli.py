@@ -23,8 +23,8 @@ from prepared import REVIEWS, folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 COMMANDS = (
-    ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("plot",), ("inspect",), ("infer",),
-    ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"), ("infer", "examples"),
+    ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("probe",), ("plot",), ("inspect",),
+    ("infer",), ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"), ("infer", "examples"),
 )  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("workdir")
@@ -114,6 +114,8 @@ def test_version(run: Run) -> None:
         ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",),
         ("prepare",), ("prepare", "--text", "x"), ("export", "--public"), ("infer", "nsp", "a", "b", "--input", "x"),
         ("infer", "embed", "a", "--input", "x"),
+        ("probe",), ("probe", "sample", "--mode", "half"),
+        ("probe", "sample", "--train-texts", "0"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -170,6 +172,8 @@ def test_a_file_of_texts_becomes_vectors(run: Run, project: Path) -> None:
         (("prepare", "--params", TINY, "--text", "none", "--out", "x"), "error: none does not exist: name a text file"),
         (("evaluate", "--params", TINY), "error: there is no model at models/bert: run `bertpipe train` first"),
         (("export", "--params", TINY), "error: models/bert does not exist: run `bertpipe train` first"),
+        (("probe", "sample", "--params", TINY), "error: there is no model at models/bert: run `bertpipe train` first"),
+        (("probe", "none.csv", "--params", TINY), "error: none.csv does not exist: name a labelled file"),
         (("plot",), "error: reports/history.csv does not exist: run `bertpipe train` first"),
         (("infer", "nsp", "a", "b"), "error: there is no model at models/bert: run `bertpipe train` first"),
         (("infer", "mlm", "a [MASK]"), "error: there is no model at models/bert: run `bertpipe train` first"),
@@ -220,6 +224,7 @@ JSON_COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "prepare": (("prepare", "--text", "text", "--out", "out"), {"found", "splits", "vocabulary", "documents"}),
     "evaluate": (("evaluate",), {"mlm", "nsp"}),
     "export": (("export",), {"directory", "files", "loads_as"}),
+    "probe": (("probe", "sample"), {"data", "model", "settings", "predictors"}),
     "plot": (("plot",), {"files", "intervals", "epochs"}),
     "nsp": (("infer", "nsp", "the film .", "the music ."), {"is_next", "probability_next", "probability_not_next"}),
     "mlm": (("infer", "mlm", "the [MASK] ."), {"filled_text", "masks"}),
@@ -320,6 +325,19 @@ def test_a_start_from_a_model_is_an_override_too(run: Run) -> None:
 @pytest.mark.usefixtures("project")
 def test_the_params_own_number_of_epochs_is_no_override(run: Run, tiny: Params) -> None:
     assert "note:" not in run("train", "--epochs", tiny.train.epochs).err
+
+
+@pytest.mark.usefixtures("project")
+def test_a_probe_shows_a_row_a_predictor_and_takes_what_differs_from_the_params(run: Run) -> None:
+    ended = run("probe", "sample", "--mode", "frozen", "--train-texts", 30, "--out", "probe.json")
+    assert ended.code == 0
+    report = json.loads(Path("probe.json").read_text(encoding="utf-8"))
+    assert (report["settings"]["mode"], report["settings"]["train_texts"]) == ("frozen", 30)
+    lines = ended.out.splitlines()
+    assert lines[0] == "Probe of models/bert, frozen, 30 texts to train on, 12 to test on"
+    rows = {line[:17].strip(): line[17:].split() for line in lines[1:]}
+    for name, figures in report["predictors"].items():
+        assert rows[name.replace("_", " ")] == [f"{figures[key]:.4f}" for key in ("accuracy", "macro_f1")]
 
 
 @pytest.mark.usefixtures("project")

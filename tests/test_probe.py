@@ -62,11 +62,11 @@ def animals(count: int = 60) -> list[tuple[str, str]]:
 def settings(params: Params, **changes: Any) -> ProbeParams:  # noqa: ANN401
     """Return the tiny params' section, with changes to it and, by `epochs` and such, to the chosen way of training."""
     probe = replace(params.probe, **{name: changes.pop(name) for name in list(changes) if name in _OWN})
-    chosen = replace(getattr(probe, probe.train), **changes)
-    return replace(probe, frozen=chosen) if probe.train == "frozen" else replace(probe, whole=chosen)
+    chosen = replace(getattr(probe, probe.mode), **changes)
+    return replace(probe, frozen=chosen) if probe.mode == "frozen" else replace(probe, whole=chosen)
 
 
-_OWN = ("seed", "train", "text_field", "label_field", "test_share", "train_texts")
+_OWN = ("seed", "mode", "text_field", "label_field", "test_share", "train_texts")
 
 
 def probe(params: Params, labelled: Path | str, model: Path, out: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -104,7 +104,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_a_frozen_model_tells_words_apart(tiny: Params, model: Path, tmp_path: Path) -> None:
     labelled = write_csv(tmp_path / "x.csv", animals())
-    report = probe(tiny, labelled, model, tmp_path / "out.json", train="frozen", epochs=60, learning_rate=0.05)
+    report = probe(tiny, labelled, model, tmp_path / "out.json", mode="frozen", epochs=60, learning_rate=0.05)
     assert accuracy(report) == 1.0
     assert report["predictors"]["majority"]["accuracy"] == 0.5
 
@@ -113,17 +113,17 @@ def test_a_whole_model_learns_the_verdicts_of_the_sample(
     tiny: Params, trained: Path, films: tuple[Path, Path], tmp_path: Path
 ) -> None:
     train, test = films
-    report = probe(tiny, train, trained / "model", tmp_path / "out.json", test=test, train="whole", epochs=8)
+    report = probe(tiny, train, trained / "model", tmp_path / "out.json", test=test, mode="whole", epochs=8)
     assert accuracy(report) > accuracy(report, "majority") + 0.1
     assert report["predictors"]["model"]["macro_f1"] > report["predictors"]["majority"]["macro_f1"] + 0.1
 
 
-@pytest.mark.parametrize("train", ["frozen", "whole"])
-def test_labels_dealt_out_anew_are_not_learned(tiny: Params, model: Path, tmp_path: Path, train: str) -> None:
+@pytest.mark.parametrize("mode", ["frozen", "whole"])
+def test_labels_dealt_out_anew_are_not_learned(tiny: Params, model: Path, tmp_path: Path, mode: str) -> None:
     rows = animals(120)
     dealt = [("c", "d")[int(number)] for number in np.random.default_rng(3).permutation(120) % 2]
     labelled = write_csv(tmp_path / "x.csv", [(text, label) for (text, _), label in zip(rows, dealt, strict=True)])
-    report = probe(tiny, labelled, model, tmp_path / "out.json", train=train, test_share=0.5)
+    report = probe(tiny, labelled, model, tmp_path / "out.json", mode=mode, test_share=0.5)
     assert abs(accuracy(report) - 0.5) < 0.2
 
 
@@ -138,7 +138,7 @@ def test_random_weights_are_the_same_network_untrained(
 
     monkeypatch.setattr(stage._Task, "with_frozen", note)
     labelled = write_csv(tmp_path / "x.csv", animals())
-    report = probe(tiny, labelled, model, tmp_path / "out.json", train="frozen")
+    report = probe(tiny, labelled, model, tmp_path / "out.json", mode="frozen")
     trained, random = seen[str(model)], seen["random weights"]
     assert (random.params, random.vocab_size) == (trained.params, trained.vocab_size)
     assert not torch.equal(random.embeddings.token.weight, trained.embeddings.token.weight)
@@ -146,10 +146,10 @@ def test_random_weights_are_the_same_network_untrained(
     assert accuracy(report, "random_weights") == 0.5
 
 
-@pytest.mark.parametrize("train", ["frozen", "whole"])
-def test_the_models_directory_stays_as_it_is(tiny: Params, model: Path, tmp_path: Path, train: str) -> None:
+@pytest.mark.parametrize("mode", ["frozen", "whole"])
+def test_the_models_directory_stays_as_it_is(tiny: Params, model: Path, tmp_path: Path, mode: str) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir()}
-    probe(tiny, write_csv(tmp_path / "x.csv", animals()), model, tmp_path / "out.json", train=train, epochs=1)
+    probe(tiny, write_csv(tmp_path / "x.csv", animals()), model, tmp_path / "out.json", mode=mode, epochs=1)
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
 
@@ -268,8 +268,8 @@ def test_features_are_standardised_by_the_training_rows_alone() -> None:
     assert other[1].tolist() == [[98.0, 2.0]]
 
 
-@pytest.mark.parametrize("train", ["frozen", "whole"])
-def test_no_other_test_text_changes_what_is_said_of_one(tiny: Params, model: Path, tmp_path: Path, train: str) -> None:
+@pytest.mark.parametrize("mode", ["frozen", "whole"])
+def test_no_other_test_text_changes_what_is_said_of_one(tiny: Params, model: Path, tmp_path: Path, mode: str) -> None:
     """What leaks from the test into training or standardisation would change the answers to the texts kept."""
     rows = animals(80)
     labelled = write_csv(tmp_path / "train.csv", rows[:40])
@@ -286,7 +286,7 @@ def test_no_other_test_text_changes_what_is_said_of_one(tiny: Params, model: Pat
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stage, "_best", note)
-            probe(tiny, labelled, model, tmp_path / "out.json", test=test, train=train, epochs=2)
+            probe(tiny, labelled, model, tmp_path / "out.json", test=test, mode=mode, epochs=2)
         answers_to_kept.append([answers[:20].tolist() for answers in said])
     assert len(answers_to_kept[0]) == 2  # of the model and of random weights
     assert answers_to_kept[0] == answers_to_kept[1] == answers_to_kept[2]
@@ -311,6 +311,14 @@ def test_the_majority_is_that_of_the_training_texts() -> None:
     assert majority(np.array([1, 0]), 1).tolist() == [0]
 
 
+def test_the_majority_of_the_report_is_that_of_the_training_texts(tiny: Params, model: Path, tmp_path: Path) -> None:
+    labelled = write_csv(tmp_path / "x.csv", [*animals(10), ("the mat", "c")])
+    test = write_csv(tmp_path / "t.csv", animals(4)[1:])  # d, c, d
+    report = probe(tiny, labelled, model, tmp_path / "out.json", test=test, mode="frozen", epochs=1)
+    # All are called c: F1 is 2 * 1/3 / (1 + 1/3) for c, and 0 for d.
+    assert report["predictors"]["majority"] == pytest.approx({"accuracy": 1 / 3, "macro_f1": 0.25}, rel=1e-12)
+
+
 def test_the_bag_of_words_is_scikit_learns(tiny: Params, model: Path, films: tuple[Path, Path], tmp_path: Path) -> None:
     texts, labels = zip(*verdicts(REVIEWS), strict=True)
     vectorizer = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b")
@@ -323,7 +331,7 @@ def test_the_bag_of_words_is_scikit_learns(tiny: Params, model: Path, films: tup
     assert (found == (expected == "positive")).all()
     train, test = films
     save_tiny_model(tmp_path / "m", words=("film", "the"), max_positions=9)
-    report = probe(tiny, train, tmp_path / "m", tmp_path / "out.json", test=test, train="frozen", epochs=1)
+    report = probe(tiny, train, tmp_path / "m", tmp_path / "out.json", test=test, mode="frozen", epochs=1)
     assert accuracy(report, "bag_of_words") == pytest.approx(right, abs=1e-12)
     assert 0.6 < right < 1.0
 
@@ -333,7 +341,7 @@ def test_texts_without_a_word_have_no_bag(tiny: Params, tmp_path: Path) -> None:
     labelled = write_csv(
         tmp_path / "x.csv", [("." * n, "a") for n in range(1, 9)] + [("!" * n, "b") for n in range(1, 9)]
     )
-    report = probe(tiny, labelled, tmp_path / "m", tmp_path / "out.json", train="frozen")
+    report = probe(tiny, labelled, tmp_path / "m", tmp_path / "out.json", mode="frozen")
     assert report["predictors"]["bag_of_words"] is None
     assert accuracy(report) > 0.5
 
@@ -344,7 +352,7 @@ def test_texts_without_a_word_have_no_bag(tiny: Params, tmp_path: Path) -> None:
 def test_the_report_tells_data_settings_and_figures(tiny: Params, model: Path, tmp_path: Path) -> None:
     labelled = write_csv(tmp_path / "x.csv", animals(50))
     told: list[Progress] = []
-    report = probe(tiny, labelled, model, tmp_path / "out.json", train="frozen", epochs=7, on_progress=told.append)
+    report = probe(tiny, labelled, model, tmp_path / "out.json", mode="frozen", epochs=7, on_progress=told.append)
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == report
     data = report["data"]
     assert data["labelled"].keys() == {"file", "sha256"}
@@ -353,7 +361,7 @@ def test_the_report_tells_data_settings_and_figures(tiny: Params, model: Path, t
     assert data["test"] == {
         "texts": 10, "classes": {"c": 5, "d": 5}, "tokens": 60, "unknown_tokens": 0, "texts_cut": 0
     }  # fmt: skip
-    assert (report["model"], report["settings"]["train"], report["settings"]["epochs"]) == (str(model), "frozen", 7)
+    assert (report["model"], report["settings"]["mode"], report["settings"]["epochs"]) == (str(model), "frozen", 7)
     assert report["settings"]["adam_beta1"] == tiny.train.adam_beta1
     assert not {"frozen", "whole"} & report["settings"].keys()
     assert list(report["predictors"]) == ["model", "random_weights", "bag_of_words", "majority"]
@@ -366,12 +374,12 @@ def test_the_report_tells_data_settings_and_figures(tiny: Params, model: Path, t
     assert f"{model}: epoch 1/7" in labels
 
 
-@pytest.mark.parametrize("train", ["frozen", "whole"])
-def test_two_probes_give_equal_bytes(tiny: Params, trained: Path, tmp_path: Path, train: str) -> None:
+@pytest.mark.parametrize("mode", ["frozen", "whole"])
+def test_two_probes_give_equal_bytes(tiny: Params, trained: Path, tmp_path: Path, mode: str) -> None:
     labelled = write_csv(tmp_path / "x.csv", verdicts(REVIEWS[:60]))
     for name in ("one.json", "other.json"):
         torch.manual_seed(len(name))  # whatever ran before
-        probe(tiny, labelled, trained / "model", tmp_path / name, train=train, epochs=2)
+        probe(tiny, labelled, trained / "model", tmp_path / name, mode=mode, epochs=2)
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "other.json").read_bytes()
 
 
@@ -403,7 +411,7 @@ def test_a_hugging_face_directory_is_probed(tiny: Params, tmp_path: Path) -> Non
     save_tiny_huggingface(tmp_path / "hf", head="BertModel")
     rows = [(text.replace("ran", "mats"), label) for text, label in animals()]
     labelled = write_csv(tmp_path / "x.csv", rows)
-    report = probe(tiny, labelled, tmp_path / "hf", tmp_path / "out.json", train="whole", epochs=40)
+    report = probe(tiny, labelled, tmp_path / "hf", tmp_path / "out.json", mode="whole", epochs=40)
     assert report["data"]["train"]["unknown_tokens"] == 0
     assert accuracy(report) == 1.0
 
@@ -413,7 +421,7 @@ def test_cut_texts_and_texts_in_both_files_are_told(tiny: Params, model: Path, t
     labelled = write_csv(tmp_path / "x.csv", rows)
     test = write_csv(tmp_path / "t.csv", [rows[0], (f" {rows[3][0]}", "d"), ("cat " * 16, "c")])
     notes: list[str] = []
-    report = probe(tiny, labelled, model, tmp_path / "out.json", test=test, train="frozen", on_note=notes.append)
+    report = probe(tiny, labelled, model, tmp_path / "out.json", test=test, mode="frozen", on_note=notes.append)
     assert notes == [
         "the model reads 17 tokens at most: 1 of 23 texts lost their end; the bag of words reads all",
         "2 of the 3 test texts are training texts, too",
@@ -477,18 +485,18 @@ def test_other_faults_name_what_they_are_about(tiny: Params, model: Path, tmp_pa
         probe(tiny, labelled, model, out, text_field="review")
 
 
-@pytest.mark.parametrize("train", ["frozen", "whole"])
-def test_weights_that_are_no_numbers_are_refused(tiny: Params, tmp_path: Path, train: str) -> None:
+@pytest.mark.parametrize("mode", ["frozen", "whole"])
+def test_weights_that_are_no_numbers_are_refused(tiny: Params, tmp_path: Path, mode: str) -> None:
     bert = save_tiny_model(tmp_path / "m", words=WORDS)
     with torch.no_grad():
         bert.embeddings.token.weight[5:] = torch.nan
     save_changed(tmp_path / "m", bert)
     labelled = write_csv(tmp_path / "x.csv", animals(20))
     expected = (
-        (ModelError, "m gives what is no number") if train == "frozen" else (TrainingError, "is no number at step")
+        (ModelError, "m gives what is no number") if mode == "frozen" else (TrainingError, "is no number at step")
     )
     with pytest.raises(expected[0], match=expected[1]):
-        probe(tiny, labelled, tmp_path / "m", tmp_path / "out.json", train=train)
+        probe(tiny, labelled, tmp_path / "m", tmp_path / "out.json", mode=mode)
 
 
 def test_a_learning_rate_that_is_far_too_high_is_named(tiny: Params, model: Path, tmp_path: Path) -> None:

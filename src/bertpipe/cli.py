@@ -204,8 +204,8 @@ def probe(
     ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = artifacts.PROBE_FILE,
-    train: Annotated[
-        Literal["frozen", "whole"] | None, typer.Option(help="Instead of probe.train in the params.")
+    mode: Annotated[
+        Literal["frozen", "whole"] | None, typer.Option(help="Instead of probe.mode in the params.")
     ] = None,
     train_texts: Annotated[int | None, typer.Option(min=1, help="Instead of probe.train_texts in the params.")] = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
@@ -220,7 +220,7 @@ def probe(
 
     loaded = load_params(params)
     section = loaded.probe
-    section = replace(section, train=train or section.train, train_texts=train_texts or section.train_texts)
+    section = replace(section, mode=mode or section.mode, train_texts=train_texts or section.train_texts)
     with console.progress() as on_progress:
         report = run_probe(
             section, loaded.train, loaded.sample, loaded.runtime,

@@ -273,7 +273,7 @@ def show_probe(report: Mapping[str, Any], *, as_json: bool) -> None:
         return
     data, settings = report["data"], report["settings"]
     splits = f"{data['train']['texts']:,} texts to train on, {data['test']['texts']:,} to test on"
-    show_text(f"Probe of {report['model']}, {settings['train']}, {splits}")
+    show_text(f"Probe of {report['model']}, {settings['mode']}, {splits}")
     table = _table("", ("predictor", "accuracy", "macro F1"))
     for name, figures in report["predictors"].items():
         cells = ("", "") if figures is None else (_cell(figures["accuracy"]), _cell(figures["macro_f1"]))

@@ -345,7 +345,7 @@ class ProbeParams:
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     seed: Seed
     """Seed of the test split, the order of rows and dropout."""
-    train: Literal["frozen", "whole"]
+    mode: Literal["frozen", "whole"]
     """`frozen`: a linear classifier on what the model makes of a text; `whole`: all weights of the model too."""
     text_field: str
     """The column of the text, in CSV and Parquet; the field in JSON."""

@@ -81,7 +81,7 @@ def run_probe(
     for note in _notes(loaded, splits, (train_rows, test_rows)):
         on_note(note)
     set_up_cpu(runtime.threads)
-    chosen = probe.frozen if probe.train == "frozen" else probe.whole
+    chosen = probe.frozen if probe.mode == "frozen" else probe.whole
     task = _Task(
         splits=splits,
         train_rows=train_rows,
@@ -90,7 +90,7 @@ def run_probe(
         device=pick_device(runtime.device),
         on_progress=on_progress,
     )
-    predict = task.with_frozen if probe.train == "frozen" else task.with_whole
+    predict = task.with_frozen if probe.mode == "frozen" else task.with_whole
     torch.manual_seed(probe.seed)
     untrained = Bert(loaded.bert.params, loaded.bert.vocab_size)
     predicted = {"model": predict(loaded.bert, loaded.name), "random_weights": predict(untrained, "random weights")}
