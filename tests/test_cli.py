@@ -24,7 +24,8 @@ from prepared import REVIEWS, folder_of
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 COMMANDS = (
     ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("probe",), ("plot",), ("inspect",),
-    ("infer",), ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"), ("infer", "examples"),
+    ("infer",), ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"),
+    ("infer", "examples"),
 )  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("workdir")
