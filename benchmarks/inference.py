@@ -15,9 +15,9 @@ from bertpipe.artifacts import DOCUMENTS_NAME, TOKENIZER_NAME
 from bertpipe.files import whole_directory
 from bertpipe.inference.predictor import load_predictor
 
-ROUNDS = 5
+ROUNDS = 3
 GOAL = 1.0
-SIZES = {"dim 256, 4 layers": (256, 4, 512), "bert-base's size": (768, 12, 64)}
+SIZES = {"dim 256, 4 layers": (256, 4, 512), "bert-base's size": (768, 12, 32)}
 """Width, layers and texts a turn."""
 BATCHES = (1, 32)
 """The pipeline's own default, and what its documentation tells those to try who want speed."""
