@@ -75,6 +75,8 @@ def test_an_encoder_that_is_not_whole_is_refused(directory: Path) -> None:
         ({"model_type": "roberta"}, "'roberta'"),
         ({"model_type": "no-such-thing"}, "not a BERT that transformers can read"),
         ({"vocab_size": 3}, "do not belong together"),
+        ({"hidden_size": "big"}, "config of .* cannot be read"),
+        ({"num_hidden_layers": 0}, "has 0 layers and 17 positions, and bertpipe needs 1 and 8 at least"),
         ({"hidden_act": "silu"}, "activation 'silu', and bertpipe computes gelu, "),
         ({"is_decoder": True}, "a decoder's attention"),
         ({"position_embedding_type": "relative_key"}, "'relative_key' positions"),

@@ -203,6 +203,18 @@ def test_another_number_of_segments_is_said(tmp_path: Path, kinds: int, said: st
                 torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("gone", ["cls.predictions.decoder.bias", "cls.predictions.bias"])
+def test_an_untied_decoder_with_its_bias_under_one_name_is_whole(tmp_path: Path, gone: str) -> None:
+    network = save_tiny_huggingface(tmp_path, tie_word_embeddings=False)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["cls.predictions.bias"] = weights["cls.predictions.decoder.bias"].clone()
+    del weights[gone]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_huggingface(tmp_path)
+    assert loaded.missing_heads == frozenset()
+    assert_equal_logits(loaded.bert, network, dtype=torch.float64, longest=17, seed=6)
+
+
 @pytest.mark.skipif("BERTPIPE_HF_DIR" not in os.environ, reason="BERTPIPE_HF_DIR names no directory")
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=["float64", "float32"])
 def test_logits_of_a_real_checkpoint_are_transformers(dtype: torch.dtype) -> None:

@@ -266,3 +266,58 @@ def test_the_same_lines_give_the_same_bytes(own: Path, tmp_path: Path) -> None:
     lines = [{"text": text} for text in random_texts(40)]
     first = answers("score", own, lines, tmp_path)
     assert first == answers("score", own, lines, tmp_path)
+
+
+def test_rows_of_npy_are_the_lines_of_the_file(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(infer_lines._BLOCK, "embed", 1)
+    (tmp_path / "in.txt").write_text("\nthe cat\n\n\nthe dog\n")
+    run_infer_lines("embed", model=str(own), source=str(tmp_path / "in.txt"), out=tmp_path / "v.npy")
+    matrix = np.load(tmp_path / "v.npy")
+    assert np.isnan(matrix).all(axis=1).tolist() == [True, False, True, True, False]
+    np.testing.assert_allclose(matrix[4], load_predictor(str(own)).embed("the dog").vector, rtol=1e-5)
+
+
+def test_half_a_character_is_a_bad_line_or_passes_through(own: Path, tmp_path: Path) -> None:
+    lines = [
+        '{"text": "the [MASK] \\ud83d"}',
+        '{"text": "the [MASK]", "id": "\\ud83d"}',
+        "[" * 100_000,
+        '{"text": NaN}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out.jsonl"
+    facts = run_infer_lines("mlm", model=str(own), source=str(tmp_path / "in.jsonl"), out=out)
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert ["answer" in row for row in rows] == [False, True, False, False]
+    assert "has half a character at 12" in rows[0]["error"]
+    assert rows[1]["input"]["id"] == "\ud83d"
+    assert "NaN is no JSON" in rows[3]["error"]
+    assert facts["failed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields", "values"),
+    [
+        (b'\xef\xbb\xbf{"text": "a"}\n', TEXT, ("a",)),
+        (b'"Hm" said he\n', TEXT, ('"Hm" said he',)),
+        (b'"Hm"\tb\n', PAIR, ('"Hm"', "b")),
+        (b'"a b"\n', TEXT, ("a b",)),
+    ],
+    ids=["mark before JSON", "quotation", "quotation in a pair", "JSON string"],
+)
+def test_what_standard_input_is(
+    raw: bytes, fields: tuple[str, ...], values: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    ((line,),) = blocks_of_lines("-", fields, size=9)
+    assert (line.values, line.error) == (values, None)
+
+
+def test_scores_do_not_depend_on_how_many_rows_are_made_at_a_time(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = load_predictor(str(own))
+    whole = asked.answer_scores([asked.ask_score(text) for text in TEXTS])
+    monkeypatch.setattr(predictor, "_MOST_SCORE_ROWS", 4)
+    parts = asked.answer_scores([asked.ask_score(text) for text in TEXTS])
+    for one, other in zip(whole, parts, strict=True):
+        assert one.tokens == other.tokens
+        assert one.log_probabilities == pytest.approx(other.log_probabilities, rel=1e-4)

@@ -47,10 +47,14 @@ class Vocabulary:
             name: what an error calls it, for example "the first sentence".
 
         Raises:
-            InputError: it is empty.
+            InputError: it is empty, or holds what is no text.
         """
         if not text.strip():
             raise InputError(f"{name} is empty: write some words")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: mend it") from error
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:

@@ -91,13 +91,16 @@ class ScoreAnswer:
     @property
     def pseudo_perplexity(self) -> float:
         """The exponential of the mean loss a token: what compares across lengths."""
-        return math.exp(-self.pseudo_log_likelihood / len(self.tokens))
+        try:
+            return math.exp(-self.pseudo_log_likelihood / len(self.tokens))
+        except OverflowError:
+            return math.inf
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON content."""
         return {
             "pseudo_log_likelihood": _rounded(self.pseudo_log_likelihood),
-            "pseudo_perplexity": _rounded(self.pseudo_perplexity),
+            "pseudo_perplexity": _rounded(self.pseudo_perplexity) if math.isfinite(self.pseudo_perplexity) else None,
             "tokens": [
                 {"token": token, "log_probability": _rounded(value)}
                 for token, value in zip(self.tokens, self.log_probabilities, strict=True)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from bertpipe.errors import InputError, MissingInputError
 
 STANDARD_INPUT = "-"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 _Reader = Callable[[str, Sequence[str]], tuple[object, tuple[str, ...]]]
 
@@ -54,9 +55,20 @@ def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterato
         is_json = Path(source).suffix.lower() in _JSON_SUFFIXES if source != STANDARD_INPUT else None
         while block := list(islice(numbered, size)):
             if is_json is None:
-                is_json = block[0][1].lstrip().startswith((b"{", b'"'))
+                is_json = _begins_json(block[0][1].removeprefix(_BYTE_ORDER_MARK).strip(), fields)
             read = _read_json if is_json else _read_text
             yield [_line(number, raw, fields, read) for number, raw in block]
+
+
+def _begins_json(first: bytes, fields: Sequence[str]) -> bool:
+    """Return whether standard input of this first line is of JSON lines; text may open with a quotation mark, too."""
+    if not first.startswith(b'"') or len(fields) > 1:
+        return first.startswith(b"{")
+    try:
+        json.loads(first)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -65,9 +77,13 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     path = Path(source)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise MissingInputError(f"there is no file {path}: name one with an input a line, or - for standard input")
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from error
+    with file:
         yield file
 
 
@@ -93,8 +109,8 @@ def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...
     """Return what a line of JSON holds, and its fields."""
     wanted = " and ".join(repr(field) for field in fields)
     try:
-        given = json.loads(text)
-    except ValueError as error:
+        given = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise _BadLineError(f"it is not JSON ({error}): write an object with {wanted}", text) from error
     if isinstance(given, str) and len(fields) == 1:
         return given, (given,)
@@ -105,6 +121,10 @@ def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...
             is_there = f"{field!r} is no string" if field in given else f"it has no {field!r}"
             raise _BadLineError(f"{is_there}: write an object with {wanted}", given)
     return given, tuple(given[field] for field in fields)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _read_text(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...]]:

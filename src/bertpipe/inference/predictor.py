@@ -5,6 +5,7 @@ Shapes in this file: vocab, hidden, and masks (the `[MASK]` tokens of all questi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from bertpipe.model.pooling import mean_states
 
 _MOST_LOGITS = 2**20
 """Numbers that the vocabulary's logits may have at a time."""
+_MOST_SCORE_ROWS = 4096
+"""Rows of scored texts in memory at a time: a long text has as many as it has tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +50,8 @@ class MlmQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreQuestion:
-    """A text, once for each of its tokens, which is masked there."""
+    """A text, which is read once for each of its tokens, masked there."""
 
-    rows: tuple[Row, ...]
     token_ids: tuple[int, ...]
     warnings: tuple[str, ...]
 
@@ -165,18 +167,14 @@ class Predictor:
         mask = self.vocabulary.mask_id
         if mask in encoded.ids:
             raise InputError(f"there is a {MASK} in {text!r}: a score is of a whole text; `infer mlm` fills masks")
-        room, rows = self.max_positions - 2, []
-        for index in range(len(encoded.ids)):
-            start, end = _window(len(encoded.ids), (index,), room)
-            ids = (*encoded.ids[start:index], mask, *encoded.ids[index + 1 : end])
-            rows.append(self._row(ids, positions=(index - start + 1,)))
+        room = self.max_positions - 2
         warnings = list(self.vocabulary.warnings(encoded))
         if len(encoded.ids) > room:
             warnings.append(
                 f"the model reads {self.max_positions} tokens at most: each of the {len(encoded.ids)} tokens is scored "
                 f"among the {room} around it"
             )
-        return ScoreQuestion(rows=tuple(rows), token_ids=encoded.ids, warnings=tuple(warnings))
+        return ScoreQuestion(token_ids=encoded.ids, warnings=tuple(warnings))
 
     def ask_embedding(self, text: str) -> EmbeddingQuestion:
         """Return the question for a text's vector; what is too long for the model is cut, with a warning.
@@ -225,21 +223,24 @@ class Predictor:
         Raises:
             ModelError: the model answers with what is no number.
         """
-        rows = [row for question in questions for row in question.rows]
+        rows = (row for question in questions for row in self._masked_rows(question.token_ids))
         targets = torch.tensor([token_id for question in questions for token_id in question.token_ids])
-        values = torch.empty(len(rows), dtype=torch.float64)
-        for chosen, states in states_at(self.bert, rows):
-            done = 0
-            for logits in self._vocabulary_logits(states):
-                part = chosen[done : done + len(logits)]
-                wanted = logits.gather(1, targets[part].to(logits.device)[:, None])[:, 0]
-                values[part] = (wanted - logits.logsumexp(dim=1)).cpu()
-                done += len(logits)
-        ends = np.cumsum([len(question.rows) for question in questions]).tolist()
+        values = torch.empty(len(targets), dtype=torch.float64)
+        first = 0
+        while some := list(islice(rows, _MOST_SCORE_ROWS)):
+            for chosen, states in states_at(self.bert, some):
+                places = torch.from_numpy(chosen + first)
+                for part, logits in zip(
+                    torch.split(places, self._logits_at_once), self._vocabulary_logits(states), strict=True
+                ):
+                    wanted = logits.gather(1, targets[part].to(logits.device)[:, None])[:, 0]
+                    values[part] = (wanted - logits.logsumexp(dim=1)).cpu()
+            first += len(some)
+        ends = np.cumsum([len(question.token_ids) for question in questions]).tolist()
         return [
             ScoreAnswer(
                 tokens=tuple(self.vocabulary.token(token_id) for token_id in question.token_ids),
-                log_probabilities=tuple(values[end - len(question.rows) : end].tolist()),
+                log_probabilities=tuple(values[end - len(question.token_ids) : end].tolist()),
                 warnings=question.warnings,
             )
             for question, end in zip(questions, ends, strict=True)
@@ -258,6 +259,17 @@ class Predictor:
             EmbeddingAnswer(vector=vector, warnings=question.warnings)
             for vector, question in zip(vectors, questions, strict=True)
         ]
+
+    @property
+    def _logits_at_once(self) -> int:
+        return max(_MOST_LOGITS // self.bert.vocab_size, 1)
+
+    def _masked_rows(self, token_ids: Sequence[int]) -> Iterator[Row]:
+        """Yield what the network reads for each token of a text in turn."""
+        for index in range(len(token_ids)):
+            start, end = _window(len(token_ids), (index,), self.max_positions - 2)
+            ids = (*token_ids[start:index], self.vocabulary.mask_id, *token_ids[index + 1 : end])
+            yield self._row(ids, positions=(index - start + 1,))
 
     def _row(self, ids: Sequence[int], *, positions: tuple[int, ...]) -> Row:
         """Return `[CLS] ids [SEP]`."""
@@ -282,7 +294,7 @@ class Predictor:
 
     def _vocabulary_logits(self, states: Tensor) -> Iterator[Tensor]:
         """Yield the logits [masks, vocab] of states [masks, hidden] in float64, some masks at a time."""
-        for part in torch.split(states, max(_MOST_LOGITS // self.bert.vocab_size, 1)):
+        for part in torch.split(states, self._logits_at_once):
             with torch.inference_mode():
                 logits = self.bert.mlm_logits(part)
             yield self._checked(logits).double()

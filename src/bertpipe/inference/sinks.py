@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,18 @@ class _JsonLines:
         for row in block:
             content: dict[str, Any] = {"line": row.line.number, "input": row.line.given}
             content |= {"error": row.error} if row.answer is None else {"answer": row.answer.to_dict()}
-            self.file.write(json.dumps(content, ensure_ascii=False) + "\n")
+            self.file.write(_encodable(content) + "\n")
         self.file.flush()
+
+
+def _encodable(content: Mapping[str, Any]) -> str:
+    """Return JSON that UTF-8 can hold; half a character, which JSON's escapes can name, stays an escape."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(content)
+    return text
 
 
 def _vector_schema(width: int | None) -> Any:  # noqa: ANN401 - pyarrow is imported when it is needed
@@ -127,7 +137,7 @@ class _ParquetVectors:
 
 
 class _NpyVectors:
-    """A float32 matrix [inputs, hidden]; NaN in the row of an input that has no vector."""
+    """A float32 matrix [lines, hidden], up to the last line with an input; NaN where a line has no vector."""
 
     def __init__(self, file: Any, width: int | None) -> None:  # noqa: ANN401
         assert width is not None
@@ -136,10 +146,13 @@ class _NpyVectors:
 
     def write(self, block: Sequence[Answered]) -> None:
         missing = np.full(self._width, np.nan, dtype=np.float32)
-        vectors = [_vector(row) for row in block]
-        matrix = np.stack([missing if vector is None else vector for vector in vectors])
-        self._file.write(matrix.astype("<f4").tobytes())
-        self._rows += len(block)
+        rows: list[NDArray[np.float32]] = []
+        for row in block:
+            vector = _vector(row)
+            rows += [missing] * (row.line.number - 1 - self._rows - len(rows))  # empty lines
+            rows.append(missing if vector is None else vector)
+        self._file.write(np.stack(rows).astype("<f4").tobytes())
+        self._rows += len(rows)
 
     def end(self) -> None:
         """Write the number of rows, which is known now, into the header; NumPy leaves room there for any number."""

@@ -34,6 +34,8 @@ _ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu"]] = {
     "relu": "relu",
 }
 """Names there of the activations that `model.activation` knows."""
+_DECODER_BIASES = {"cls.predictions.bias", "cls.predictions.decoder.bias"}
+_FEWEST_POSITIONS = 8
 _OLD_NAMES = (".gamma", ".beta")
 """What the first BERT checkpoints call a LayerNorm's weight and bias."""
 _HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
@@ -90,8 +92,12 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(source, **options)
+    except OSError:
+        raise
     except ValueError as error:  # a model type that transformers does not know, or a config that is not JSON
         raise ModelError(f"{source} is not a BERT that transformers can read: {one_line(error)}") from error
+    except Exception as error:  # a value of the wrong type has an error of huggingface_hub's own
+        raise ModelError(f"the config of {source} cannot be read: {one_line(error)}") from error
     if config.model_type != "bert":
         raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
     tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
@@ -109,7 +115,14 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         "trust_remote_code": False,
     }
     network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
-    missing = sorted(info["missing_keys"])
+    state = network.state_dict()
+    lost = _DECODER_BIASES & info["missing_keys"]
+    if len(lost) == 1:  # one tensor under two names, of which a file may hold either
+        (name,), (other,) = lost, _DECODER_BIASES - lost
+        state[name] = state[other]
+    else:
+        lost = set()
+    missing = sorted(info["missing_keys"] - lost)
     absent = frozenset(
         head for head, prefixes in _HEAD_WEIGHTS.items() if any(name.startswith(prefixes) for name in missing)
     )
@@ -123,7 +136,7 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         torch.manual_seed(0)  # what a missing head holds is the same each time
         bert = Bert(_params(source, config), config.vocab_size)
     first_weights = _head_tensors(bert, absent)
-    copy_from_huggingface(network.state_dict(), bert)
+    copy_from_huggingface(state, bert)
     bert.load_state_dict(first_weights, strict=False)
     return HuggingFaceBert(
         bert=bert.eval(),
@@ -144,6 +157,11 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
         raise ModelError(
             f"{source} has the activation {config.hidden_act!r}, and bertpipe computes "
             f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
+        )
+    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS:
+        raise ModelError(
+            f"{source} has {config.num_hidden_layers} layers and {config.max_position_embeddings} positions, and "
+            f"bertpipe needs 1 and {_FEWEST_POSITIONS} at least: take another checkpoint"
         )
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute" or config.is_decoder or config.add_cross_attention:
@@ -236,10 +254,10 @@ def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> Non
     ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id)
     if None in ids:
         raise ModelError(f"{source} has a tokenizer without one of [CLS] [SEP] [MASK] [UNK]: BERT needs all of them")
-    if len(tokenizer) > vocab_size:
+    size = max(tokenizer.get_vocab().values()) + 1
+    if size > vocab_size:
         raise ModelError(
-            f"{source} has a tokenizer of {len(tokenizer)} tokens, and a model of {vocab_size}: "
-            f"they do not belong together"
+            f"{source} has a tokenizer of {size} tokens, and a model of {vocab_size}: they do not belong together"
         )
 
 
@@ -270,6 +288,8 @@ def _ask_hub(name: str) -> None:
         raise ModelError(
             f"{name} is not in the local cache, and HF_HUB_OFFLINE forbids the hub: unset it once"
         ) from error
+    except UnicodeEncodeError as error:  # in a header; the message would not say which
+        raise ModelError("HF_TOKEN holds characters that no token has: set it anew, or unset it") from error
     except HfHubHTTPError as error:
         raise ModelError(f"the Hugging Face hub answers for {name}: {one_line(error)}; try later") from error
     except Exception as error:

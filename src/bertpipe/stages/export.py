@@ -128,7 +128,7 @@ def _card_facts(
         training=_without_folders(stored.facts),
         results=read_json(require(metrics, made_by="bertpipe evaluate")),
         results_sha256=file_sha256(metrics),
-        data=_summary(data, stored.facts.get("data_sha256")),
+        data=_without_folders(_summary(data, stored.facts.get("data_sha256"))),
         question=next(iter(questions), _QUESTION),
         pair=next(iter(pairs), _PAIR),
         missing_counterpart=missing_counterpart(bert.params),
