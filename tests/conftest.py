@@ -19,6 +19,7 @@ from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
 from bertpipe.training import throughput
+from models import save_tiny_huggingface, save_tiny_model
 from prepared import REVIEWS, Prepare, folder_of, preparer
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, paths_in, results, train
 from websites import Site, running
@@ -156,3 +157,17 @@ def prepare(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     """Return the stage `prepare` with the tiny params and chunks of a few documents."""
     monkeypatch.setattr(chunks, "_CHARACTERS", 4000)
     return preparer(tiny)
+
+
+@pytest.fixture(params=["bert", "notebook"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a model directory of ours, untrained; each architecture in turn."""
+    save_tiny_model(tmp_path / "own", architecture=request.param)
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def huggingface(tmp_path: Path) -> Path:
+    """Return a Hugging Face directory with random weights."""
+    save_tiny_huggingface(tmp_path / "hf")
+    return tmp_path / "hf"

@@ -18,7 +18,7 @@ from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.stages import infer_lines
 from bertpipe.stages.infer_lines import run_infer_lines
-from models import WORDS, save_tiny_huggingface, save_tiny_model
+from models import WORDS, save_tiny_huggingface
 
 TEXTS = [
     "the cat sat on the mat .",
@@ -27,18 +27,6 @@ TEXTS = [
     "ran .",
     "the mat on the dog . the cat",
 ]
-
-
-@pytest.fixture(params=["bert", "notebook"])
-def own(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    save_tiny_model(tmp_path / "own", architecture=request.param)
-    return tmp_path / "own"
-
-
-@pytest.fixture
-def huggingface(tmp_path: Path) -> Path:
-    save_tiny_huggingface(tmp_path / "hf")
-    return tmp_path / "hf"
 
 
 def random_texts(count: int) -> list[str]:
@@ -221,6 +209,9 @@ def test_a_file_is_read_as_its_name_says(tmp_path: Path) -> None:
         (tmp_path / name).write_text('{"text": "x"}\n', encoding="utf-8")
         ((line,),) = blocks_of_lines(str(tmp_path / name), ("text",), size=9)
         assert line.values == values, name
+    (tmp_path / "a.jsonl.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz is packed: unpack it, or pipe it in"):
+        list(blocks_of_lines(str(tmp_path / "a.jsonl.gz"), ("text",), size=9))
     with pytest.raises(MissingInputError, match=r"there is no file .*none\.jsonl"):
         list(blocks_of_lines(str(tmp_path / "none.jsonl"), ("text",), size=9))
 

@@ -21,18 +21,6 @@ def word_id(word: str) -> int:
     return 5 + WORDS.index(word)
 
 
-@pytest.fixture(params=["bert", "notebook"])
-def own(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    save_tiny_model(tmp_path / "own", architecture=request.param)
-    return tmp_path / "own"
-
-
-@pytest.fixture
-def huggingface(tmp_path: Path) -> Path:
-    save_tiny_huggingface(tmp_path / "hf")
-    return tmp_path / "hf"
-
-
 def favouring(directory: Path, token_ids: list[int], architecture: str = "bert") -> Predictor:
     """Return a predictor of our kind whose MLM head prefers the given ids, in their order, everywhere."""
     bert = save_tiny_model(directory, architecture=architecture)

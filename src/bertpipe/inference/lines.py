@@ -1,5 +1,6 @@
 """Many inputs from a file or a pipe, an input a line."""
 
+import codecs
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from bertpipe.data.text.naming import JSON_LINES_SUFFIXES, kind_of
 from bertpipe.errors import InputError, MissingInputError
 
 STANDARD_INPUT = "-"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
+_JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
 _Reader = Callable[[str, Sequence[str]], tuple[object, tuple[str, ...]]]
 
 
@@ -52,10 +53,10 @@ def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterato
     """
     with _opened(source) as file:
         numbered = ((number, raw) for number, raw in enumerate(file, start=1) if raw.strip())
-        is_json = Path(source).suffix.lower() in _JSON_SUFFIXES if source != STANDARD_INPUT else None
+        is_json = kind_of(Path(source).name).suffix in _JSON_SUFFIXES if source != STANDARD_INPUT else None
         while block := list(islice(numbered, size)):
             if is_json is None:
-                is_json = _begins_json(block[0][1].removeprefix(_BYTE_ORDER_MARK).strip(), fields)
+                is_json = _begins_json(block[0][1].removeprefix(codecs.BOM_UTF8).strip(), fields)
             read = _read_json if is_json else _read_text
             yield [_line(number, raw, fields, read) for number, raw in block]
 
@@ -79,6 +80,8 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     path = Path(source)
     if not path.exists() or path.is_dir():
         raise MissingInputError(f"there is no file {path}: name one with an input a line, or - for standard input")
+    if kind_of(path.name).packing:
+        raise InputError(f"{path} is packed: unpack it, or pipe it in (zcat {path.name} | bertpipe infer ...)")
     try:
         file = path.open("rb")
     except OSError as error:
