@@ -104,12 +104,12 @@ def measure(name: str, rows: PairDataset, *, peer: bool) -> dict[str, Any]:
         _, profiled_s = take(PROFILED_STEPS)
     busy_s = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
     peak = peak_flops(device, torch.bfloat16)
-    flops = sum(report.flops for report in reports) / elapsed_s
+    flops = sum(float(report.flops) for report in reports) / elapsed_s
     return {
         "shape": name,
         "parameters": sum(parameter.numel() for parameter in bert.parameters()),
         "rows_a_step": batch_size,
-        "tokens_per_second": sum(report.tokens for report in reports) / elapsed_s,
+        "tokens_per_second": sum(int(report.tokens) for report in reports) / elapsed_s,
         "goal_tokens_per_second": goal,
         "tflop_per_second": flops / 1e12,
         "measured_peak_tflop_per_second": peak / 1e12,

@@ -96,9 +96,9 @@ class Bertpipe:
         """Take some steps."""
         reports = list(itertools.islice(self.reports, self.steps))
         return Work(
-            sequences=sum(report.losses.nsp_rows for report in reports),
-            tokens=sum(report.tokens for report in reports),
-            flops=sum(report.flops for report in reports),
+            sequences=sum(int(report.losses.nsp_rows) for report in reports),
+            tokens=sum(int(report.tokens) for report in reports),
+            flops=sum(float(report.flops) for report in reports),
         )
 
 

@@ -136,8 +136,8 @@ class Training:
         )
         reports = list(itertools.islice(steps, STEPS))
         return {
-            "rows": sum(report.losses.nsp_rows for report in reports),
-            "tokens": sum(report.tokens for report in reports),
+            "rows": sum(int(report.losses.nsp_rows) for report in reports),
+            "tokens": sum(int(report.tokens) for report in reports),
         }
 
 

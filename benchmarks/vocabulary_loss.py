@@ -50,4 +50,4 @@ def _plain(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tens
 
 
 def _ours(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
-    return vocabulary_loss(hidden, weight, bias, labels, 1 / len(labels))
+    return vocabulary_loss(hidden, weight, bias, labels, torch.tensor(1 / len(labels), dtype=torch.float64))

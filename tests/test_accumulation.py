@@ -28,12 +28,11 @@ PAIRS = (
 
 def gradients(bert: Bert, params: Params, batch: Batch, rows: int | str) -> tuple[list[torch.Tensor], list[float]]:
     section = dataclasses.replace(params.train, micro_batch_size=rows, nsp_weight=0.7)
-    losses = _backward(PretrainingObjective(bert), batch, section, CPU)
+    mlm, nsp = _backward(PretrainingObjective(bert), batch, batch.counts, section, CPU)
     grads = [parameter.grad for parameter in bert.parameters()]
     for parameter in bert.parameters():
         parameter.grad = None
-    assert (losses.mlm_tokens, losses.nsp_rows) == (len(batch.masked_labels), batch.rows)
-    return [grad for grad in grads if grad is not None], [losses.mlm.item(), losses.nsp.item()]
+    return [grad for grad in grads if grad is not None], [mlm.item(), nsp.item()]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "notebook"])

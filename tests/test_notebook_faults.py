@@ -85,11 +85,13 @@ def test_averages_divide_by_what_was_counted_and_not_by_one_more() -> None:
 def test_the_training_loss_is_added_once_and_nothing_is_added_to_it() -> None:
     history = History(2, 1.0)
     for step in (1, 2):
-        losses = Losses(mlm=torch.tensor(3.0), mlm_tokens=2, nsp=torch.tensor(0.5), nsp_rows=2)
+        losses = Losses(
+            mlm=torch.tensor(3.0), mlm_tokens=torch.tensor(2), nsp=torch.tensor(0.5), nsp_rows=torch.tensor(2)
+        )
         history.add(
             StepReport(
                 step=step, epoch=1, ends_epoch=step == 2, learning_rate=1e-4, losses=losses,
-                gradient_norm=torch.tensor(1.0), tokens=9, flops=1.0,
+                gradient_norm=torch.tensor(1.0), tokens=torch.tensor(9), flops=torch.tensor(1.0),
             )
         )  # fmt: skip
     (row,) = history.intervals

@@ -444,8 +444,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Spoil, *, at: int) -> None:
     """Let the losses of optimiser step `at` be others."""
     forward, steps = PretrainingObjective.forward, iter(range(1, 10**9))
 
-    def spoiled(self: PretrainingObjective, batch: Batch) -> Losses:
-        losses = forward(self, batch)
+    def spoiled(self: PretrainingObjective, batch: Batch, counts: Tensor | None = None) -> Losses:
+        losses = forward(self, batch, counts)
         return change(losses) if next(steps) == at else losses
 
     monkeypatch.setattr(PretrainingObjective, "forward", spoiled)
@@ -529,8 +529,8 @@ def test_a_spike_moves_the_weights_no_further_than_clipping_lets_it(tiny: Params
             super().__init__(bert)
             self.factors = iter(factors)
 
-        def forward(self, batch: Batch) -> Losses:
-            losses, factor = super().forward(batch), next(self.factors)
+        def forward(self, batch: Batch, counts: Tensor | None = None) -> Losses:
+            losses, factor = super().forward(batch, counts), next(self.factors)
             return dataclasses.replace(losses, mlm=factor * losses.mlm, nsp=factor * losses.nsp)
 
     optimizer = torch.optim.AdamW(

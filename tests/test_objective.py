@@ -45,7 +45,7 @@ def test_losses_equal_the_plain_formula_row_by_row(architecture: str, tied: bool
 
 
 def test_the_total_loss_adds_the_two_means() -> None:
-    losses = Losses(mlm=torch.tensor(1.5), mlm_tokens=4, nsp=torch.tensor(1.5), nsp_rows=2)
+    losses = Losses(mlm=torch.tensor(1.5), mlm_tokens=torch.tensor(4), nsp=torch.tensor(1.5), nsp_rows=torch.tensor(2))
     assert losses.total(nsp_weight=1.0).item() == 3.0
     assert losses.total(nsp_weight=0.5).item() == 2.25
     assert losses.total(nsp_weight=0.0).item() == 1.5
@@ -69,8 +69,8 @@ def test_losses_of_a_batch_are_the_weighted_means_of_its_rows() -> None:
     objective = PretrainingObjective(tiny_bert("bert", vocab_size=VOCAB).double())
     whole = objective(batch_of(*PAIRS))
     parts = [objective(batch_of(pair)) for pair in PAIRS]
-    mlm_sum = sum(part.mlm.item() * part.mlm_tokens for part in parts)
-    assert math.isclose(whole.mlm.item(), mlm_sum / whole.mlm_tokens, rel_tol=1e-12)
+    mlm_sum = sum(part.mlm.item() * part.mlm_tokens.item() for part in parts)
+    assert math.isclose(whole.mlm.item(), mlm_sum / whole.mlm_tokens.item(), rel_tol=1e-12)
     assert math.isclose(whole.nsp.item(), sum(part.nsp.item() for part in parts) / 3, rel_tol=1e-12)
     assert whole.mlm_tokens == sum(part.mlm_tokens for part in parts)
 

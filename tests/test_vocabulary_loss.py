@@ -31,7 +31,7 @@ def plain(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, scale: f
 
 def ours(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, scale: float, *, outer: float = 1.0) -> Result:
     leaves = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
-    loss = vocabulary_loss(*leaves, labels, scale)
+    loss = vocabulary_loss(*leaves, labels, torch.tensor(scale, dtype=torch.float64))
     (outer * loss).backward()
     return loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from bertpipe import __version__, artifacts, console
+from bertpipe import __version__, artifacts, console, ranks
 from bertpipe.cli_infer import infer_app
 from bertpipe.cli_options import (
     DataOption,
@@ -143,10 +143,16 @@ def train(
     from dataclasses import replace
 
     with undisturbed():
+        from bertpipe.launching import processes_to_train_in, run_in_processes
         from bertpipe.params import load_params
         from bertpipe.stages.train import TrainPaths, run_train
 
     loaded = load_params(params)
+    processes = processes_to_train_in(loaded.runtime)
+    if processes > 1 and not ranks.is_launched():
+        restarts = loaded.runtime.max_restarts
+        run_in_processes(sys.argv[1:], processes=processes, max_restarts=restarts, parent=_PARENT)
+        return
     section = replace(
         loaded.train,
         epochs=loaded.train.epochs if epochs is None else epochs,
@@ -168,8 +174,9 @@ def train(
             paths=paths, resume=resume, overrides=overrides, parent=_PARENT,
             on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
-    console.show_facts("Trained", summary, as_json=json_)
-    console.warn_of_overrides(overrides, params)
+    if ranks.rank() == 0:
+        console.show_facts("Trained", summary, as_json=json_)
+        console.warn_of_overrides(overrides, params)
 
 
 @app.command()
@@ -328,7 +335,7 @@ def main() -> None:
     """Run the command line.
 
     An error that the user can mend is one message and exit code 1; a signal is one message and 128 plus its number,
-    130 for Ctrl-C.
+    130 for Ctrl-C. Of several processes, those without anything of their own to say say nothing.
     """
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it, and a shell's `&`
@@ -336,14 +343,14 @@ def main() -> None:
     try:
         app(prog_name="bertpipe")
     except Interrupted as interruption:
-        console.show_note(f"{interruption}; what was there before is as it was")
+        if ranks.rank() == 0:
+            console.show_note(f"{interruption}; what was there before is as it was")
         sys.exit(interruption.exit_code)
-    except StoppedError as error:
-        console.show_note(str(error))
-        sys.exit(error.exit_code)
     except BertpipeError as error:
-        console.show_error(str(error))
-        sys.exit(1)
+        if error.shown:
+            show = console.show_note if isinstance(error, StoppedError) else console.show_error
+            show(f"rank {ranks.rank()}: {error}" if ranks.rank() else str(error))
+        sys.exit(error.exit_code)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

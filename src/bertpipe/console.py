@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.artifacts import Progress, json_text, read_json
+from bertpipe import ranks
+from bertpipe.artifacts import Progress, ignore_progress, json_text, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,10 @@ def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that draws reports: a bar on a terminal, plain lines elsewhere."""
+    """Yield a function that draws: a bar on a terminal, plain lines elsewhere; of several processes one does."""
+    if ranks.rank():
+        yield ignore_progress
+        return
     console = _errors()
     if not console.is_terminal:
         yield _plain_lines()

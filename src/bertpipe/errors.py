@@ -10,7 +10,11 @@ from pathlib import Path
 
 
 class BertpipeError(Exception):
-    """A problem in the user's input, files or machine; the command line shows its message and exits with 1."""
+    """A problem in the user's input, files or machine; the command line shows its message and exits with a code."""
+
+    shown = True
+    """Whether this process shows it: of several that raise it together, one does."""
+    exit_code = 1
 
 
 class ParamsError(BertpipeError):
@@ -31,6 +35,8 @@ class BusyError(BertpipeError):
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end."""
+_SIGNALS_FROM = 128
+"""A process that a signal ended has this exit code and the signal's number."""
 
 
 class Interrupted(BaseException):
@@ -39,15 +45,20 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int, cause: str | None = None) -> None:
         names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal (SIGHUP)"}
         super().__init__(f"stopped by {cause or names[signal.Signals(signal_number)]}")
-        self.exit_code = 128 + signal_number
+        self.exit_code = _SIGNALS_FROM + signal_number
+
+    @classmethod
+    def of_exit_code(cls, code: int) -> "Interrupted":
+        """Return the interruption that ends in an exit code."""
+        return cls(code - _SIGNALS_FROM)
 
 
 class StoppedError(BertpipeError):
     """A run was asked to stop, and it did, with all saved that it needs to go on."""
 
-    def __init__(self, message: str, *, exit_code: int) -> None:
+    def __init__(self, message: str, *, exit_code: int, shown: bool = True) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.shown, self.exit_code = shown, exit_code
 
 
 class DownloadError(BertpipeError):
@@ -68,6 +79,14 @@ class ModelError(BertpipeError):
 
 class TrainingError(BertpipeError):
     """Training cannot go on, for example because a loss is not finite."""
+
+
+class WorldError(BertpipeError):
+    """The processes that train together cannot go on: one failed, hangs, differs, or never came."""
+
+    def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.shown, self.exit_code = shown, exit_code
 
 
 class InputError(BertpipeError):

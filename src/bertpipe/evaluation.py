@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bertpipe.data.batching import Batcher
 from bertpipe.model.bert import Bert, Wanted
+from bertpipe.world import ALONE, World
 
 _TOP = 5
 
@@ -41,6 +42,7 @@ def evaluate(
     batch_size: int,
     device: torch.device,
     token_bytes: NDArray[np.int64] | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Return the evaluation over all rows, in memory that does not grow with their number.
 
@@ -51,6 +53,7 @@ def evaluate(
         device: where the model is.
         token_bytes: bytes of text that each id stands for, 0 where that is not known; None asks for no bits per byte.
             Shape [tokenizer's vocab].
+        world: the processes that share the rows; each has the whole model, and gets the evaluation of all.
     """
     sizes = torch.zeros(bert.vocab_size, dtype=torch.long)
     if token_bytes is not None:
@@ -62,7 +65,7 @@ def evaluate(
     mlm_tokens = top1 = top5 = known_bytes = 0
     confusion = torch.zeros(4, dtype=torch.long)
     with torch.inference_mode():
-        for batch in batcher.in_length_order(batch_size=batch_size):
+        for batch in batcher.in_length_order(batch_size=batch_size, share=world.share):
             batch = batch.to(device)  # noqa: PLW2901
             wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
             hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)
@@ -80,7 +83,10 @@ def evaluate(
             nsp_sum += F.cross_entropy(nsp, batch.is_next, reduction="sum").item()
             confusion += torch.bincount(2 * batch.is_next + nsp.argmax(dim=-1), minlength=4).cpu()
     bert.train(was_training)
-    counts = confusion.tolist()
+    sums = torch.tensor([mlm_sum, nsp_sum, known_sum], dtype=torch.float64)
+    mlm_sum, nsp_sum, known_sum = world.total(sums).tolist()
+    mlm_tokens, top1, top5, known_bytes = world.total(torch.tensor([mlm_tokens, top1, top5, known_bytes])).tolist()
+    counts = world.total(confusion).tolist()
     rows = sum(counts)
     mlm_loss = mlm_sum / mlm_tokens if mlm_tokens else None
     return Evaluation(

@@ -425,7 +425,14 @@ class RuntimeParams:
     threads: Literal["auto"] | Count
     """CPU threads of PyTorch; results are equal to the bit for equal numbers of threads."""
     processes: Literal["auto"] | Count
-    """Processes of `prepare`; `auto` takes one for each core, and one for a small text."""
+    """Processes of `prepare` and `train` on this machine. `auto`: for `prepare` one for each core, and one for a small
+    text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
+    parallel: Literal["ddp", "fsdp"]
+    """How several processes train: `ddp`, each holds the model; `fsdp`, each holds a part of it."""
+    max_restarts: Annotated[int, Limit(at_least=0)]
+    """How often `train` in several processes starts them anew after one of them failed; torchrun has its own."""
+    timeout_s: Positive
+    """Seconds after which one of several processes that does not answer counts as hanging."""
     log_every: Count
     """Steps between two progress reports."""
     checkpoint_every_s: Literal["auto"] | NotNegative

@@ -67,7 +67,8 @@ def _save_checkpoints(folder: Path, *steps: int) -> None:
     checkpoints = Checkpoints(directory=folder / "state", keep=2, run={"steps": 3})
     for step in steps:
         bert = _network(step)
-        checkpoints.save(step, bert, make_optimizer(bert, _params().train), {"intervals": [[step, 0.5]]})
+        optimizer = make_optimizer(bert, _params().train)
+        checkpoints.save(step, bert, optimizer.tensors(), {"intervals": [[step, 0.5]]})
 
 
 def _download(inputs: Path, name: str) -> None:

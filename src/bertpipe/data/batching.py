@@ -1,7 +1,7 @@
 """Rows to batches: padding and masks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +12,14 @@ from bertpipe.data.dataset import PairDataset, PairSource
 from bertpipe.data.masking import Masking
 from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.ragged import flat_indices, places_within
+from bertpipe.data.shares import WHOLE, Share
 from bertpipe.data.tokenization import PAD_ID
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+IGNORED = -100
+"""The label of a row, or of a place for a token, that fills a batch up and counts in no loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,26 @@ class Batch:
     def rows(self) -> int:
         """Number of rows."""
         return self.token_ids.shape[0]
+
+    @property
+    def counts(self) -> "Tensor":
+        """How many supervised tokens, rows and tokens the batch has, fillers left out; int64, shape [3]."""
+        counted = self.is_next != IGNORED
+        return torch.stack([(self.masked_labels != IGNORED).sum(), counted.sum(), (self.lengths * counted).sum()])
+
+    def idle(self) -> "Batch":
+        """Return these rows with nothing asked of them: for a process that has to take part in a pass without work."""
+        none = self.masked_positions[:0]
+        head_positions, head_slots = _head_positions(none.numpy(), rows=self.rows, seq=self.token_ids.shape[1])
+        return replace(
+            self,
+            tokens=0,
+            is_next=torch.full_like(self.is_next, IGNORED),
+            masked_positions=none,
+            masked_labels=self.masked_labels[:0],
+            head_positions=torch.from_numpy(head_positions),
+            head_slots=torch.from_numpy(head_slots),
+        )
 
     @property
     def padded(self) -> bool:
@@ -108,23 +132,37 @@ class Batcher:
         """Return how many batches one training epoch has."""
         return steps_of_epoch(self.dataset.layout, batch_size=batch_size, seed=self.seed, epoch=epoch)
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on."""
+    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
+        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share.
+
+        A share without rows in a batch gets one row of it that nothing is asked of.
+        """
         data = self.dataset
         for window in epoch_order(
             data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
         ):
-            yield from self._batches(window, epoch=epoch)
+            yield from self._batches(window, epoch, share)
 
-    def in_length_order(self, *, batch_size: int) -> Iterator[Batch]:
-        """Yield every row once, shortest first within each window: the order with least padding, for evaluation."""
+    def in_length_order(self, *, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
+        """Yield every row once, shortest first within each window: the order with least padding, for evaluation.
+
+        A share gets whole batches: every so many-th.
+        """
+        number = 0
         for window in length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size):
-            yield from self._batches(window, epoch=0)
+            first = (share.rank - number) % share.size
+            number += len(window.batches)
+            yield from self._batches(replace(window, batches=window.batches[first :: share.size]), 0, WHOLE)
 
-    def _batches(self, window: Window, *, epoch: int) -> Iterator[Batch]:
+    def _batches(self, window: Window, epoch: int, share: Share) -> Iterator[Batch]:
         data = self.dataset.read(window.groups)  # gone before the next window comes: it ends with this function
+        lengths = data.lengths
         for rows in window.batches:
-            yield self.assemble(data, rows, epoch=epoch)
+            mine = rows[share.of_rows(lengths[rows])]
+            if len(mine):
+                yield self.assemble(data, mine, epoch=epoch)
+            else:
+                yield self.assemble(data, rows[:1], epoch=epoch).idle()
 
     def assemble(self, data: PairDataset, rows: NDArray[np.intp], *, epoch: int) -> Batch:
         """Return the batch of the given rows of a window, in their order."""

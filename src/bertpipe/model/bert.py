@@ -109,7 +109,7 @@ class Bert(nn.Module):
         logits: Tensor = self.mlm_decoder(self._decoder_input(hidden))
         return logits
 
-    def mlm_loss(self, hidden: Tensor, labels: Tensor, *, scale: float) -> Tensor:
+    def mlm_loss(self, hidden: Tensor, labels: Tensor, *, scale: Tensor) -> Tensor:
         """Return `scale` times the summed MLM loss of hidden states [masked, hidden] against labels [masked], in nats.
 
         Equal to the cross-entropy of `mlm_logits`, and faster: see `bertpipe.model.vocabulary_loss`.

@@ -8,25 +8,34 @@ from bertpipe.errors import ParamsError
 from bertpipe.model.memory import keep_freed_memory
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the device of `runtime.device`.
+def pick_device(wanted: str, *, local_rank: int = 0) -> torch.device:
+    """Return the device of `runtime.device`: of several GPUs the one with the process's number on its machine.
 
     Raises:
-        ParamsError: `cuda` is asked for where there is none.
+        ParamsError: `cuda` is asked for where there is none, or there are fewer GPUs than processes.
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise ParamsError("runtime.device is cuda, but PyTorch sees no GPU here: use auto or cpu")
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+    if not available or wanted == "cpu":
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ParamsError(
+            f"PyTorch sees {torch.cuda.device_count()} GPU(s) here, and this is process {local_rank + 1} on the "
+            "machine: start as many processes as there are GPUs, or set runtime.device to cpu"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
-def set_up_cpu(wanted: str | int) -> int:
+def set_up_cpu(wanted: str | int, *, processes: int = 1) -> int:
     """Make PyTorch ready for work on the CPU, and return its number of threads.
 
-    `auto` takes the processors that this process may use. Freed memory is kept for the next tensor.
+    `auto` takes the processors that this process may use, or its part of them where there are several `processes` on
+    the machine. Freed memory is kept for the next tensor.
     """
     keep_freed_memory()
-    threads = _usable_processors() if isinstance(wanted, str) else wanted
+    threads = max(1, _usable_processors() // processes) if isinstance(wanted, str) else wanted
     torch.set_num_threads(threads)
     return threads
 

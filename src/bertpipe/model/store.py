@@ -1,6 +1,7 @@
 """The model directory: config.json, model.safetensors and tokenizer.json, written whole and verified on read."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, WEIGHTS_NAME, file_sha256, read_json, require, write_json
 from bertpipe.errors import DataError, ModelError
-from bertpipe.files import whole_directory
+from bertpipe.files import do_nothing, whole_directory
 from bertpipe.model.bert import Bert
 from bertpipe.params import ModelParams
 
@@ -32,7 +33,14 @@ class StoredModel:
     """What `save_model` was told of its training."""
 
 
-def save_model(directory: Path, bert: Bert, tokenizer_file: Path, facts: Mapping[str, Any]) -> None:
+def save_model(
+    directory: Path,
+    bert: Bert,
+    tokenizer_file: Path,
+    facts: Mapping[str, Any],
+    *,
+    before_place: Callable[[], None] = do_nothing,
+) -> None:
     """Write a model directory in place of an earlier one.
 
     Args:
@@ -40,6 +48,7 @@ def save_model(directory: Path, bert: Bert, tokenizer_file: Path, facts: Mapping
         bert: the network.
         tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
         facts: what else to keep in config.json: params, data hashes, versions.
+        before_place: called when all is written, before it takes its place; if it raises, nothing changes.
     """
     with whole_directory(directory, mark=CONFIG_NAME) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
@@ -51,6 +60,7 @@ def save_model(directory: Path, bert: Bert, tokenizer_file: Path, facts: Mapping
             "facts": dict(facts),
         }
         write_json(staging / CONFIG_NAME, config)
+        before_place()
 
 
 def save_weights(path: Path, bert: Bert) -> None:
@@ -59,6 +69,15 @@ def save_weights(path: Path, bert: Bert) -> None:
     if bert.params.tied:
         del weights[_TIED_NAME]
     save_file(weights, path)
+
+
+def weights_sha256(bert: Bert) -> str:
+    """Return the SHA-256 of all weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(bert.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy())
+    return digest.hexdigest()
 
 
 def load_weights(path: Path, bert: Bert) -> None:

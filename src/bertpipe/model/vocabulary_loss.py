@@ -27,7 +27,7 @@ _SAFE_SUM = 1e30
 """A softmax denominator between this and its inverse has neither overflown nor lost its largest terms in float32."""
 
 
-def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, scale: float) -> Tensor:
+def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     """Return `scale` times the summed cross-entropy of `hidden @ weight.T + bias` against `labels`; a scalar, in nats.
 
     `scale` is an argument, not a factor that the caller applies, so that the gradients need no second pass.
@@ -37,12 +37,13 @@ def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor
         weight: shape [vocab, hidden].
         bias: shape [vocab].
         labels: ids of the right tokens, shape [masked].
-        scale: usually one over the number of supervised tokens.
+        scale: usually one over the number of supervised tokens; a scalar, read by the CPU alone.
     """
     if hidden.device.type != "cpu":
-        return scale * F.cross_entropy(F.linear(hidden, weight, bias), labels, reduction="sum")
+        summed = F.cross_entropy(F.linear(hidden, weight, bias), labels, reduction="sum")
+        return scale.to(summed.dtype) * summed
     hidden = hidden.to(weight.dtype)  # mixed precision
-    loss: Tensor = _VocabularyLoss.apply(hidden, weight, bias, labels, scale)  # type: ignore[no-untyped-call]
+    loss: Tensor = _VocabularyLoss.apply(hidden, weight, bias, labels, scale.item())  # type: ignore[no-untyped-call]
     return loss
 
 

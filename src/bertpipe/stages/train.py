@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,28 +13,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from bertpipe import __version__
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher
+from bertpipe.data.masking import Masking
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
-from bertpipe.files import check_place
+from bertpipe.files import check_place, do_nothing
 from bertpipe.locks import LOCK, only_one
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.model.store import save_model
+from bertpipe.model.store import save_model, weights_sha256
 from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
+from bertpipe.ranks import local_rank
 from bertpipe.sources import source_digest
-from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, run_key
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, Restored, run_key
 from bertpipe.training.history import History
-from bertpipe.training.inputs import read_training_data
+from bertpipe.training.inputs import TrainingData, read_training_data
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import AdamW, make_optimizer
-from bertpipe.training.start import start_of
+from bertpipe.training.spreading import spread, unwrapped, whole_network
+from bertpipe.training.start import Start, start_of
 from bertpipe.training.stopping import StopRequest, stop_requests
-from bertpipe.training.throughput import peak_flops
+from bertpipe.training.throughput import peak_flops, published_peak_flops
+from bertpipe.world import World, joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,75 +76,200 @@ def run_train(
     a run that was not stopped. Ctrl-C, SIGTERM and SIGHUP, in the main thread, end the run after the current step, with
     a checkpoint; so does, under DVC, the end of `parent`, the process that started this one (None: as it is now).
 
+    Where `torchrun` started several processes, each of them calls this: they train one model together, the one of a
+    single process up to rounding. The first of them writes and reports; a run may go on with another number of them.
+
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
         MissingInputError, ModelError: the model of `train.init` cannot be read, or its vocabulary is not the data's.
         TrainingError: a loss is not finite; the model of the last complete epoch stays.
+        WorldError: one of several processes failed, hangs, or was given something else than the others.
         StoppedError: the run was asked to stop, and its state is saved.
         BusyError: another process trains this run, or trains into the same place.
         WriteError: something else stands where the model is to go; or the disk is full or refuses, and then the last
             checkpoint and the model of the last complete epoch stay.
     """
-    check_place(paths.model, mark=CONFIG_NAME)
-    device = pick_device(runtime.device)
-    threads = set_up_cpu(runtime.threads)
+    device = pick_device(runtime.device, local_rank=local_rank())
+    with joined(device.type, timeout_s=runtime.timeout_s) as world, ExitStack() as stack:
+        if not world.leads:
+            on_progress, on_note = ignore_progress, ignore_note
+        with world.together():
+            check_place(paths.model, mark=CONFIG_NAME)
+            setting = _setting(model, train, masking, evaluation, runtime, paths, world, device)
+        world.agree("params, data or sources", setting.identity)
+        for note in setting.start.notes:
+            on_note(note)
+        with world.together():
+            if world.leads:
+                stack.enter_context(_alone(paths.model, setting.state))
+        stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
+        try:
+            return _run(setting, stop, resume, overrides or {}, on_progress, on_note)
+        except (StoppedError, TrainingError) as error:  # in all processes alike
+            error.shown = world.leads
+            raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """What a run is and where, before any weight is drawn."""
+
+    train: TrainParams
+    evaluation: EvaluateParams
+    runtime: RuntimeParams
+    paths: TrainPaths
+    world: World
+    device: torch.device
+    data: TrainingData
+    start: Start
+    masks: Masking | None
+    params: Mapping[str, Any]
+    """Sections of the params that shape the model."""
+    identity: Mapping[str, Any]
+    """Everything that defines the result, but for rounding."""
+    machine: Mapping[str, Any]
+    """What the result's rounding depends on."""
+
+    @property
+    def state(self) -> Path:
+        """Where the run's resume state is."""
+        return self.paths.state / run_key(self.identity)
+
+
+def _setting(
+    model: ModelParams,
+    train: TrainParams,
+    masking: MaskingParams,
+    evaluation: EvaluateParams,
+    runtime: RuntimeParams,
+    paths: TrainPaths,
+    world: World,
+    device: torch.device,
+) -> _Setting:
+    threads = set_up_cpu(runtime.threads, processes=world.local_size)
     data = read_training_data(paths.data)
     start = start_of(model, train, data)
-    for note in start.notes:
-        on_note(note)
-    masks = data.masks(masking)
-    sections = {"model": asdict(start.params), "train": asdict(train), "masking": asdict(masking)}
-    machine = {"torch": torch.__version__, "threads": threads, "device": device.type}
-    identity = {
-        "params": {**sections, "evaluate": asdict(evaluation)},
-        "init": start.facts,
-        "machine": machine,
-        "data_sha256": data.sha256,
-        "sources_sha256": source_digest(__name__),
-    }
-    versions = {"bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__, **machine}
-    state = paths.state / run_key(identity)
-    with _alone(paths.model, state), stop_requests(os.getppid() if parent is None else parent) as stop:
-        bert = start.network(train.seed, data).to(device)
-        batcher = Batcher(dataset=data.train, masking=masks, seed=train.seed)
-        schedule = plan(batcher, train)
-        checkpoints = Checkpoints(
-            directory=state,
-            keep=runtime.keep_checkpoints,
-            run={**identity, "data": str(paths.data), "model": str(paths.model), "steps": schedule.total},
-        )
-        if resume:
-            checkpoints.tidy()
-        else:
+    params = {"model": asdict(start.params), "train": asdict(train), "masking": asdict(masking)}
+    return _Setting(
+        train=train,
+        evaluation=evaluation,
+        runtime=runtime,
+        paths=paths,
+        world=world,
+        device=device,
+        data=data,
+        start=start,
+        masks=data.masks(masking),
+        params=params,
+        identity={
+            "params": {**params, "evaluate": asdict(evaluation)},
+            "init": start.facts,
+            "machine": {"torch": torch.__version__, "device": device.type},
+            "data_sha256": data.sha256,
+            "sources_sha256": source_digest(__name__),
+        },
+        machine={
+            "threads": threads,
+            "processes": world.share.size,
+            **({"parallel": runtime.parallel} if world.share.size > 1 else {}),
+        },
+    )
+
+
+def _run(
+    setting: _Setting,
+    stop: StopRequest,
+    resume: bool,
+    overrides: Mapping[str, object],
+    on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train from the newest checkpoint, or from the start, to the end."""
+    train, data, world, runtime = setting.train, setting.data, setting.world, setting.runtime
+    bert = setting.start.network(train.seed, data).to(setting.device)
+    batcher = Batcher(dataset=data.train, masking=setting.masks, seed=train.seed)
+    schedule = plan(batcher, train)
+    checkpoints = Checkpoints(
+        directory=setting.state,
+        keep=runtime.keep_checkpoints,
+        run={
+            **setting.identity,
+            "data": str(data.directory),
+            "model": str(setting.paths.model),
+            "steps": schedule.total,
+        },
+    )
+    history = History(train.history_every, train.nsp_weight)
+    with world.together():
+        restored = _restored(checkpoints, bert, resume=resume, on_note=on_note) if world.leads else None
+    restored = _spread_state(restored, bert, world)
+    objective = spread(PretrainingObjective(bert), world, runtime.parallel)
+    optimizer = make_optimizer(objective, train)
+    if restored is not None:
+        optimizer.restore(restored.optimizer, world)
+        history.restore(restored.records)
+        on_note(f"going on after step {restored.step:,} of {schedule.total:,}{_by(restored.records, setting.machine)}")
+    versions = {
+        "bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__,
+        **setting.identity["machine"], **setting.machine,
+    }  # fmt: skip
+    run = _Run(
+        setting=setting,
+        objective=objective,
+        optimizer=optimizer,
+        batcher=batcher,
+        schedule=schedule,
+        test=Batcher(dataset=data.test, masking=None, seed=train.seed),
+        history=history,
+        checkpoints=checkpoints,
+        clock=CheckpointClock(runtime.checkpoint_every_s),
+        stop=stop,
+        facts={
+            "params": setting.params,
+            "init": setting.start.facts,
+            "overrides": dict(overrides),
+            "data_sha256": data.sha256,
+            "versions": versions,
+        },
+        on_progress=on_progress,
+    )
+    summary = run.go(0 if restored is None else restored.step)
+    with world.together():
+        if world.leads:
             checkpoints.clear()
-        run = _Run(
-            bert=bert,
-            optimizer=make_optimizer(bert, train),
-            train=train,
-            batcher=batcher,
-            schedule=schedule,
-            test=Batcher(dataset=data.test, masking=None, seed=train.seed),
-            history=History(train.history_every, train.nsp_weight),
-            checkpoints=checkpoints,
-            clock=CheckpointClock(runtime.checkpoint_every_s),
-            stop=stop,
-            paths=paths,
-            facts={
-                "params": sections,
-                "init": start.facts,
-                "overrides": dict(overrides or {}),
-                "data_sha256": data.sha256,
-                "versions": versions,
-            },
-            device=device,
-            evaluation_batch_size=evaluation.batch_size,
-            log_every=runtime.log_every,
-            on_progress=on_progress,
-            on_note=on_note,
-        )
-        summary = run.go()
-        checkpoints.clear()
     return summary
+
+
+def _restored(checkpoints: Checkpoints, bert: Bert, *, resume: bool, on_note: Callable[[str], None]) -> Restored | None:
+    if not resume:
+        checkpoints.clear()
+        return None
+    checkpoints.tidy()
+    return checkpoints.load_newest(bert, on_note=on_note)
+
+
+def _spread_state(restored: Restored | None, bert: Bert, world: World) -> Restored | None:
+    """Give the other processes the weights and the records that the leader has read; the optimizer's come later."""
+    if world.share.size == 1:
+        return restored
+    found = world.told(None if restored is None else (restored.step, restored.records))
+    if found is None:
+        return None
+    for tensor in bert.state_dict().values():
+        tensor.copy_(world.scattered(tensor if world.leads else None, like=tensor))
+    step, records = found
+    return Restored(step, records, {} if restored is None else restored.optimizer)
+
+
+def _by(records: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """Return a remark on a state that comes from a machine whose results are equal up to rounding alone."""
+    before = records["machine"]
+    if before == machine:
+        return ""
+    return (
+        f", which {before['processes']} process(es) of {before['threads']} thread(s) had reached: from here on results "
+        "are theirs up to rounding"
+    )
 
 
 @contextmanager
@@ -161,9 +291,9 @@ def _alone(model: Path, state: Path) -> Iterator[None]:
 class _Run:
     """One training run: steps, checkpoints, and what comes after each epoch."""
 
-    bert: Bert
+    setting: _Setting
+    objective: nn.Module
     optimizer: AdamW
-    train: TrainParams
     batcher: Batcher
     schedule: Plan
     test: Batcher
@@ -171,26 +301,26 @@ class _Run:
     checkpoints: Checkpoints
     clock: CheckpointClock
     stop: StopRequest
-    paths: TrainPaths
     facts: Mapping[str, Any]
-    device: torch.device
-    evaluation_batch_size: int
-    log_every: int
     on_progress: Callable[[Progress], None]
-    on_note: Callable[[str], None]
 
-    def go(self) -> dict[str, Any]:
-        """Train to the end and return the summary."""
-        restored_step = step = self._restore()
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.setting.world
+
+    def go(self, restored_step: int) -> dict[str, Any]:
+        """Train from after step `restored_step` to the end and return the summary."""
+        step = restored_step
         try:
             if step in accumulate(self.schedule.steps):
                 self._end_epoch()
             steps = train_steps(
-                PretrainingObjective(self.bert), self.optimizer, self.batcher, self.train,
-                device=self.device, steps_done=step,
+                self.objective, self.optimizer, self.batcher, self.setting.train,
+                device=self.setting.device, steps_done=step, world=self.world,
             )  # fmt: skip
             self.history.restart_clock()
-            self.stop.check()
+            self._listen()
             for report in steps:
                 step = report.step
                 self._after_step(report)
@@ -206,28 +336,31 @@ class _Run:
             ) from None
         return self._summary(restored_step)
 
-    def _restore(self) -> int:
-        """Return the steps done by the newest checkpoint, whose state this run takes over."""
-        restored = self.checkpoints.load_newest(self.bert, self.optimizer, on_note=self.on_note)
-        if restored is None:
-            return 0
-        self.history.restore(restored.records)
-        self.on_note(f"going on after step {restored.step:,} of {self.schedule.total:,}")
-        return restored.step
+    def _listen(self) -> bool:
+        """Return whether a checkpoint is due, or raise Interrupted; of several processes all do the same."""
+        mine, due = self.stop.interruption, self.clock.due()
+        if self.world.share.size > 1:
+            code = 0 if mine is None else mine.exit_code
+            code, is_due = self.world.highest(torch.tensor([code, due and self.world.leads])).tolist()
+            due = bool(is_due)
+            if code and mine is None:
+                mine = Interrupted.of_exit_code(code)
+        if mine is not None:
+            raise mine
+        return due
 
     def _after_step(self, report: StepReport) -> None:
         with self._saying_what_is_kept():
             closed = self.history.add(report)
-        self.stop.check()
-        if self.clock.due():
+        if self._listen():
             self._save(report.step)
         total, every = self.schedule.total, self.history.history_every
-        if closed and (report.step % self.log_every < every or report.step == total):
+        if closed and (report.step % self.setting.runtime.log_every < every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
             rate = self.history.timings[-1][3]
             mlm = "-" if mlm_loss is None else f"{mlm_loss:.3f}"
             detail = f"MLM {mlm}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
-            label = f"epoch {report.epoch}/{self.train.epochs}"
+            label = f"epoch {report.epoch}/{self.setting.train.epochs}"
             self.on_progress(Progress(label=label, completed=report.step, total=total, unit="steps", detail=detail))
 
     def _save(self, step: int) -> None:
@@ -236,15 +369,34 @@ class _Run:
         self.history.stop_clock()
         with self._saying_what_is_kept():
             records = self.history.records()
-        self.checkpoints.save(step, self.bert, self.optimizer, records)
+        bert, optimizer = whole_network(self.objective), self.optimizer.tensors()
+        agree = self._agree_on(bert, step)
+        with self.world.together():
+            if self.world.leads:
+                records["machine"] = self.setting.machine
+                self.checkpoints.save(step, bert, optimizer, records, before_place=agree)
+            else:
+                agree()
         self.clock.saved(time.perf_counter() - begun)
         self.history.restart_clock()
+
+    def _agree_on(self, bert: Bert, step: int) -> Callable[[], None]:
+        """Return what makes sure that all processes have the same weights after the same step."""
+        if self.world.share.size == 1:
+            return do_nothing
+        facts = {"step": step, "weights": weights_sha256(bert)}
+        return lambda: self.world.agree("weights", facts)
 
     def _end_epoch(self) -> None:
         """Evaluate, and leave the model and its history where the next stages read them."""
         step, epoch, rate = self.history.intervals[-1][:3]
-        with self.stop.at_once():
-            result = evaluate(self.bert, self.test, batch_size=self.evaluation_batch_size, device=self.device)
+        setting, paths = self.setting, self.setting.paths
+        bert = whole_network(self.objective).to(setting.device)
+        # Of several processes one alone cannot leave: they listen to signals again after the evaluation.
+        with self.stop.at_once() if self.world.share.size == 1 else nullcontext():
+            result = evaluate(
+                bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device, world=self.world
+            )
         losses = (result.mlm_loss, result.nsp_loss)
         with self._saying_what_is_kept():
             if not all(math.isfinite(loss) for loss in losses if loss is not None):
@@ -255,9 +407,14 @@ class _Run:
         self.history.add_evaluation(
             mlm=(result.mlm_loss, result.mlm_top1_accuracy), nsp=(result.nsp_loss, result.nsp_accuracy)
         )
-        self.history.write(history=self.paths.history, epochs=self.paths.epochs, timing=self.paths.timing)
         facts = {**self.facts, "epochs_done": epoch}
-        save_model(self.paths.model, self.bert, self.paths.data / TOKENIZER_NAME, facts)
+        agree = self._agree_on(bert, int(step or 0))
+        with self.world.together():
+            if self.world.leads:
+                self.history.write(history=paths.history, epochs=paths.epochs, timing=paths.timing)
+                save_model(paths.model, bert, paths.data / TOKENIZER_NAME, facts, before_place=agree)
+            else:
+                agree()
         self.history.restart_clock()
 
     @contextmanager
@@ -266,30 +423,35 @@ class _Run:
             yield
         except TrainingError as error:
             epochs = len(self.history.epochs)
-            model = self.paths.model
+            model = self.setting.paths.model
             kept = f"the model of epoch {epochs} is at {model}" if epochs else "no epoch was completed"
             if epochs and not model.exists():  # the run went on from before, and DVC had taken the model away
                 kept = f"there is no model at {model} any more"
             raise TrainingError(f"{error}; {kept}") from error
 
     def _summary(self, restored_step: int) -> dict[str, Any]:
-        history = self.history
-        dtype = torch.bfloat16 if self.train.precision == "bfloat16" else torch.float32
-        peak = peak_flops(self.device, dtype)
+        history, setting = self.history, self.setting
+        dtype = torch.bfloat16 if setting.train.precision == "bfloat16" else torch.float32
+        peak = self.world.total(torch.tensor(peak_flops(setting.device, dtype), dtype=torch.float64)).item()
+        published = published_peak_flops(setting.device, dtype)
+        rate = history.flops / history.train_s
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
+        bert = unwrapped(self.objective).bert
         return {
-            "model": str(self.paths.model),
-            "parameters": sum(parameter.numel() for parameter in self.bert.parameters()),
-            "device": self.device.type,
-            "epochs": self.train.epochs,
+            "model": str(setting.paths.model),
+            "parameters": sum(parameter.numel() for parameter in bert.parameters()),
+            "device": setting.device.type,
+            "processes": self.world.share.size,
+            "epochs": setting.train.epochs,
             "steps": self.schedule.total,
             "resumed_after_step": restored_step,
             "elapsed_s": history.train_s,
             "sequences_per_second": history.sequences / history.train_s,
             "tokens_per_second": history.tokens / history.train_s,
-            "gflop_per_second": history.flops / history.train_s / 1e9,
+            "gflop_per_second": rate / 1e9,
             "peak_gflop_per_second": peak / 1e9,
-            "share_of_peak": history.flops / history.train_s / peak,
+            "share_of_peak": rate / peak,
+            "mfu": None if published is None else rate / (published * self.world.share.size),
             "train_mlm_loss": history.intervals[-1][3],
             "train_nsp_loss": history.intervals[-1][4],
             "test_mlm_loss": mlm_loss,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from bertpipe.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.errors import DataError, write_errors
-from bertpipe.files import whole_directory
+from bertpipe.files import do_nothing, whole_directory
 from bertpipe.locks import LOCK
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
-from bertpipe.training.optim import AdamW
 
 WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"
 RUN = "run.json"
@@ -37,6 +37,8 @@ class Restored:
 
     step: int
     records: Mapping[str, Any]
+    optimizer: Mapping[str, Tensor]
+    """What `AdamW.tensors` returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,34 +59,43 @@ class Checkpoints:
         """
         self._remove(".*.partial")
 
-    def save(self, step: int, bert: Bert, optimizer: AdamW, records: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        bert: Bert,
+        optimizer: Mapping[str, Tensor],
+        records: Mapping[str, Any],
+        *,
+        before_place: Callable[[], None] = do_nothing,
+    ) -> None:
         """Write the state after optimiser step `step`; once it is complete, the oldest beyond `keep` go away.
 
         Args:
             step: steps done.
             bert: the network.
-            optimizer: its optimizer.
+            optimizer: what its `AdamW.tensors` returned.
             records: JSON content to keep beside them: the history so far.
+            before_place: called when all is written, before it takes its place; if it raises, nothing changes.
         """
         if not (self.directory / RUN).exists():
             write_json(self.directory / RUN, self.run)
         with whole_directory(self._path(step)) as staging:
             save_weights(staging / WEIGHTS, bert)
-            save_file(optimizer.tensors(), staging / OPTIMIZER)
+            save_file(dict(optimizer), staging / OPTIMIZER)
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
             hashes = {name: file_sha256(staging / name) for name in (WEIGHTS, OPTIMIZER, RECORDS)}
             (staging / MANIFEST).write_text(_manifest_text({"step": step, "sha256": hashes}), encoding="utf-8")
+            before_place()
         # A checkpoint of a later step is a damaged one, which was left out. What stays is tried again next time.
         earlier = [path for path in checkpoints_in(self.directory) if path.name < self._path(step).name]
         for path in {*checkpoints_in(self.directory)} - {self._path(step), *earlier[: self.keep - 1]}:
             shutil.rmtree(path, ignore_errors=True)
 
-    def load_newest(self, bert: Bert, optimizer: AdamW, *, on_note: Callable[[str], None]) -> Restored | None:
-        """Read the newest undamaged state into `bert` and `optimizer`; None where there is no state.
+    def load_newest(self, bert: Bert, *, on_note: Callable[[str], None]) -> Restored | None:
+        """Return the newest undamaged state, its weights read into `bert`; None where there is no state.
 
         Args:
             bert: the network.
-            optimizer: its optimizer.
             on_note: told of each damaged checkpoint, and what is damaged.
         """
         for path in checkpoints_in(self.directory):
@@ -94,8 +105,7 @@ class Checkpoints:
                 on_note(f"{error}: it is left out")
                 continue
             load_weights(path / WEIGHTS, bert)
-            optimizer.restore(load_file(path / OPTIMIZER))
-            return Restored(step, read_json(path / RECORDS))
+            return Restored(step, read_json(path / RECORDS), load_file(path / OPTIMIZER))
         return None
 
     def clear(self) -> None:

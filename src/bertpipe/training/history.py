@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv
 from bertpipe.errors import TrainingError
@@ -91,18 +92,16 @@ class History:
         reports, self._unread = self._unread, []
         if not reports:
             return
-        mlm = torch.stack([report.losses.mlm for report in reports]).tolist()
-        nsp = torch.stack([report.losses.nsp for report in reports]).tolist()
-        norms = torch.stack([report.gradient_norm for report in reports]).tolist()
-        for report, *values in zip(reports, mlm, nsp, norms, strict=True):
+        columns = zip(*map(_figures, reports), strict=True)
+        figures = [torch.stack(column).tolist() for column in columns]
+        for report, *values in zip(reports, *figures, strict=True):
             if not all(math.isfinite(value) for value in values):
                 raise TrainingError(
                     f"step {report.step} has the MLM loss {values[0]}, the NSP loss {values[1]} and the gradient "
                     f"norm {values[2]} at learning rate {report.learning_rate:.3g}: lower train.learning_rate or "
                     f"train.max_grad_norm, or raise train.warmup_share"
                 )
-            losses = report.losses
-            self.open_steps.append((*values, losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops))
+            self.open_steps.append(values)
 
     def _close_interval(self) -> None:
         last = self._unread[-1]
@@ -119,11 +118,11 @@ class History:
         self.restart_clock()
         interval_s, self.open_s = self.open_s, 0.0
         self.train_s += interval_s
-        self.tokens += sum(tokens)
-        self.sequences += sum(nsp_rows)
+        self.tokens += int(sum(tokens))
+        self.sequences += int(sum(nsp_rows))
         self.flops += sum(flops)
         rates = [sum(tokens) / interval_s, sum(nsp_rows) / interval_s]
-        self.timings.append([last.step, self.train_s, sum(tokens), *rates])
+        self.timings.append([last.step, self.train_s, int(sum(tokens)), *rates])
 
 
 _RECORDED = (
@@ -131,6 +130,13 @@ _RECORDED = (
 )  # fmt: skip
 
 
-def _mean(means: Sequence[float], counts: Sequence[int]) -> float:
+def _figures(report: StepReport) -> tuple[Tensor, ...]:
+    """Return the numbers of a `_Step`, still on the device."""
+    losses = report.losses
+    counts = (losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops)
+    return (losses.mlm, losses.nsp, report.gradient_norm, *counts)
+
+
+def _mean(means: Sequence[float], counts: Sequence[float]) -> float:
     """Return the mean over everything that the steps' means are over."""
     return sum(mean * count for mean, count in zip(means, counts, strict=True)) / sum(counts)

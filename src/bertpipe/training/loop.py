@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
-from bertpipe.training.objective import Losses, PretrainingObjective
+from bertpipe.training.objective import Losses
 from bertpipe.training.optim import AdamW, learning_rate
+from bertpipe.training.spreading import gradients_kept, settle, unwrapped
 from bertpipe.training.throughput import training_flops
+from bertpipe.world import ALONE, World
 
 _DROPOUT = 40  # stream of randomness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One optimiser step. Losses stay on the device: reading them is what would make the device wait."""
+    """One optimiser step of all processes. Its tensors stay on the device: reading them is what makes a GPU wait."""
 
     step: int
     """Counted from 1 over all epochs."""
@@ -31,10 +33,10 @@ class StepReport:
     losses: Losses
     gradient_norm: Tensor
     """Before clipping; a scalar."""
-    tokens: int
-    """Real tokens of the batch, padding not counted."""
-    flops: float
-    """Floating-point operations that the step needs; see `training_flops`."""
+    tokens: Tensor
+    """Real tokens of the step, padding not counted; a scalar."""
+    flops: Tensor
+    """Floating-point operations that the step needs, see `training_flops`; a scalar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,58 +63,86 @@ def plan(batcher: Batcher, train: TrainParams) -> Plan:
 
 
 def train_steps(
-    objective: PretrainingObjective,
+    objective: nn.Module,
     optimizer: AdamW,
     batcher: Batcher,
     train: TrainParams,
     *,
     device: torch.device,
     steps_done: int = 0,
+    world: World = ALONE,
 ) -> Iterator[StepReport]:
     """Yield a report after each optimiser step, from step `steps_done + 1` on.
 
-    Dropout is seeded anew at each step from (seed, step), so a run that goes on from a checkpoint draws what an
+    Dropout is seeded anew at each step from (seed, step, rank), so a run that goes on from a checkpoint draws what an
     uninterrupted one draws. Nothing is yielded between the passes of a step: it happens whole or not at all.
+
+    Args:
+        objective: a `PretrainingObjective`, or what `spread` made of it.
+        optimizer: of its parameters.
+        batcher: gives the batches; each process takes its share of every one.
+        train: the run.
+        device: where the objective is.
+        steps_done: steps that were taken before.
+        world: the processes that train together; the reports are of all of them.
     """
+    bert = unwrapped(objective).bert
     schedule = plan(batcher, train)
     step = steps_done
     epochs_done, first_batch = schedule.position(steps_done)
     for epoch in range(epochs_done + 1, train.epochs + 1):
         objective.train()
         last = step - first_batch + schedule.steps[epoch - 1]
-        batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch)
+        batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch, share=world.share)
         first_batch = 0
         for batch in batches:
+            if step == steps_done:
+                settle(objective, batch.idle().to(device))
             step += 1
             rate = learning_rate(step, schedule.total, train)
-            torch.manual_seed(int(random_bits(train.seed, _DROPOUT, step)[0]))
-            losses = _backward(objective, batch, train, device)
+            torch.manual_seed(_dropout_seed(train.seed, step, world.share.rank))
+            flops = training_flops(bert.params, bert.vocab_size, batch)
+            counts = world.total(torch.cat([batch.counts.double(), flops[None]]))
+            mlm, nsp = _backward(objective, batch, counts[:3].to(device), train, device)
             norm = optimizer.step(learning_rate=rate, max_grad_norm=train.max_grad_norm)
+            mlm, nsp = world.total(torch.stack([mlm, nsp]).double()).unbind()
+            mlm_tokens, nsp_rows, tokens, flops = counts.unbind()
             yield StepReport(
                 step=step,
                 epoch=epoch,
                 ends_epoch=step == last,
                 learning_rate=rate,
-                losses=losses,
+                losses=Losses(mlm=mlm, mlm_tokens=mlm_tokens, nsp=nsp, nsp_rows=nsp_rows),
                 gradient_norm=norm,
-                tokens=batch.tokens,
-                flops=training_flops(objective.bert.params, objective.bert.vocab_size, batch),
+                tokens=tokens,
+                flops=flops,
             )
 
 
-def _backward(objective: PretrainingObjective, batch: Batch, train: TrainParams, device: torch.device) -> Losses:
-    """Add the gradients of a batch's loss to the parameters', and return the losses without their graph.
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    others = (rank,) if rank else ()
+    return int(random_bits(seed, _DROPOUT, step, *others)[0])
 
-    The passes over the parts of the batch add up to its means: sums over tokens and rows, divided by the counts of all.
+
+def _backward(
+    objective: nn.Module, batch: Batch, counts: Tensor, train: TrainParams, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Add the gradients of a batch's losses to the parameters', and return the losses without their graph.
+
+    Args:
+        objective: see `train_steps`.
+        batch: rows of the step, taken in parts of `train.micro_batch_size` rows.
+        counts: `Batch.counts` of all rows of the step: each part's losses are its share of the step's means.
+        train: the run.
+        device: where the objective is.
     """
     rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
-    done: Losses | None = None
-    for part in batch.parts(rows):
-        with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
-            losses: Losses = objective(part.to(device))
-        if part is not batch:
-            losses = losses.share(len(batch.masked_labels), batch.rows)
-        losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]
-        done = losses.detach() if done is None else done + losses.detach()
-    assert done is not None
-    return done
+    parts = list(batch.parts(rows))
+    mlm, nsp = torch.zeros(2, device=device).unbind()
+    for part in parts:
+        with gradients_kept(objective, until_last=part is not parts[-1]):
+            with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
+                losses: Losses = objective(part.to(device), counts)
+            losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]
+        mlm, nsp = mlm + losses.mlm.detach(), nsp + losses.nsp.detach()
+    return mlm, nsp

@@ -5,42 +5,29 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertpipe.data.batching import Batch
+from bertpipe.data.batching import IGNORED, Batch
 from bertpipe.model.bert import Bert, Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Mean losses of one batch in nats, and what they are means over."""
+    """What some rows add to the mean losses of a step, in nats; all the rows of the step together, the means.
+
+    All four are scalars on the device.
+    """
 
     mlm: Tensor
-    """Mean over supervised tokens; a scalar, zero where there are none."""
-    mlm_tokens: int
+    """Of the mean over supervised tokens; zero where there are none."""
+    mlm_tokens: Tensor
+    """How many tokens that mean is over."""
     nsp: Tensor
-    """Mean over rows; a scalar."""
-    nsp_rows: int
+    """Of the mean over rows."""
+    nsp_rows: Tensor
+    """How many rows that mean is over."""
 
     def total(self, *, nsp_weight: float) -> Tensor:
         """Return the loss that is trained on: MLM loss + `nsp_weight` times NSP loss."""
         return self.mlm + nsp_weight * self.nsp
-
-    def share(self, mlm_tokens: int, nsp_rows: int) -> "Losses":
-        """Return what these losses are of the means over `mlm_tokens` tokens and `nsp_rows` rows, theirs among them."""
-        return Losses(
-            mlm=self.mlm * (self.mlm_tokens / max(mlm_tokens, 1)),
-            mlm_tokens=self.mlm_tokens,
-            nsp=self.nsp * (self.nsp_rows / nsp_rows),
-            nsp_rows=self.nsp_rows,
-        )
-
-    def __add__(self, other: "Losses") -> "Losses":
-        """Return the losses of two shares together."""
-        return Losses(
-            mlm=self.mlm + other.mlm,
-            mlm_tokens=self.mlm_tokens + other.mlm_tokens,
-            nsp=self.nsp + other.nsp,
-            nsp_rows=self.nsp_rows + other.nsp_rows,
-        )
 
     def detach(self) -> "Losses":
         """Return the losses without their graph."""
@@ -54,11 +41,18 @@ class PretrainingObjective(nn.Module):
         super().__init__()
         self.bert = bert
 
-    def forward(self, batch: Batch) -> Losses:
-        """Return the losses; last layer and heads run at `[CLS]` and at supervised positions only."""
+    def forward(self, batch: Batch, counts: Tensor | None = None) -> Losses:
+        """Return the losses; last layer and heads run at `[CLS]` and at supervised positions only.
+
+        Args:
+            batch: the rows.
+            counts: what the means are over where the rows are some of a step's: `Batch.counts` of all of them together.
+                None takes the batch's own.
+        """
+        tokens, rows, _ = (batch.counts if counts is None else counts).unbind()
         wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
         hidden = self.bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted, padded=batch.padded)
-        tokens, rows = len(batch.masked_labels), batch.rows
-        mlm = self.bert.mlm_loss(hidden[rows:], batch.masked_labels, scale=1 / max(tokens, 1))
-        nsp = F.cross_entropy(self.bert.nsp_logits(hidden[:rows, None]), batch.is_next)
-        return Losses(mlm=mlm, mlm_tokens=tokens, nsp=nsp, nsp_rows=rows)
+        mlm = self.bert.mlm_loss(hidden[batch.rows :], batch.masked_labels, scale=1 / tokens.clamp(min=1).double())
+        logits = self.bert.nsp_logits(hidden[: batch.rows, None])
+        nsp = F.cross_entropy(logits, batch.is_next, reduction="sum", ignore_index=IGNORED)
+        return Losses(mlm=mlm, mlm_tokens=tokens, nsp=nsp / rows.clamp(min=1).to(nsp.dtype), nsp_rows=rows)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bertpipe.params import TrainParams
+from bertpipe.training.spreading import local, whole
+from bertpipe.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +52,10 @@ class AdamW:
         """Change the parameters by their gradients, forget the gradients, and return the norm they had; a scalar.
 
         Gradients whose norm over all parameters is above `max_grad_norm` are scaled down to it first. Nothing waits
-        for a GPU.
+        for a GPU. Of parameters that are spread over processes each changes its part, by the norm over all of them.
         """
         given = [(state, state.parameter.grad) for state in self.states if state.parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm([gradient for _, gradient in given], foreach=True)
+        norm = whole(torch.nn.utils.get_total_norm([gradient for _, gradient in given], foreach=True))
         divisor: Tensor | None = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0).float()
         if norm.device.type == "cpu" and divisor == 1.0:
             divisor = None  # spares writing the gradients back
@@ -68,13 +70,13 @@ class AdamW:
     def _step_group(
         self, group: list[tuple[ParameterState, Tensor]], learning_rate: float, divisor: Tensor | None
     ) -> None:
-        states, gradients = [state for state, _ in group], [gradient for _, gradient in group]
+        states, gradients = [state for state, _ in group], [local(gradient) for _, gradient in group]
         torch._foreach_add_([state.steps for state in states], 1)
         torch._fused_adamw_(
-            [state.parameter for state in states],
+            [local(state.parameter) for state in states],
             gradients,
-            [state.mean for state in states],
-            [state.square for state in states],
+            [local(state.mean) for state in states],
+            [local(state.square) for state in states],
             [],
             [state.steps for state in states],
             lr=learning_rate,
@@ -88,18 +90,19 @@ class AdamW:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that it remembers, by name, for a checkpoint."""
+        """Return all that it remembers, by name, for a checkpoint; every process has to ask for it."""
         return {
-            f"{index}.{name}": getattr(state, name).cpu()
+            f"{index}.{name}": whole(getattr(state, name)).cpu()
             for index, state in enumerate(self.states)
             for name in _REMEMBERED
         }
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` returned."""
+    def restore(self, tensors: Mapping[str, Tensor], world: World = ALONE) -> None:
+        """Take over what `tensors` returned; the leader alone has to have it."""
         for index, state in enumerate(self.states):
             for name in _REMEMBERED:
-                getattr(state, name).copy_(tensors[f"{index}.{name}"])
+                remembered = getattr(state, name)
+                remembered.copy_(world.scattered(tensors.get(f"{index}.{name}"), like=remembered))
 
 
 _REMEMBERED = ("mean", "square", "steps")

@@ -1,6 +1,5 @@
 """The network that a run starts with: random weights, or those of another model."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ from bertpipe.data.dataset import label_counts
 from bertpipe.errors import ModelError
 from bertpipe.loading import LoadedModel, load_any_model
 from bertpipe.model.bert import Bert
+from bertpipe.model.store import weights_sha256
 from bertpipe.params import ModelParams, TrainParams
 from bertpipe.training.inputs import TrainingData
 
@@ -61,16 +61,7 @@ def start_of(model: ModelParams, train: TrainParams, data: TrainingData) -> Star
     return Start(
         params=params,
         vocab_size=data.vocab_size(params, given_by=given.name),
-        facts={"name": given.name, "sha256": _digest(given.bert)},
+        facts={"name": given.name, "sha256": weights_sha256(given.bert)},
         notes=(note, *given.notes),
         _given=given,
     )
-
-
-def _digest(bert: Bert) -> str:
-    """Return the SHA-256 of all weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(bert.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.numpy())
-    return digest.hexdigest()

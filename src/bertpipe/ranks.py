@@ -1,0 +1,33 @@
+"""Which of several processes this one is, as `torchrun` says it in the environment."""
+
+import os
+
+from bertpipe.errors import WorldError
+
+
+def is_launched() -> bool:
+    """Return whether this process is one of several: RANK is set then."""
+    return "RANK" in os.environ
+
+
+def rank() -> int:
+    """Return this process's number among all, 0 for a run in one process."""
+    return environment_number("RANK", 0)
+
+
+def local_rank() -> int:
+    """Return this process's number on its machine, 0 for a run in one process."""
+    return environment_number("LOCAL_RANK", 0) if is_launched() else 0
+
+
+def environment_number(name: str, otherwise: int) -> int:
+    """Return a whole number from the environment, or another where there is none.
+
+    Raises:
+        WorldError: what is there is no whole number.
+    """
+    text = os.environ.get(name, str(otherwise))
+    try:
+        return int(text)
+    except ValueError:
+        raise WorldError(f"{name} is {text!r} in the environment, and has to be a whole number") from None

@@ -1,0 +1,258 @@
+"""The processes that train together: who they are, and what they tell each other.
+
+`torchrun` starts them and says who is who, in the environment. PyTorch's process groups carry the messages: NCCL
+between GPUs, Gloo for everything on the host.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from bertpipe.data.shares import WHOLE, Share
+from bertpipe.errors import BertpipeError, WorldError
+from bertpipe.ranks import environment_number, is_launched, local_rank
+
+_Told = TypeVar("_Told")
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_ROLL_CALL_S, _LOOK_S = 5.0, 0.1
+"""Seconds for the others to say that they wait too, before one counts as absent, and between two looks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All processes of a run, as one of them sees them; a run in one process is a world of one."""
+
+    share: Share = WHOLE
+    """Which of them this is."""
+    local_rank: int = 0
+    """Its number on its machine."""
+    local_size: int = 1
+    """How many there are on its machine."""
+    _timeout_s: float = 0.0
+    _store: Any = None
+    """A `torch.distributed.Store` that all reach."""
+    _names: tuple[str, ...] = ()
+    """Host and process of each rank."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.share.rank == 0
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return the sum of every process's tensor, made in place."""
+        if self.share.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def highest(self, tensor: Tensor) -> Tensor:
+        """Return the largest of every process's values, made in place."""
+        if self.share.size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
+
+    def told(self, message: _Told) -> _Told:
+        """Return what the leader says; what the others say counts for nothing."""
+        return self._gathered(message)[0]
+
+    def scattered(self, tensor: Tensor | None, *, like: Tensor) -> Tensor:
+        """Return the leader's tensor, or this process's part of it where `like` is a part of such a tensor."""
+        if self.share.size == 1:
+            assert tensor is not None
+            return tensor
+        whole = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        if tensor is not None:
+            whole.copy_(tensor)
+        mesh = getattr(like, "device_mesh", None)
+        if mesh is not None:
+            from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415
+
+            return distribute_tensor(whole, mesh, like.placements)  # type: ignore[attr-defined]
+        dist.broadcast(whole, src=0)
+        return whole
+
+    def agree(self, what: str, facts: Mapping[str, Any]) -> None:
+        """Go on if all processes have the same facts.
+
+        Args:
+            what: what the facts are of, for the message.
+            facts: names and values; a difference is named.
+
+        Raises:
+            WorldError: a process differs from the leader, or failed; all processes raise it.
+        """
+        told = self._exchange(None, dict(facts))
+        for rank, theirs in enumerate(told):
+            differing = [name for name, value in theirs.items() if value != told[0].get(name)]
+            if differing:
+                raise WorldError(
+                    f"{self._name(rank)} has {what} that differ from those of {self._name(0)} in "
+                    f"{', '.join(differing)}: give all processes the same files, params and versions",
+                    shown=self.leads,
+                )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """End the block in every process with the error, if it ends with a BertpipeError in one of them.
+
+        Raises:
+            WorldError: another process failed.
+        """
+        try:
+            yield
+        except WorldError:
+            raise  # all know of it
+        except BertpipeError as error:
+            self._exchange(error, {})
+        else:
+            self._exchange(None, {})
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Say which process does not answer, where messages within the block fail.
+
+        Raises:
+            WorldError: a message failed; the first of those that still answer shows it.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.share.size == 1 or not _is_of_messages(error):
+                raise
+            absent, first = self._roll_call()
+            slow = "timed out" in str(error).lower()
+            names = ", ".join(map(self._name, absent))
+            what = (
+                f"the processes lost each other ({_first_line(error)})" if not absent
+                else f"{names}: no answer for {self._timeout_s:g} s (runtime.timeout_s), the others waited: it hangs, "
+                "or its machine is cut off" if slow
+                else f"{names}: ended while the others waited for it; its own message says why"
+            )  # fmt: skip
+            raise WorldError(f"{what}; the next run goes on from the last checkpoint", shown=first) from error
+
+    def _roll_call(self) -> tuple[list[int], bool]:
+        """Return who does not answer, and whether this is the first of those that do."""
+        assert self._store is not None
+        ranks, until = range(self.share.size), time.monotonic() + _ROLL_CALL_S
+        try:
+            self._store.set(f"waiting/{self.share.rank}", "")
+            while True:
+                absent = [rank for rank in ranks if not self._store.check([f"waiting/{rank}"])]
+                if not absent or time.monotonic() > until:
+                    break
+                time.sleep(_LOOK_S)
+        except RuntimeError:  # the store is gone, and with it whoever kept it
+            absent = [0] if self.share.rank else []
+        return absent, self.share.rank == min(set(ranks) - set(absent))
+
+    def _exchange(self, error: BertpipeError | None, facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return every process's facts; where one has an error, raise that of the first, which the leader shows."""
+        told = self._gathered((None if error is None else str(error), facts))
+        failed = [rank for rank, (text, _) in enumerate(told) if text is not None]
+        if not failed:
+            return [theirs for _, theirs in told]
+        if error is not None and failed[0] == self.share.rank == 0:
+            raise error
+        where = f"{self._name(failed[0])}: " if failed[0] else ""
+        raise WorldError(f"{where}{told[failed[0]][0]}", shown=self.leads) from error
+
+    def _gathered(self, message: _Told) -> list[_Told]:
+        if self.share.size == 1:
+            return [message]
+        messages: list[Any] = [None] * self.share.size
+        dist.all_gather_object(messages, message)
+        return messages
+
+    def with_names(self) -> "World":
+        """Return this world, knowing host and process of each rank."""
+        return replace(self, _names=tuple(self._gathered(f"{socket.gethostname()}, process {os.getpid()}")))
+
+    def _name(self, rank: int) -> str:
+        return f"rank {rank} ({self._names[rank]})" if self._names else f"rank {rank}"
+
+
+ALONE = World()
+"""A run in one process."""
+
+
+@contextmanager
+def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
+    """Yield the world that `torchrun` has made this process a part of, or a world of one.
+
+    Args:
+        device_type: `cpu` or `cuda`: where the tensors are that are added up.
+        timeout_s: seconds without an answer after which a process counts as hanging.
+
+    Raises:
+        WorldError: the environment does not say who is who, or the processes do not find each other.
+    """
+    if not is_launched():
+        yield ALONE
+        return
+    share = _share_of_environment()
+    timeout = timedelta(seconds=timeout_s)
+    at = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        store.set_timeout(timeout)
+        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.size, timeout=timeout)
+    except (RuntimeError, ValueError) as error:
+        raise WorldError(f"rank {share.rank} of {share.size} cannot join the others: {_mend(error, at)}") from error
+    try:
+        world = World(
+            share=share,
+            local_rank=local_rank(),
+            local_size=environment_number("LOCAL_WORLD_SIZE", 1),
+            _timeout_s=timeout_s,
+            _store=store,
+        )
+        with world.watched():
+            yield world.with_names()
+    finally:
+        dist.destroy_process_group()
+
+
+def _share_of_environment() -> Share:
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        raise WorldError(
+            f"RANK is set in the environment, but not {', '.join(missing)}: start the processes with torchrun, which "
+            "sets them all, or unset RANK"
+        )
+    share = Share(rank=environment_number("RANK", 0), size=environment_number("WORLD_SIZE", 1))
+    if not 0 <= share.rank < share.size:
+        raise WorldError(f"RANK is {share.rank} and WORLD_SIZE {share.size}: ranks are counted from 0 up to the size")
+    return share
+
+
+def _mend(error: Exception, at: str) -> str:
+    """Return what went wrong and what to do."""
+    text = _first_line(error)
+    low = text.lower()
+    if "eaddrinuse" in low or "address already in use" in low:
+        return f"the port of {at} is taken: set another MASTER_PORT, or `torchrun --master-port` ({text})"
+    if "timed out" in low or "timeout" in low or "connect" in low:
+        return f"there is no answer at {at}: see that all processes run and that the port is open ({text})"
+    if "interface" in low or "resolve" in low:
+        return f"name the network interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME ({text})"
+    return text
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_of_messages(error: RuntimeError) -> bool:
+    """Return whether an error comes from messages between processes; Gloo's are plain RuntimeErrors."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "closed by peer"))
