@@ -20,6 +20,11 @@ def local_rank() -> int:
     return environment_number("LOCAL_RANK", 0) if is_launched() else 0
 
 
+def restarts() -> int:
+    """Return how often `torchrun` has started the processes anew, after one of them failed."""
+    return environment_number("TORCHELASTIC_RESTART_COUNT", 0)
+
+
 def environment_number(name: str, otherwise: int) -> int:
     """Return a whole number from the environment, or another where there is none.
 

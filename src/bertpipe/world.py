@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from bertpipe.data.shares import WHOLE, Share
 from bertpipe.errors import BertpipeError, WorldError
-from bertpipe.ranks import environment_number, is_launched, local_rank
+from bertpipe.ranks import environment_number, is_launched, local_rank, restarts
 
 _Told = TypeVar("_Told")
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -205,6 +206,8 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
     try:
         store, _, _ = next(rendezvous("env://", timeout=timeout))
         store.set_timeout(timeout)
+        # torchrun keeps its store when it starts the processes anew, with the addresses of those that have ended.
+        store = PrefixStore(f"attempt {restarts()}", store)
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
@@ -218,7 +221,9 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
             _store=store,
         )
         with world.watched():
-            yield world.with_names()
+            world = world.with_names()
+        with world.watched():
+            yield world
     finally:
         dist.destroy_process_group()
 

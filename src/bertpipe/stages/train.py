@@ -27,7 +27,7 @@ from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.store import save_model, weights_sha256
 from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
-from bertpipe.ranks import local_rank
+from bertpipe.ranks import local_rank, restarts
 from bertpipe.sources import source_digest
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, Restored, run_key
 from bertpipe.training.history import History
@@ -93,6 +93,8 @@ def run_train(
     with joined(device.type, timeout_s=runtime.timeout_s) as world, ExitStack() as stack:
         if not world.leads:
             on_progress, on_note = ignore_progress, ignore_note
+        if restarts():
+            on_note(f"the processes were started anew, because one of them failed (restart {restarts()})")
         with world.together():
             check_place(paths.model, mark=CONFIG_NAME)
             setting = _setting(model, train, masking, evaluation, runtime, paths, world, device)

@@ -56,10 +56,13 @@ class AdamW:
         """
         given = [(state, state.parameter.grad) for state in self.states if state.parameter.grad is not None]
         norm = whole(torch.nn.utils.get_total_norm([gradient for _, gradient in given], foreach=True))
-        divisor: Tensor | None = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0).float()
+        divisor: Tensor | None = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)
         if norm.device.type == "cpu" and divisor == 1.0:
             divisor = None  # spares writing the gradients back
         with torch.no_grad():
+            if divisor is not None and divisor.dtype == torch.float64:  # the kernel divides by a float32
+                torch._foreach_div_([local(gradient) for _, gradient in given], divisor)
+                divisor = None
             for weight_decay in dict.fromkeys(state.weight_decay for state, _ in given):
                 group = [pair for pair in given if pair[0].weight_decay == weight_decay]
                 self._step_group(group, learning_rate, divisor)

@@ -1,0 +1,102 @@
+"""The same small trainings in any number of processes: a program for torchrun, and a function for one process."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertpipe.data.batching import Batcher
+from bertpipe.data.dataset import PairDataset
+from bertpipe.evaluation import evaluate
+from bertpipe.model.store import weights_sha256
+from bertpipe.params import load_params
+from bertpipe.training.loop import train_steps
+from bertpipe.training.objective import PretrainingObjective
+from bertpipe.training.optim import make_optimizer
+from bertpipe.training.spreading import Parallel, spread, whole_network
+from bertpipe.world import ALONE, World, joined
+from datasets import Pair, pair_dataset
+from models import tiny_bert
+
+VOCAB = 31
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One small training."""
+
+    parallel: Parallel
+    dtype: str = "float64"
+    tied: bool = True
+    architecture: str = "bert"
+    micro_batch_size: int | str = "all"
+    precision: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """What a test says it is."""
+        return "-".join(str(value) for value in dataclasses.asdict(self).values())
+
+
+CASES = [
+    *(Case(parallel=parallel, dtype=dtype) for parallel in ("ddp", "fsdp") for dtype in ("float64", "float32")),
+    *(Case(parallel=parallel, micro_batch_size=2) for parallel in ("ddp", "fsdp")),
+    *(Case(parallel=parallel, tied=False, architecture="notebook") for parallel in ("ddp", "fsdp")),
+    *(Case(parallel=parallel, dtype="float32", precision="bfloat16") for parallel in ("ddp", "fsdp")),
+]
+
+
+def rows() -> PairDataset:
+    """Return rows of many lengths; of some batches of six, a process of several gets rows without any label."""
+    pairs = []
+    for number in range(26):  # the last batch has two rows: of four processes, two have none
+        first = [5 + (number + at) % (VOCAB - 5) for at in range(1 + number % 5)]
+        second = [5 + (3 * number + at) % (VOCAB - 5) for at in range(1 + number % 4)]
+        masks = {1: (4, first[0]), len(first) + 2: (4, second[0])} if number % 3 == 0 else {}
+        pairs.append(Pair(first=first, second=second, is_next=number % 2 == 0, masks=masks))
+    return pair_dataset(pairs)
+
+
+def run(case: Case, world: World = ALONE) -> dict[str, Any]:
+    """Return what a case comes to: figures of each step, the evaluation after it, and a digest of the weights."""
+    train = dataclasses.replace(
+        load_params(Path(__file__).parent.parent / "params" / "tiny.yaml").train,
+        epochs=3, batch_size=6, learning_rate=2e-3, max_grad_norm=0.5, nsp_weight=0.7,
+        micro_batch_size=case.micro_batch_size, precision=case.precision,
+    )  # fmt: skip
+    bert = tiny_bert(case.architecture, vocab_size=VOCAB, tied=case.tied, dropout=0.0)
+    bert = bert.to(getattr(torch, case.dtype))
+    batcher = Batcher(dataset=rows(), masking=None, seed=3)
+    objective = spread(PretrainingObjective(bert), world, case.parallel)
+    optimizer = make_optimizer(objective, train)
+    steps = []
+    for report in train_steps(objective, optimizer, batcher, train, device=CPU, world=world):
+        losses = report.losses
+        counts = (losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops)
+        figures = (losses.mlm, losses.nsp, report.gradient_norm, *counts)
+        steps.append([figure.item() for figure in figures])
+    whole = whole_network(objective)
+    sizes = np.arange(VOCAB) % 4
+    evaluation = dataclasses.asdict(evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, world=world))
+    confusion = [list(counts) for counts in evaluation.pop("nsp_confusion")]
+    return {"steps": steps, "evaluation": evaluation, "confusion": confusion, "weights": weights_sha256(whole)}
+
+
+def main() -> None:
+    """Run all cases in the processes that torchrun started, and write what each process has found."""
+    torch.set_num_threads(1)
+    with joined("cpu", timeout_s=60) as world:
+        found = {case.name: run(case, world) for case in CASES}
+        everyone = world._gathered(found)
+    if world.leads:
+        Path(sys.argv[1]).write_text(json.dumps(everyone), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

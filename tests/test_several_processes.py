@@ -1,0 +1,80 @@
+"""Two and four processes, with real process groups, get what one process gets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import several
+from several import CASES, Case
+
+HERE = Path(__file__).parent
+TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
+"""Relative, of losses, at every one of 15 steps."""
+BFLOAT16_TOLERANCE = 1e-2
+"""A product of bfloat16 has eight bits, and which rows are padded how far decides how sums of them are rounded."""
+
+
+def torchrun(processes: int, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":  # noqa: ANN401
+    """Run a program in several processes, and return what came of it."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE), str(HERE.parent)]),
+        "OMP_NUM_THREADS": "1",
+        **options.pop("environment", {}),
+    }
+    arguments = ["--standalone", f"--nproc-per-node={processes}", *options.pop("torchrun", ())]
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *arguments, *command],
+        env=environment, capture_output=True, text=True, check=False, timeout=240, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def everyone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401
+    """Return what each of several processes found."""
+    out = tmp_path_factory.mktemp("several") / "found.json"
+    done = torchrun(request.param, str(HERE / "several.py"), str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert len(found) == request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    """Return what one process finds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return {case.name: several.run(case) for case in CASES}
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_losses_and_evaluation_are_those_of_one_process(
+    everyone: list[dict[str, Any]], alone: dict[str, Any], case: Case
+) -> None:
+    tolerance = BFLOAT16_TOLERANCE if case.precision == "bfloat16" else TOLERANCE[case.dtype]
+    mine, theirs = everyone[0][case.name], alone[case.name]
+    assert len(mine["steps"]) == len(theirs["steps"]) == 15
+    for step, (found, expected) in enumerate(zip(mine["steps"], theirs["steps"], strict=True), start=1):
+        assert found[:2] == pytest.approx(expected[:2], rel=tolerance), step
+        assert found[2] == pytest.approx(expected[2], rel=10 * tolerance), step  # a norm is a sum of squares
+        assert found[3:] == expected[3:], step
+    assert mine["confusion"] == theirs["confusion"]
+    assert mine["evaluation"] == pytest.approx(theirs["evaluation"], rel=10 * tolerance)  # after one more step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_all_processes_have_the_same_weights_and_figures(everyone: list[dict[str, Any]], case: Case) -> None:
+    assert all(found[case.name] == everyone[0][case.name] for found in everyone[1:])
+    assert len({found[case.name]["weights"] for found in everyone}) == 1

@@ -1,0 +1,204 @@
+"""`bertpipe train` in several real processes: started by torchrun or by itself, stopped, killed, gone on."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from bertpipe.params import Params
+from bertpipe.training.checkpoint import checkpoints_in
+from projects import make_copy
+from runs import EACH_STEP, Crash, at_step, crash, train
+from several_train import EXACT
+from test_several_processes import torchrun
+
+HERE = Path(__file__).parent
+PATIENCE_S = 120.0
+pytestmark = [pytest.mark.promise("Several processes"), pytest.mark.slow]
+
+
+def steps_of(folder: Path) -> list[int]:
+    """Return the steps of the checkpoints of the one run in a folder, newest first."""
+    (state,) = (folder / "state").iterdir()
+    return [int(path.name.removeprefix("step-")) for path in checkpoints_in(state)]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_run_goes_on_from_one_process_to_two_and_back(
+    tiny: Params, parquet: Path, tmp_path: Path, parallel: str
+) -> None:
+    train(tiny, tmp_path / "whole", parquet, **EXACT)
+    folder = tmp_path / "moved"
+    with at_step(4, crash), pytest.raises(Crash):
+        train(tiny, folder, parquet, runtime=EACH_STEP, **EXACT)
+    assert steps_of(folder) == [3, 2]
+    done = torchrun(2, str(HERE / "several_train.py"), str(folder), str(parquet), "9", parallel)
+    assert done.returncode != 0
+    assert steps_of(folder) == [8, 7], done.stdout + done.stderr
+    said = list[str]()
+    assert train(tiny, folder, parquet, options={"on_note": said.append}, **EXACT)["resumed_after_step"] == 8
+    (note,) = said
+    assert note.startswith("going on after step 8 of 12, which 2 process(es) of ")
+    assert not list((folder / "state").iterdir())
+    for name in ("history.csv", "epochs.csv"):
+        found, expected = (pd.read_csv(path / name) for path in (folder, tmp_path / "whole"))
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
+
+
+class Project:
+    """A folder with data and params for two processes, and the commands that run there."""
+
+    def __init__(self, folder: Path, data: Path, **runtime: Any) -> None:  # noqa: ANN401
+        self.folder = folder
+        folder.mkdir()
+        yaml = YAML()
+        content = yaml.load((HERE.parent / "params" / "tiny.yaml").read_text(encoding="utf-8"))
+        content["data"]["dir"] = str(data)
+        content["train"]["epochs"] = 6
+        content["runtime"] |= {"processes": 2, "checkpoint_every_s": 0.1, "timeout_s": 60, **runtime}
+        yaml.dump(content, folder / "params.yaml")
+        (folder / "reports").mkdir()
+
+    command = (sys.executable, "-m", "bertpipe", "train", "--out", "model")
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator["subprocess.Popen[str]"]:
+        """Start the training in a process group of its own."""
+        process = subprocess.Popen(
+            self.command, cwd=self.folder, env=self.environment(), text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=PATIENCE_S)
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
+
+    def finish(self) -> str:
+        """Run the training to its end and return what it said."""
+        done = subprocess.run(
+            self.command, cwd=self.folder, env=self.environment(), text=True, capture_output=True, check=False,
+            timeout=PATIENCE_S,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not list((self.folder / ".bertpipe" / "state").iterdir())
+        return done.stderr
+
+    def results(self) -> dict[str, bytes]:
+        names = ("model/config.json", "model/model.safetensors", "reports/history.csv", "reports/epochs.csv")
+        return {name: (self.folder / name).read_bytes() for name in names}
+
+    def when_under_way(self, do: Callable[[], None]) -> None:
+        """Do something once there is a checkpoint."""
+        until = time.monotonic() + PATIENCE_S
+        while not list(self.folder.glob(".bertpipe/state/*/step-*/manifest.json")):
+            assert time.monotonic() < until, "no checkpoint"
+            time.sleep(0.02)
+        do()
+
+
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    """Return the processes that a process has started, by their rank."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process.pid:
+                variables = (folder / "environ").read_bytes().split(b"\0")
+                found[next(value for value in variables if value.startswith(b"RANK="))] = int(folder.name)
+    return [found[rank] for rank in sorted(found)]
+
+
+@pytest.fixture(scope="module")
+def whole(parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return what an uninterrupted training leaves that torchrun started; `runtime.processes` counts for nothing."""
+    project = Project(tmp_path_factory.mktemp("whole") / "project", parquet)
+    done = torchrun(2, *project.command[1:], cwd=project.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Trained") == 1
+    assert re.search(r"processes +2", done.stdout)
+    return project.results()
+
+
+def test_it_starts_its_processes_itself_and_leaves_the_same_bytes(
+    parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    project = Project(tmp_path / "project", parquet)
+    said = project.finish()
+    assert project.results() == whole
+    assert "error" not in said
+    assert "W1" not in said  # no warnings of the libraries
+
+
+def test_ctrl_c_stops_all_processes_after_the_same_step(parquet: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    project = Project(tmp_path / "project", parquet)
+    with project.started() as process:
+        project.when_under_way(lambda: process.send_signal(signal.SIGINT))
+        said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 130, said
+    (step,) = re.findall(r"note: stopped by Ctrl-C after step (\d+) of 126; the same command goes on", said)
+    assert f"note: going on after step {step} of 126\n" in project.finish()
+    assert project.results() == whole
+
+
+def test_a_killed_process_is_started_anew_and_the_end_is_the_same(
+    parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    project = Project(tmp_path / "project", parquet, max_restarts=1)
+    with project.started() as process:
+        project.when_under_way(lambda: os.kill(workers_of(process)[1], signal.SIGKILL))
+        said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0, said
+    assert "note: the processes were started anew, because one of them failed (restart 1)\n" in said
+    assert "note: going on after step " in said
+    assert project.results() == whole
+
+
+def test_without_restarts_a_killed_process_ends_the_run_and_the_next_one_goes_on(
+    parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    project = Project(tmp_path / "project", parquet)
+    with project.started() as process:
+        project.when_under_way(lambda: os.kill(workers_of(process)[0], signal.SIGKILL))
+        said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 1, said
+    assert re.search(r"error: rank 0 \(process \d+\) was ended by SIGKILL, most likely because memory ran out", said)
+    assert "note: going on after step " in project.finish()
+    assert project.results() == whole
+
+
+def test_an_error_is_said_once(parquet: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", parquet)
+    done = subprocess.run(
+        [*project.command, "--data", "nowhere"], cwd=project.folder, env=project.environment(), text=True,
+        capture_output=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "nowhere" in done.stderr
+
+
+def test_dvc_trains_in_several_processes(tmp_path: Path) -> None:
+    copy = make_copy(tmp_path)
+    params = copy.folder / "params.yaml"
+    yaml = YAML()
+    content = yaml.load(params.read_text(encoding="utf-8"))
+    content["runtime"]["processes"] = 2
+    yaml.dump(content, params)
+    copy.dvc("repro", "train")
+    assert b'"processes": 2' in (copy.folder / "models" / "bert" / "config.json").read_bytes()
+    assert "up to date" in copy.dvc("status", "train")

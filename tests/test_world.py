@@ -1,0 +1,185 @@
+"""Messages between processes, and what is said where they fail."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertpipe.errors import WorldError
+from bertpipe.ranks import local_rank, rank
+from bertpipe.world import ALONE, joined
+
+HERE = Path(__file__).parent
+NAME = r"rank 1 \(\S+, process \d+\)"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def said(*cases: str) -> list[list[str]]:
+    """Run cases in two processes and return the lines that each has printed."""
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "world_cases.py"), *cases],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE)]),
+                "RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    return [process.communicate(timeout=100)[0].splitlines() for process in processes]
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[list[str]]:
+    """Return what two processes print whose errors are shared, one case after the other in the same two."""
+    return said("messages", "differs", "fails", "leader_fails", "disagrees_on_weights")
+
+
+def of_case(lines: list[str], case: str) -> list[str]:
+    begin = lines.index(f"-- {case}") + 1
+    ends = [at for at in range(begin, len(lines)) if lines[at].startswith("-- ")]
+    return lines[begin : ends[0] if ends else None]
+
+
+def test_messages_arrive(lines: list[list[str]]) -> None:
+    for mine in lines:
+        assert of_case(mine, "messages") == [
+            "total [2.0, 10.0]",
+            "highest [5, 1]",
+            "told {'from': 0}",
+            "scattered [3.0, 4.0]",
+            "together",
+        ]
+
+
+def test_processes_with_other_params_are_named(lines: list[list[str]]) -> None:
+    for number, mine in enumerate(lines):
+        (text,) = of_case(mine, "differs")
+        assert re.fullmatch(
+            rf"WorldError, shown {number == 0}: {NAME} has params that differ from those of rank 0 \(.*\) in seed: "
+            "give all processes the same files, params and versions",
+            text,
+        )
+
+
+def test_an_error_of_one_process_ends_all_and_the_first_shows_it(lines: list[list[str]]) -> None:
+    for number, mine in enumerate(lines):
+        (text,) = of_case(mine, "fails")
+        assert re.fullmatch(rf"WorldError, shown {number == 0}: {NAME}: train.parquet is damaged", text)
+
+
+def test_an_error_of_the_first_reaches_those_who_wait_for_it_elsewhere(lines: list[list[str]]) -> None:
+    assert of_case(lines[0], "leader_fails") == ["DataError, shown True: the disk is full"]
+    assert of_case(lines[1], "leader_fails") == ["WorldError, shown False: the disk is full"]
+
+
+def test_nothing_takes_its_place_where_weights_differ(lines: list[list[str]]) -> None:
+    left, text = of_case(lines[0], "disagrees_on_weights")
+    assert left == "left ['run.json']"
+    assert re.search(rf"{NAME} has weights that differ from those of rank 0 \(.*\) in weights", text)
+    (other,) = of_case(lines[1], "disagrees_on_weights")
+    assert other.startswith("WorldError, shown False")
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_named_within_the_time_set() -> None:
+    first, _ = said("hangs")
+    (text,) = of_case(first, "hangs") or first[-1:]
+    assert re.fullmatch(
+        rf"WorldError, shown True: {NAME}: no answer for 2 s \(runtime.timeout_s\), the others waited: it hangs, "
+        "or its machine is cut off; the next run goes on from the last checkpoint",
+        first[-1],
+    ), text
+
+
+@pytest.mark.slow
+def test_a_process_that_has_ended_is_named() -> None:
+    first, _ = said("ends")
+    assert re.fullmatch(
+        rf"WorldError, shown True: {NAME}: ended while the others waited for it; its own message says why; .*",
+        first[-1],
+    )
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in {
+        "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def fault() -> str:
+    with pytest.raises(WorldError) as caught, joined("cpu", timeout_s=1.0):
+        pass
+    return str(caught.value)
+
+
+def test_a_port_that_is_taken_is_named(environment: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        environment.setenv("MASTER_PORT", str(port))
+        text = fault()
+    assert text.startswith(
+        f"rank 0 of 2 cannot join the others: the port of 127.0.0.1:{port} is taken: set another MASTER_PORT, or "
+        "`torchrun --master-port`"
+    )
+
+
+def test_a_first_process_that_never_comes_is_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RANK", "1")
+    port = os.environ["MASTER_PORT"]
+    assert fault().startswith(
+        f"rank 1 of 2 cannot join the others: there is no answer at 127.0.0.1:{port}: see that all processes run"
+    )
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"])
+def test_an_environment_that_says_half_is_no_world(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.delenv(name)
+    assert fault() == (
+        f"RANK is set in the environment, but not {name}: start the processes with torchrun, which sets them all, or "
+        "unset RANK"
+    )
+
+
+def test_a_rank_beyond_the_size_is_refused(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RANK", "2")
+    assert fault() == "RANK is 2 and WORLD_SIZE 2: ranks are counted from 0 up to the size"
+
+
+def test_a_rank_that_is_no_number_is_refused(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RANK", "first")
+    assert fault() == "RANK is 'first' in the environment, and has to be a whole number"
+
+
+def test_a_backend_that_is_not_there_is_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("WORLD_SIZE", "1")
+    with pytest.raises(WorldError, match=r"rank 0 of 1 cannot join the others: .*NCCL"), joined("cuda", timeout_s=1.0):
+        pass
+
+
+def test_a_run_in_one_process_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert (rank(), local_rank()) == (0, 0)
+    with joined("cpu", timeout_s=1.0) as world:
+        assert world is ALONE
+        assert world.leads
+        world.agree("params", {"any": 1})
+        assert world.told("me") == "me"

@@ -1,0 +1,105 @@
+"""What happens between two processes: a program that is started once for each, with the name of the case."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from bertpipe.errors import BertpipeError, DataError
+from bertpipe.world import World, joined
+
+TIMEOUT_S = 2.0
+
+
+def messages(world: World) -> None:
+    """Send every kind of message once."""
+    me = world.share.rank
+    print("total", world.total(torch.tensor([1.0, 10.0 * me])).tolist())
+    print("highest", world.highest(torch.tensor([5 - me, me])).tolist())
+    print("told", world.told({"from": me}))
+    given = torch.tensor([3.0, 4.0]) if world.leads else None
+    print("scattered", world.scattered(given, like=torch.zeros(2)).tolist())
+    world.agree("weights", {"step": 3, "weights": "same"})
+    with world.together():
+        print("together")
+
+
+def differs(world: World) -> None:
+    """Let the second process have other facts."""
+    world.agree("params", {"same": 1, "seed": world.share.rank})
+
+
+def fails(world: World) -> None:
+    """Let the second process fail where all have to succeed."""
+    with world.together():
+        if world.share.rank == 1:
+            raise DataError("train.parquet is damaged")
+
+
+def leader_fails(world: World) -> None:
+    """Let the first process fail in the midst of what the second waits for."""
+    with world.together():
+        if world.leads:
+            raise DataError("the disk is full")
+        world.agree("weights", {"step": 1})
+
+
+def hangs(world: World) -> None:
+    """Let the second process not answer."""
+    if world.share.rank == 1:
+        time.sleep(TIMEOUT_S + 7)
+        return
+    world.total(torch.zeros(1))
+
+
+def ends(world: World) -> None:
+    """Let the second process end."""
+    if world.share.rank == 1:
+        sys.exit(0)
+    world.total(torch.zeros(1))
+
+
+def disagrees_on_weights(world: World) -> None:
+    """Let the copies of the weights differ when a checkpoint is to take its place."""
+    from bertpipe.training.checkpoint import Checkpoints
+    from models import tiny_bert
+
+    bert = tiny_bert(vocab_size=11)
+    folder = Path(tempfile.mkdtemp())
+    checkpoints = Checkpoints(directory=folder / "state", keep=2, run={})
+
+    def agree() -> None:
+        world.agree("weights", {"step": 1, "weights": f"digest {world.share.rank}"})
+
+    try:
+        with world.together():
+            if world.leads:
+                checkpoints.save(1, bert, {"0.mean": torch.zeros(1)}, {}, before_place=agree)
+            else:
+                agree()
+    finally:
+        if world.leads:
+            print("left", sorted(path.name for path in (folder / "state").iterdir()))
+
+
+CASES = (messages, differs, fails, leader_fails, hangs, ends, disagrees_on_weights)
+
+
+def main() -> None:
+    """Run the cases named in the arguments, one after the other, and print what comes of each."""
+    try:
+        with joined("cpu", timeout_s=TIMEOUT_S) as world:
+            for name in sys.argv[1:]:
+                print(f"-- {name}")
+                try:
+                    next(case for case in CASES if case.__name__ == name)(world)
+                except BertpipeError as error:
+                    print(f"{type(error).__name__}, shown {error.shown}: {error}")
+    except BertpipeError as error:
+        print(f"{type(error).__name__}, shown {error.shown}: {error}")
+
+
+if __name__ == "__main__":
+    main()
