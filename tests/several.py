@@ -13,9 +13,10 @@ import torch
 from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import PairDataset
 from bertpipe.evaluation import evaluate
+from bertpipe.model.bert import Bert
 from bertpipe.model.store import weights_sha256
 from bertpipe.params import load_params
-from bertpipe.training.loop import train_steps
+from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
 from bertpipe.training.spreading import Parallel, spread, whole_network
@@ -51,6 +52,8 @@ CASES = [
     *(Case(parallel=parallel, dtype="float32", precision="bfloat16") for parallel in ("ddp", "fsdp")),
 ]
 
+IN_TWO_PARTS = [Case(parallel="ddp", dtype="float32"), Case(parallel="fsdp", dtype="float32")]
+
 
 def rows() -> PairDataset:
     """Return rows of many lengths; of some batches of six, a process of several gets rows without any label."""
@@ -63,24 +66,34 @@ def rows() -> PairDataset:
     return pair_dataset(pairs)
 
 
-def run(case: Case, world: World = ALONE) -> dict[str, Any]:
-    """Return what a case comes to: figures of each step, the evaluation after it, and a digest of the weights."""
+def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> dict[str, Any]:
+    """Return what a case comes to: figures of each step, the evaluation after it, and a digest of the weights.
+
+    After step `stop_after` all but weights and the optimizer's memory is made anew.
+    """
     train = dataclasses.replace(
         load_params(Path(__file__).parent.parent / "params" / "tiny.yaml").train,
         epochs=3, batch_size=6, learning_rate=2e-3, max_grad_norm=0.5, nsp_weight=0.7,
         micro_batch_size=case.micro_batch_size, precision=case.precision,
     )  # fmt: skip
-    bert = tiny_bert(case.architecture, vocab_size=VOCAB, tied=case.tied, dropout=0.0)
-    bert = bert.to(getattr(torch, case.dtype))
     batcher = Batcher(dataset=rows(), masking=None, seed=3)
+    bert = network(case)
     objective = spread(PretrainingObjective(bert), world, case.parallel)
     optimizer = make_optimizer(objective, train)
     steps = []
     for report in train_steps(objective, optimizer, batcher, train, device=CPU, world=world):
-        losses = report.losses
-        counts = (losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops)
-        figures = (losses.mlm, losses.nsp, report.gradient_norm, *counts)
-        steps.append([figure.item() for figure in figures])
+        steps.append(figures(report))
+        if report.step == stop_after:
+            break
+    if stop_after is not None:
+        bert = network(case)
+        bert.load_state_dict(whole_network(objective).state_dict())
+        remembered = optimizer.tensors()
+        objective = spread(PretrainingObjective(bert), world, case.parallel)
+        optimizer = make_optimizer(objective, train)
+        optimizer.restore(remembered, world)
+        rest = train_steps(objective, optimizer, batcher, train, device=CPU, world=world, steps_done=stop_after)
+        steps += [figures(report) for report in rest]
     whole = whole_network(objective)
     sizes = np.arange(VOCAB) % 4
     evaluation = dataclasses.asdict(evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, world=world))
@@ -88,11 +101,25 @@ def run(case: Case, world: World = ALONE) -> dict[str, Any]:
     return {"steps": steps, "evaluation": evaluation, "confusion": confusion, "weights": weights_sha256(whole)}
 
 
+def network(case: Case) -> Bert:
+    """Return the network that a case begins with."""
+    bert = tiny_bert(case.architecture, vocab_size=VOCAB, tied=case.tied, dropout=0.0)
+    return bert.to(getattr(torch, case.dtype))
+
+
+def figures(report: StepReport) -> list[float]:
+    """Return the numbers of a step."""
+    losses = report.losses
+    counts = (losses.mlm_tokens, losses.nsp_rows, report.tokens, report.flops)
+    return [figure.item() for figure in (losses.mlm, losses.nsp, report.gradient_norm, *counts)]
+
+
 def main() -> None:
     """Run all cases in the processes that torchrun started, and write what each process has found."""
     torch.set_num_threads(1)
     with joined("cpu", timeout_s=60) as world:
         found = {case.name: run(case, world) for case in CASES}
+        found |= {f"{case.name} in two parts": run(case, world, stop_after=7) for case in IN_TWO_PARTS}
         everyone = world._gathered(found)
     if world.leads:
         Path(sys.argv[1]).write_text(json.dumps(everyone), encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import several
-from several import CASES, Case
+from several import CASES, IN_TWO_PARTS, Case
 
 HERE = Path(__file__).parent
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
@@ -78,3 +78,12 @@ def test_losses_and_evaluation_are_those_of_one_process(
 def test_all_processes_have_the_same_weights_and_figures(everyone: list[dict[str, Any]], case: Case) -> None:
     assert all(found[case.name] == everyone[0][case.name] for found in everyone[1:])
     assert len({found[case.name]["weights"] for found in everyone}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", IN_TWO_PARTS, ids=lambda case: case.name)
+def test_a_run_that_goes_on_with_as_many_processes_is_equal_to_the_bit(
+    everyone: list[dict[str, Any]], case: Case
+) -> None:
+    """More than two summands are rounded by their order, and DDP orders them by its first pass."""
+    assert everyone[0][f"{case.name} in two parts"] == everyone[0][case.name]
