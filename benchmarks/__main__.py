@@ -18,6 +18,8 @@ from benchmarks.inference import against_pipelines
 from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
 from benchmarks.prepare import text_to_pairs
+from benchmarks.processes import in_several_processes
+from benchmarks.reading import reading_rate
 from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
 from benchmarks.streaming import larger_than_memory
@@ -42,6 +44,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "streaming": larger_than_memory,
     "checkpoints": checkpoint_cost,
     "inference": against_pipelines,
+    "processes": in_several_processes,
+    "reading": reading_rate,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
 }
@@ -72,13 +76,12 @@ def run(
 @app.command()
 def readme(
     results: Annotated[Path, typer.Option(help="What `run` wrote.")] = RESULTS,
-    file: Annotated[Path, typer.Option(help="The file that holds the generated part.")] = HERE.parent / "README.md",
 ) -> None:
-    """Write the performance table of the README from the results."""
-    file.write_text(
-        report.inserted(file.read_text(encoding="utf-8"), json.loads(results.read_text(encoding="utf-8"))),
-        encoding="utf-8",
-    )
+    """Write the measured tables of the README and of docs/scaling.md from the results."""
+    recorded = json.loads(results.read_text(encoding="utf-8"))
+    for file, tables in report.PAGES.items():
+        page = HERE.parent / file
+        page.write_text(report.inserted(page.read_text(encoding="utf-8"), tables(recorded)), encoding="utf-8")
 
 
 def _show(name: str, rows: list[dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ def _cost(work: Path, rows: PairDataset, width: int, layers: int) -> dict[str, A
             step += 1
             if clock.due():
                 begun = time.perf_counter()
-                checkpoints.save(step, side.bert, side.optimizer, {})
+                checkpoints.save(step, side.bert, side.optimizer.tensors(), {})
                 saves_s.append(time.perf_counter() - begun)
                 clock.saved(saves_s[-1])
         elapsed_s = time.perf_counter() - started_at

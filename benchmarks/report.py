@@ -1,4 +1,4 @@
-"""The performance part of the README, made from the benchmarks' JSON."""
+"""The measured parts of the README and of docs/scaling.md, made from the benchmarks' JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,41 @@ BEGIN = "<!-- benchmarks: begin (python -m benchmarks readme) -->"
 END = "<!-- benchmarks: end -->"
 
 
-def inserted(text: str, results: Mapping[str, Any]) -> str:
+def inserted(text: str, tables: str) -> str:
     """Return the text with everything between the two marks made anew."""
     before, _, rest = text.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
-        raise ValueError(f"the file needs the lines {BEGIN} and {END}, with the performance table between them")
-    return f"{before}{BEGIN}\n{rendered(results)}{END}{after}"
+        raise ValueError(f"the file needs the lines {BEGIN} and {END}, with the measured tables between them")
+    return f"{before}{BEGIN}\n{tables}{END}{after}"
 
 
 def rendered(results: Mapping[str, Any]) -> str:
     """Return the tables in Markdown, with the date and the machine they are from."""
     parts = [_speed(results), _loss(results), _inference(results), _data(results), _rest(results), _machine(results)]
     return "\n".join(parts)
+
+
+def processes(results: Mapping[str, Any]) -> str:
+    """Return the table of docs/scaling.md: training in several processes, measured and as the cost model has it."""
+    facts = results["processes"]
+    head = ["", "", "tokens/s, 1 process", "tokens/s", "", "sent a step", "at", "step", "the model says"]
+    rows = [
+        [
+            row["work"],
+            f"{row['processes']}, {row['parallel']}",
+            _number(row["one_tokens_per_s"]),
+            _number(row["ours_tokens_per_s"]),
+            f"{row['ratio']:.2f} x",
+            f"{row['mb_sent_a_step']:.0f} MB",
+            f"{row['gb_per_s']:.1f} GB/s",
+            f"{row['step_ms']:.0f} ms",
+            f"{row['predicted_step_ms']:.0f} ms",
+        ]
+        for row in facts["rows"]
+    ]
+    machine = f"Measured {facts['date']} on {facts['cores']} cores of an {facts['processor']}, torch {facts['torch']}."
+    return f"{_table(head, rows)}\n{machine}\n"
 
 
 def _speed(results: Mapping[str, Any]) -> str:
@@ -149,3 +171,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+PAGES = {"README.md": rendered, "docs/scaling.md": processes}
+"""The pages with measured tables, and what makes them."""

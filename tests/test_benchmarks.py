@@ -158,15 +158,16 @@ def test_a_task_beyond_its_limit_runs_out_of_memory() -> None:
     assert large["rows"] == 0
 
 
-def test_the_readme_has_the_table_of_the_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    made = report.inserted(text, json.loads(RESULTS.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("page", report.PAGES)
+def test_the_pages_have_the_tables_of_the_results(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    made = report.inserted(text, report.PAGES[page](json.loads(RESULTS.read_text(encoding="utf-8"))))
     assert made == text, "run `python -m benchmarks readme`"
 
 
 def test_a_file_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the lines"):
-        report.inserted("# no marks here\n", {})
+        report.inserted("# no marks here\n", "")
 
 
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
