@@ -104,6 +104,17 @@ def test_mask_is_shown_in_capitals_and_brackets(run: Run) -> None:
     assert "\\[" not in run("infer", "mlm", "--help").out
 
 
+def test_only_training_works_in_several_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    message = "error: plot works in one process, and torchrun has started 2: start it without torchrun\n"
+    assert run("plot") == Ended(1, "", message)
+    monkeypatch.setenv("RANK", "1")
+    assert run("plot") == Ended(1, "", "")
+    monkeypatch.setenv("WORLD_SIZE", "1")  # torchrun with one process
+    assert "torchrun" not in run("plot").err
+
+
 def test_version(run: Run) -> None:
     assert run("--version") == Ended(0, f"bertpipe {__version__}\n", "")
 

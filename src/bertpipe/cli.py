@@ -22,7 +22,7 @@ from bertpipe.cli_options import (
     ZipOption,
     undisturbed,
 )
-from bertpipe.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError
+from bertpipe.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
 
 app = typer.Typer(
     name="bertpipe",
@@ -46,12 +46,18 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand != "train" and ranks.environment_number("WORLD_SIZE", 1) > 1 and ranks.is_launched():
+        raise WorldError(
+            f"{context.invoked_subcommand} works in one process, and torchrun has started "
+            f"{os.environ['WORLD_SIZE']}: start it without torchrun",
+            shown=ranks.rank() == 0,
+        )
 
 
 @app.command()
