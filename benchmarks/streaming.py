@@ -26,7 +26,8 @@ from benchmarks.rows import IMDB_VOCAB
 from benchmarks.workers import peak_bytes
 from bertpipe.artifacts import ROWS_PER_GROUP
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import GROUPS_PER_WINDOW, PairDataset, PairFile, label_counts, read_dataset
+from bertpipe.data.dataset import PairDataset, PairFile, label_counts, read_dataset
+from bertpipe.data.layout import GROUPS_PER_WINDOW
 from bertpipe.files import whole_file
 from bertpipe.model.bert import Bert
 from bertpipe.params import load_params

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bertpipe.artifacts import ROWS_PER_GROUP
-from bertpipe.data.dataset import Layout
+from bertpipe.data.layout import Layout
 from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.randomness import random_bits
 
@@ -43,7 +43,7 @@ def rows_of(windows: Iterator[Window], layout: Layout) -> Batches:
 
 
 def order(lengths: NDArray[np.int64] = LENGTHS, *, batch_size: int = 16, seed: int = 1, epoch: int = 1) -> Batches:
-    layout = Layout(rows=len(lengths))
+    layout = Layout.of_files([len(lengths)])
     return rows_of(epoch_order(lengths, layout, batch_size=batch_size, seed=seed, epoch=epoch), layout)
 
 
@@ -68,7 +68,7 @@ def test_windows_make_the_batches_of_the_plain_formula(
     rows: int, rows_per_group: int, groups_per_window: int, batch_size: int, seed: int, epoch: int, skipped: float
 ) -> None:
     lengths = np.random.default_rng(rows).integers(5, 12, size=rows)
-    layout = Layout(rows=rows, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
+    layout = Layout.of_files([rows], rows_per_group=rows_per_group, groups_per_window=groups_per_window)
     choice = {"batch_size": batch_size, "seed": seed, "epoch": epoch}
     expected = plain_order(lengths, **choice, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
     assert lists(rows_of(epoch_order(lengths, layout, **choice), layout)) == lists(expected)
@@ -89,7 +89,7 @@ def test_the_published_sizes_make_the_batches_of_the_plain_formula() -> None:
 
 def test_epochs_differ_in_steps_with_the_window_of_the_short_group() -> None:
     # Groups of 4, 4 and 1 rows, two a window, batches of 3: (4 + 4) + 1 make 3 + 1 batches, (4 + 1) + 4 make 2 + 2.
-    layout = Layout(rows=9, rows_per_group=4, groups_per_window=2)
+    layout = Layout.of_files([9], rows_per_group=4, groups_per_window=2)
     lengths = np.full(9, 7)
     counts = [steps_of_epoch(layout, batch_size=3, seed=1, epoch=epoch) for epoch in range(40)]
     assert set(counts) == {4}
@@ -156,7 +156,7 @@ def test_rows_are_shuffled_within_windows_of_row_groups() -> None:
 
 def test_length_order_sorts_each_window_by_itself() -> None:
     lengths = np.array([9, 5, 7, 6, 5, 8, 5])
-    layout = Layout(rows=7, rows_per_group=2, groups_per_window=2)  # rows 0 to 3, then 4 to 6
+    layout = Layout.of_files([7], rows_per_group=2, groups_per_window=2)  # rows 0 to 3, then 4 to 6
     windows = list(length_order(lengths, layout, batch_size=3))
     assert [window.groups.tolist() for window in windows] == [[0, 1], [2, 3]]
     assert lists(rows_of(iter(windows), layout)) == [[1, 3, 2], [0], [4, 6, 5]]
@@ -164,6 +164,6 @@ def test_length_order_sorts_each_window_by_itself() -> None:
 
 @pytest.mark.parametrize("groups_per_window", [1, 3, 100])
 def test_length_order_gives_every_row_once(groups_per_window: int) -> None:
-    layout = Layout(rows=len(LENGTHS), rows_per_group=1000, groups_per_window=groups_per_window)
+    layout = Layout.of_files([len(LENGTHS)], rows_per_group=1000, groups_per_window=groups_per_window)
     batches = rows_of(length_order(LENGTHS, layout, batch_size=64), layout)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(LENGTHS)))

@@ -179,6 +179,48 @@ def require_data(path: Path) -> Path:
     return _existing(path, DATA_COMMANDS)
 
 
+def split_path(data: Path, name: str) -> Path:
+    """Return where a table of a data set stands: the directory of its shards where there is one, else its file.
+
+    Args:
+        data: the directory of the data set.
+        name: `train`, `test` or `documents`.
+
+    Raises:
+        DataError: it has both.
+    """
+    file, shards = data / f"{name}.parquet", data / name
+    if shards.is_dir() and file.exists():
+        raise DataError(f"{data} has both {name}.parquet and shards in {name}/: take one of them away")
+    return shards if shards.is_dir() else file
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard, counted from 0."""
+    return f"{number:05}.parquet"
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the files of a table in their order: itself, or the shards of a directory.
+
+    Raises:
+        MissingInputError: there is nothing at `path`, or a shard is missing.
+        DataError: the directory holds something else, too.
+    """
+    if not path.is_dir():
+        return [require_data(path)]
+    found = {entry.name for entry in path.iterdir()}
+    expected = [shard_name(number) for number in range(max(1, len(found)))]
+    missing = [name for name in expected if name not in found]
+    if missing:
+        strangers = ", ".join(sorted(found.difference(expected))[:3]) or "nothing"
+        raise MissingInputError(
+            f"{path / missing[0]} does not exist, and {path} holds {strangers}: shards are numbered without gaps, and "
+            f"nothing else stands there; run {DATA_COMMANDS} again"
+        )
+    return [path / name for name in expected]
+
+
 def json_text(content: object) -> str:
     """Return readable JSON; a number that is not finite becomes null, since JSON has no NaN."""
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -214,6 +256,22 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; of the shards of a directory, that of the lines that `sha256sum` prints of them.
+
+    The latter is also what `cd train && sha256sum *.parquet | sha256sum` gives.
+    """
+    if not path.is_dir():
+        return file_sha256(path)
+    return shards_sha256([file_sha256(shard) for shard in table_files(path)])
+
+
+def shards_sha256(digests: Sequence[str]) -> str:
+    """Return the SHA-256 of shards whose own are known, as `table_sha256` does."""
+    lines = (f"{digest}  {shard_name(number)}\n" for number, digest in enumerate(digests))
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
 
 def _existing(path: Path, commands: str) -> Path:

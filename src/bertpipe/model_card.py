@@ -99,7 +99,8 @@ def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loada
 def _eval_results(task: str, table: Mapping[str, Any], facts: CardFacts) -> Iterator[EvalResult]:
     """Yield the model's figures of a task that there are, as the hub's index of results has them."""
     kind, name = _TASKS[task]
-    digest = facts.training.get("data_sha256", {}).get("test.parquet")
+    digests = facts.training.get("data_sha256", {})
+    test = "test" if "test" in digests else "test.parquet"  # shards, or one file
     for figure in _COLUMNS[task]:
         value = (table["model"] or {}).get(figure)
         if value is not None:
@@ -107,7 +108,7 @@ def _eval_results(task: str, table: Mapping[str, Any], facts: CardFacts) -> Iter
                 task_type=kind,
                 task_name=name,
                 dataset_type="custom",
-                dataset_name=f"test.parquet (SHA-256 {digest})" if digest else "test.parquet",
+                dataset_name=f"{test} (SHA-256 {digests[test]})" if test in digests else test,
                 dataset_split="test",
                 metric_type=_METRIC_TYPES.get(figure, figure),
                 metric_name=figure.replace("_", " "),

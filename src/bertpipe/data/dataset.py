@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require_data
+from bertpipe.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require_data, table_files
+from bertpipe.data.layout import GROUPS_PER_WINDOW, Layout
 from bertpipe.data.ragged import flat_indices
 from bertpipe.errors import DataError
 
@@ -19,39 +20,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-GROUPS_PER_WINDOW = 16
-"""Row groups that are shuffled together: what has to be in memory at a time."""
 _SHORTEST_ROW = 3
 """`[CLS] [SEP] [SEP]`: both sentences may be empty."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """How a split is cut: rows into row groups of one size (the last may be shorter), row groups into windows."""
-
-    rows: int
-    rows_per_group: int = ROWS_PER_GROUP
-    groups_per_window: int = GROUPS_PER_WINDOW
-
-    @property
-    def groups(self) -> NDArray[np.int64]:
-        """Numbers of all row groups."""
-        return np.arange(-(-self.rows // self.rows_per_group))
-
-    def windows(self, groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return row groups, in the order given, window by window."""
-        return [
-            groups[first : first + self.groups_per_window] for first in range(0, len(groups), self.groups_per_window)
-        ]
-
-    def rows_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the numbers of the rows of some row groups, group after group."""
-        rows = (groups[:, None] * self.rows_per_group + np.arange(self.rows_per_group)).reshape(-1)
-        return rows[rows < self.rows]
-
-    def count(self, groups: NDArray[np.int64]) -> int:
-        """Return how many rows some row groups have."""
-        return int(np.minimum(self.rows - groups * self.rows_per_group, self.rows_per_group).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +51,7 @@ class PairDataset:
     @property
     def layout(self) -> Layout:
         """How the rows are cut."""
-        return Layout(rows=len(self))
+        return Layout.of_files([len(self)])
 
     def read(self, groups: NDArray[np.int64]) -> "PairDataset":
         """Return the rows of some row groups, in that order."""
@@ -106,7 +76,7 @@ class PairDataset:
 
 
 class PairSource(Protocol):
-    """Sentence pairs that are read a few row groups at a time: a Parquet file, or a data set that is in memory."""
+    """Sentence pairs that are read a few row groups at a time: Parquet files, or a data set that is in memory."""
 
     @property
     def lengths(self) -> NDArray[np.integer[Any]]:
@@ -124,7 +94,10 @@ class PairSource(Protocol):
 
 
 class PairFile:
-    """A split of the Parquet contract; of all its rows it holds the lengths, 4 bytes a row.
+    """A split of the Parquet contract, in one file or in shards; of all its rows it holds the lengths, 4 bytes a row.
+
+    The rows of shards are those of the first, then those of the second and so on; each counts its own `row` from 0, and
+    here they are numbered through. So shards train as one file with the same row groups does.
 
     A split of one window is read when it is first asked for, and kept. Of a larger one nothing is kept: what `read`
     returns is the only copy, and goes away with it.
@@ -135,22 +108,28 @@ class PairFile:
     ) -> None:
         """Read the lengths.
 
+        Args:
+            path: a file, or a directory of shards.
+            rows_per_group: rows of each row group but a file's last.
+            groups_per_window: row groups that are in memory together.
+
         Raises:
-            MissingInputError: there is no such file.
-            DataError: the file is not Parquet, or its columns or row groups are not those of the contract.
+            MissingInputError: there is no such file or directory, or a shard is missing.
+            DataError: a file is not Parquet, or its columns or row groups are not those of the contract.
         """
         self._path = path
+        self._files = table_files(path)
         self._kept: PairDataset | None = None
-        with _opened(path) as file:
-            if not file.schema_arrow.equals(pair_schema()):
-                raise DataError(
-                    f"{path} has columns {file.schema_arrow.names}, expected {pair_schema().names} of their types"
-                )
-            self.layout = Layout(
-                rows=file.metadata.num_rows, rows_per_group=rows_per_group, groups_per_window=groups_per_window
-            )
-            _check_row_groups(path, file.metadata, self.layout)
-            self.lengths: NDArray[np.int32] = _values(_whole(file.read(["length"], use_threads=False), "length"))
+        rows, lengths = [], []
+        for name in self._files:
+            with _opened(name) as file:
+                _check_form(name, file, rows_per_group)
+                rows.append(file.metadata.num_rows)
+                lengths.append(_values(_whole(file.read(["length"], use_threads=False), "length")))
+        self.layout = Layout.of_files(rows, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
+        self.lengths: NDArray[np.int32] = np.concatenate(lengths)
+        self._first_row = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        self._first_group = np.searchsorted(self.layout.offsets, self._first_row)
 
     def read(self, groups: NDArray[np.int64]) -> PairDataset:
         """Return the rows of some row groups, in that order.
@@ -186,16 +165,23 @@ class PairFile:
     def _load(self, groups: NDArray[np.int64]) -> PairDataset:
         import pyarrow as pa  # noqa: PLC0415
 
-        with _opened(self._path) as file:
-            # One by one, because Arrow takes three times the memory of what it reads at once; with threads, even more.
-            tables = [file.read_row_group(group, use_threads=False) for group in groups.tolist()]
-        data = _arrays(pa.concat_tables([file.schema_arrow.empty_table(), *tables]))
+        file_of_group = np.searchsorted(self._first_group, groups, side="right") - 1
+        tables = [pair_schema().empty_table()]
+        for number, places in groupby(range(len(groups)), key=file_of_group.tolist().__getitem__):
+            with _opened(self._files[number]) as file:
+                # One by one, because Arrow takes three times the memory of what it reads at once; with threads, even
+                # more.
+                for place in places:
+                    group = int(groups[place] - self._first_group[number])
+                    tables.append(file.read_row_group(group, use_threads=False))
+        data = _arrays(pa.concat_tables(tables))
+        rows_before = np.repeat(self._first_row[file_of_group], self.layout.counts(groups))
         if not np.array_equal(data.lengths, self.lengths[self.layout.rows_of(groups)]):
             raise DataError(
                 f"{self._path}: the lengths of row groups {groups.tolist()} are not those of its column `length`; "
                 f"run {DATA_COMMANDS} again"
             )
-        return data
+        return replace(data, row=data.row + rows_before)
 
 
 def read_dataset(path: Path) -> PairDataset:
@@ -249,9 +235,14 @@ def _limits(rows: PairDataset, vocab_size: int) -> Iterator[_Limits]:
     yield "the masked label", of_mask, rows.masked_labels, 0, vocab_size - 1
 
 
-def _check_row_groups(path: Path, metadata: "pq.FileMetaData", layout: Layout) -> None:
+def _check_form(path: Path, file: "pq.ParquetFile", rows_per_group: int) -> None:
+    """Refuse columns and row groups that are not those of the contract."""
+    if not file.schema_arrow.equals(pair_schema()):
+        raise DataError(f"{path} has columns {file.schema_arrow.names}, expected {pair_schema().names} of their types")
+    metadata = file.metadata
     found = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
-    expected = (layout.count(group[None]) for group in layout.groups)
+    layout = Layout.of_files([metadata.num_rows], rows_per_group=rows_per_group)
+    expected = layout.counts(layout.groups).tolist()
     for number, (rows, wanted) in enumerate(zip_longest(found, expected, fillvalue=0)):
         if rows != wanted:
             raise DataError(

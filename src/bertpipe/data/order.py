@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.data.dataset import Layout
+from bertpipe.data.layout import Layout
 from bertpipe.data.randomness import random_bits
 
 _GROUP_ORDER, _ROW_ORDER, _BATCH_ORDER = range(20, 23)  # streams of randomness, one a kind of choice
@@ -60,7 +60,7 @@ def epoch_order(
 def steps_of_epoch(layout: Layout, *, batch_size: int, seed: int, epoch: int) -> int:
     """Return how many batches `epoch_order` makes, without making them.
 
-    Epochs may differ: it depends on the window that the last, shorter row group falls into.
+    Epochs may differ: it depends on the windows that the shorter row groups fall into.
     """
     return sum(_batches(layout.count(groups), batch_size) for groups in _shuffled_windows(layout, seed, epoch))
 

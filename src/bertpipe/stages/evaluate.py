@@ -13,6 +13,7 @@ from bertpipe.artifacts import (
     ignore_note,
     ignore_progress,
     require_data,
+    split_path,
     write_json,
 )
 from bertpipe.baselines import (
@@ -56,7 +57,7 @@ def run_evaluate(
     for note in loaded.notes:
         on_note(note)
     tokenizer = _tokenizer(loaded, data)
-    train, test = (PairFile(data / f"{split}.parquet") for split in SPLITS)
+    train, test = (PairFile(split_path(data, split)) for split in SPLITS)
     for split in (train, test):
         split.check(tokenizer.vocab_size)
     _check_fit(loaded, test, data)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertpipe.data.batching import padded
-from bertpipe.data.dataset import Layout
+from bertpipe.data.layout import Layout
 from bertpipe.data.order import epoch_order, length_order, steps_of_epoch
 from bertpipe.data.randomness import random_bits
 from bertpipe.data.text_rows import TextRows
@@ -142,7 +142,7 @@ def fit(
     Raises:
         TrainingError: a loss is not finite.
     """
-    layout = Layout(rows=len(labels))
+    layout = Layout.of_files([len(labels)])
     size, seed = train.batch_size, train.seed
     epochs = range(1, train.epochs + 1)
     ends = list(accumulate(steps_of_epoch(layout, batch_size=size, seed=seed, epoch=epoch) for epoch in epochs))
@@ -172,7 +172,7 @@ def fit(
 def outputs(module: nn.Module, inputs: Callable[[_Rows], _Input], lengths: NDArray[np.int64], width: int) -> Tensor:
     """Return what a module gives for every row [rows, width], on the CPU; nothing is learned and nothing dropped."""
     module.eval()
-    layout = Layout(rows=len(lengths))
+    layout = Layout.of_files([len(lengths)])
     found = torch.empty(len(lengths), width)
     with torch.no_grad():  # not inference mode: a layer may be trained on what comes out
         for window in length_order(lengths, layout, batch_size=_ROWS_A_PASS):

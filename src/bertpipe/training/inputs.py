@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, file_sha256, read_json, require_data
+from bertpipe.artifacts import (
+    SPLITS,
+    SUMMARY_NAME,
+    TOKENIZER_NAME,
+    file_sha256,
+    read_json,
+    require_data,
+    split_path,
+    table_sha256,
+)
 from bertpipe.data.dataset import PairFile
 from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization import Tokenizer, load_tokenizer
@@ -22,7 +31,7 @@ class TrainingData:
     tokenizer: Tokenizer
     masked_tokens_known: bool
     sha256: Mapping[str, str]
-    """Of each file that a run reads, as it is now."""
+    """Of each file that a run reads, or all shards of a split together, as they are now."""
 
     def vocab_size(self, model: ModelParams, *, given_by: str | None = None) -> int:
         """Return the rows of the token embedding, after checking that all rows fit the model.
@@ -73,16 +82,20 @@ def read_training_data(directory: Path) -> TrainingData:
     """Return the data set of a directory.
 
     Raises:
-        MissingInputError, DataError: a file is missing or damaged.
+        MissingInputError, DataError: a file or a shard is missing or damaged.
     """
     summary = read_json(require_data(directory / SUMMARY_NAME))
-    names = [f"{split}.parquet" for split in SPLITS]
-    train, test = (PairFile(directory / name) for name in names)
+    paths = [split_path(directory, split) for split in SPLITS]
+    train, test = map(PairFile, paths)
+    tokenizer_file = directory / TOKENIZER_NAME
     return TrainingData(
         directory=directory,
         train=train,
         test=test,
-        tokenizer=load_tokenizer(directory / TOKENIZER_NAME),
+        tokenizer=load_tokenizer(tokenizer_file),
         masked_tokens_known=summary["masked_tokens_known"],
-        sha256={name: file_sha256(directory / name) for name in (*names, TOKENIZER_NAME)},
+        sha256={
+            **{path.name: table_sha256(path) for path in paths},
+            TOKENIZER_NAME: file_sha256(tokenizer_file),
+        },
     )
