@@ -171,6 +171,8 @@ class PrepareParams:
     """Seed of the split, the pairs and the static masks."""
     text_format: Literal["auto", "file", "blocks", "lines", "jsonl"]
     """What a document is: a `file`, a block between `blocks` of empty lines, one of the `lines`, a line of `jsonl`."""
+    shards: Literal["one", "files"]
+    """`one`: each split is one file; `files`: each file of a folder is a shard, and becomes one of each split."""
     field: str
     """The field of a JSON line that holds the text."""
     language: str

@@ -1,5 +1,6 @@
 """The documents of a corpus that are kept, each with its split."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,8 +11,8 @@ from bertpipe.data.sentences import without_line_break_tags
 from bertpipe.data.text import Document
 from bertpipe.errors import DataError
 
-_DIGEST_BYTES = 16
-_SPLIT_BYTES = 8
+DIGEST_BYTES = 16
+SPLIT_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Corpus:
         for document, own_split in self._read(SPLITS[:1] if train_only else SPLITS):
             found.read += 1
             plain = without_line_break_tags(document.text)
-            digest = self._digest(plain, document.origin)
+            digest = text_digest(plain, document.origin, seed=self.seed)
             if digest is None:
                 found.empty += 1
                 continue
@@ -96,23 +97,33 @@ class Corpus:
                     )
                 yield document, split
 
-    def _digest(self, plain: str, origin: str) -> bytes | None:
-        """Return a digest of the words of a text; None where it has none."""
-        words = " ".join(plain.split())
-        if not words:
-            return None
-        try:
-            content = words.encode("utf-8")
-        except UnicodeEncodeError as error:
-            at = max(0, error.start - 20)
-            raise DataError(
-                f"{origin} holds half of a surrogate pair, which is no character, after "
-                f"{words[at : error.start]!r}: mend the file"
-            ) from error
-        return blake2b(content, digest_size=_DIGEST_BYTES, key=self.seed.to_bytes(8)).digest()
-
     def _split(self, digest: bytes) -> str:
         assert self.test_share != "source"
-        return (
-            "test" if int.from_bytes(digest[:_SPLIT_BYTES]) < self.test_share * 2.0 ** (8 * _SPLIT_BYTES) else "train"
-        )
+        return "test" if int.from_bytes(digest[:SPLIT_BYTES]) < split_bound(self.test_share) else "train"
+
+
+def text_digest(plain: str, origin: str, *, seed: int) -> bytes | None:
+    """Return a digest of the words of a text, of `DIGEST_BYTES`; None where it has none.
+
+    Its first `SPLIT_BYTES` are a random number that decides the split.
+
+    Raises:
+        DataError: the text holds half of a surrogate pair.
+    """
+    words = " ".join(plain.split())
+    if not words:
+        return None
+    try:
+        content = words.encode("utf-8")
+    except UnicodeEncodeError as error:
+        at = max(0, error.start - 20)
+        raise DataError(
+            f"{origin} holds half of a surrogate pair, which is no character, after "
+            f"{words[at : error.start]!r}: mend the file"
+        ) from error
+    return blake2b(content, digest_size=DIGEST_BYTES, key=seed.to_bytes(8)).digest()
+
+
+def split_bound(test_share: float) -> int:
+    """Return the number below which a document's random one puts it into the test split."""
+    return math.ceil(test_share * 2.0 ** (8 * SPLIT_BYTES))

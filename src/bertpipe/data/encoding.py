@@ -19,9 +19,9 @@ _LONGEST_WORD_KEPT = 64
 """Characters of the longest word whose ids are kept."""
 
 # Python splits words at these too, BERT's normalizer takes them away as control characters.
-_BERT_JOINS_AT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+BERT_JOINS_AT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 # `basic_english` takes `<br />` for white space, and `"` away, so that this is found across white space.
-_WORDS_JOIN_AT = re.compile("<")
+WORDS_JOIN_AT = re.compile("<")
 _ASCII_PIECES = re.compile("[0-9A-Za-z]+|[^0-9A-Za-z]")
 
 
@@ -51,7 +51,7 @@ class Encoder:
         self._is_hidden = tokenizer.is_special.copy()
         self._is_hidden[tokenizer.unknown_id] = False
         kind = _kind(json.loads(backend.to_str()))
-        self._joins_at = {"bert": _BERT_JOINS_AT, "words": _WORDS_JOIN_AT}.get(kind)
+        self._joins_at = {"bert": BERT_JOINS_AT, "words": WORDS_JOIN_AT}.get(kind)
         pieces = _Kept(self._ask)
         self._words = _Kept(lambda word: _by_pieces(word, pieces) if kind == "bert" else self._ask(word))
 

@@ -1,7 +1,7 @@
 """The word-level vocabulary of the notebook: special tokens, then words by (-frequency, word)."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bertpipe.data.tokenization import SPECIAL_TOKENS
 
@@ -15,6 +15,10 @@ def rank_words(texts: Iterable[Sequence[str]]) -> list[str]:
     counts: Counter[str] = Counter()
     for words in texts:
         counts.update(words)
-    for token in SPECIAL_TOKENS:
-        counts.pop(token, None)
-    return [*SPECIAL_TOKENS, *sorted(counts, key=lambda word: (-counts[word], word))]
+    return rank_counts(counts)
+
+
+def rank_counts(counts: Mapping[str, int]) -> list[str]:
+    """Return the vocabulary of words that were counted, in the order of its ids."""
+    words = counts.keys() - set(SPECIAL_TOKENS)
+    return [*SPECIAL_TOKENS, *sorted(words, key=lambda word: (-counts[word], word))]

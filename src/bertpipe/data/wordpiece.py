@@ -1,7 +1,7 @@
 """A WordPiece vocabulary made from text, equal on every run."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bertpipe.data.tokenization import SPECIAL_TOKENS, UNK_ID, Tokenizer
@@ -9,8 +9,12 @@ from bertpipe.errors import DataError
 
 CONTINUATION = "##"
 """What a piece that goes on with the word before it begins with."""
+MOST_WORDS = 1 << 26
+"""Words that the library is shown where it is given counts."""
 _ALPHABET_SHARE = 0.25
 """Most of a vocabulary that single characters may take, those that go on with a word not counted."""
+_WORDS_A_TEXT = 1 << 12
+"""Times that a word stands in one text where the library is given counts."""
 
 
 def train_wordpiece(
@@ -38,15 +42,76 @@ def train_wordpiece(
     Raises:
         DataError: there is no character in the texts.
     """
-    from tokenizers.trainers import WordPieceTrainer  # noqa: PLC0415
+    characters: Counter[str] = Counter()
+    for text in texts():
+        characters.update(text)
+    backend = _backend({}, lowercase=lowercase, strip_accents=strip_accents)
+    trainer = _trainer(backend, characters, vocab_size=vocab_size, min_frequency=min_frequency)
+    backend.train_from_iterator(texts(), trainer)
+    return wordpiece_tokenizer(_pieces(backend), lowercase=lowercase, strip_accents=strip_accents)
 
+
+def train_wordpiece_on_counts(
+    words: Mapping[str, int],
+    characters: Mapping[str, int],
+    *,
+    vocab_size: int,
+    min_frequency: int,
+    lowercase: bool,
+    strip_accents: bool,
+) -> Tokenizer:
+    """Return the tokenizer that `train_wordpiece` makes of the texts in which these words and characters were counted.
+
+    The library counts words and cannot be given counts, so each word is shown to it as often as it was counted. Above
+    `MOST_WORDS` in all, where that would take long and its 32-bit counts of pairs could overflow, all counts and
+    `min_frequency` are first divided by the least whole number that brings them below, and rounded down and up.
+
+    Args:
+        words: how often each word stands in the texts, cut as `bert_words` cuts them.
+        characters: how often each character does, before anything is done to the text.
+        vocab_size: most entries, special tokens included.
+        min_frequency: how often a merged piece has to be seen.
+        lowercase: whether the words were lower-cased.
+        strip_accents: whether accents were taken off.
+
+    Raises:
+        DataError: there is no character in the texts.
+    """
+    from tokenizers.pre_tokenizers import WhitespaceSplit  # noqa: PLC0415
+
+    divisor = max(1, -(-sum(words.values()) // MOST_WORDS))
+    backend = _backend({}, lowercase=lowercase, strip_accents=strip_accents)
+    trainer = _trainer(backend, characters, vocab_size=vocab_size, min_frequency=-(-min_frequency // divisor))
+    backend.normalizer, backend.pre_tokenizer = None, WhitespaceSplit()  # words are cut and changed already
+    backend.train_from_iterator(_repeated(words, divisor), trainer)
+    return wordpiece_tokenizer(_pieces(backend), lowercase=lowercase, strip_accents=strip_accents)
+
+
+def bert_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool) -> Iterator[list[str]]:
+    """Yield the words that BERT looks for pieces in, text by text."""
     backend = _backend({}, lowercase=lowercase, strip_accents=strip_accents)
     normalize, cut = backend.normalizer.normalize_str, backend.pre_tokenizer.pre_tokenize_str
-    alphabet = _alphabet(texts(), normalize, most=int(_ALPHABET_SHARE * (vocab_size - len(SPECIAL_TOKENS))))
+    for text in texts:
+        yield [word for word, _ in cut(normalize(text))]
+
+
+def _repeated(words: Mapping[str, int], divisor: int) -> Iterator[str]:
+    """Yield texts of a bounded length in which each word stands as often as its count, divided."""
+    for word, count in words.items():
+        times = count // divisor
+        for first in range(0, times, _WORDS_A_TEXT):
+            yield " ".join([word] * min(_WORDS_A_TEXT, times - first))
+
+
+def _trainer(backend: Any, characters: Mapping[str, int], *, vocab_size: int, min_frequency: int) -> Any:  # noqa: ANN401
+    from tokenizers.trainers import WordPieceTrainer  # noqa: PLC0415
+
+    normalize, cut = backend.normalizer.normalize_str, backend.pre_tokenizer.pre_tokenize_str
+    alphabet = _alphabet(characters, normalize, most=int(_ALPHABET_SHARE * (vocab_size - len(SPECIAL_TOKENS))))
     if not alphabet:
         raise DataError("the training documents hold no characters to make a vocabulary of")
     going_on = [CONTINUATION + character for character in alphabet if len(cut(normalize("a" + character))) == 1]
-    trainer = WordPieceTrainer(
+    return WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         initial_alphabet=alphabet,
@@ -55,9 +120,12 @@ def train_wordpiece(
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
-    backend.train_from_iterator(texts(), trainer)
+
+
+def _pieces(backend: Any) -> list[str]:  # noqa: ANN401
+    """Return the vocabulary that was trained, in the order of its ids."""
     ids: dict[str, int] = backend.get_vocab(with_added_tokens=False)
-    return wordpiece_tokenizer(sorted(ids, key=ids.__getitem__), lowercase=lowercase, strip_accents=strip_accents)
+    return sorted(ids, key=ids.__getitem__)
 
 
 def wordpiece_tokenizer(pieces: Sequence[str], *, lowercase: bool, strip_accents: bool) -> Tokenizer:
@@ -89,11 +157,8 @@ def _backend(vocabulary: Mapping[str, int], *, lowercase: bool, strip_accents: b
     return backend
 
 
-def _alphabet(texts: Iterable[str], normalize: Callable[[str], str], *, most: int) -> list[str]:
+def _alphabet(raw: Mapping[str, int], normalize: Callable[[str], str], *, most: int) -> list[str]:
     """Return the `most` frequent characters after normalization, sorted; each is normalized on its own."""
-    raw: Counter[str] = Counter()
-    for text in texts:
-        raw.update(text)
     counts: Counter[str] = Counter()
     for character, count in raw.items():
         for made in normalize(character):

@@ -1,8 +1,8 @@
 """`prepare`: anyone's text becomes the Parquet contract or the notebook's zip, on all cores, in bounded memory."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,23 @@ from bertpipe.artifacts import (
     Progress,
     file_sha256,
     ignore_progress,
+    shards_sha256,
     write_json,
 )
 from bertpipe.data.chunks import Counts, Preparation, chunks
 from bertpipe.data.corpus import Corpus, Found, Kept
+from bertpipe.data.engines import Engine, Processes, told
 from bertpipe.data.given_tokenizer import given_tokenizer
-from bertpipe.data.notebook_sentences import SENTENCE_ENDS
 from bertpipe.data.notebook_zip import write_notebook_zip
+from bertpipe.data.preparable import check_pairs, check_splits, check_tokenizer
+from bertpipe.data.shard_work import TABLES, SettledShard, count_shard, survey_shard, write_shard
+from bertpipe.data.survey import count_splits, decide
 from bertpipe.data.tables import DocumentWriter, PairWriter
-from bertpipe.data.text import Document, read_documents, text_size
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, basic_english, word_level_tokenizer
-from bertpipe.data.vocabulary import rank_words
-from bertpipe.data.wordpiece import train_wordpiece
+from bertpipe.data.text import Document, read_documents, text_shards, text_size
+from bertpipe.data.tokenization import Tokenizer, basic_english, word_level_tokenizer
+from bertpipe.data.vocabulary import rank_counts, rank_words
+from bertpipe.data.word_counts import WordCounts
+from bertpipe.data.wordpiece import train_wordpiece, train_wordpiece_on_counts
 from bertpipe.data.workers import cores, ordered_map
 from bertpipe.errors import DataError
 from bertpipe.files import scratch_directory, whole_directory, whole_file
@@ -36,6 +41,18 @@ _BYTES_FOR_A_PROCESS = 1 << 23
 """Bytes of text for which it pays to start one more process."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What was written, and of what."""
+
+    tokenizer: Tokenizer
+    found: Found
+    counts: Mapping[str, Counts]
+    """By split."""
+    sha256: Mapping[str, str]
+    """Of each file but the tokenizer's, or of all shards of a table."""
+
+
 def run_prepare(
     prepare: PrepareParams,
     masking: MaskingParams,
@@ -43,42 +60,121 @@ def run_prepare(
     *,
     text: Path,
     out: Path,
+    engine: Engine | None = None,
     on_progress: Callable[[Progress], None] = ignore_progress,
 ) -> dict[str, Any]:
     """Write the Parquet contract to `out`, or the notebook's zip if its name ends in `.zip`, and return the summary.
 
-    The bytes depend on text, params and versions alone, not on the number of processes. Whatever stood at `out` stays
+    The bytes depend on text, params and versions alone, not on who works or how many. Whatever stood at `out` stays
     until the new output is complete.
+
+    With `prepare.shards: files` each file of a folder is read, and becomes a file of each table, by one worker; a pair
+    of sentences stays within its file. Documents, their splits and numbers and the vocabulary are those of one file.
+    Workers on several machines need `text` and `out` on storage that all of them see under the same path.
 
     Args:
         prepare: what is made of the text.
         masking: the rule of the static masks.
         runtime: how many processes work.
-        text: a file, a folder or an archive.
+        text: a file, a folder or an archive; with shards, a folder.
         out: a directory or a zip.
+        engine: who works on shards; None for processes of this machine.
         on_progress: told how many bytes of the text were read.
 
     Raises:
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.
         DataError: `out` lies in `text`; the text cannot be read; a split is left without documents or without pairs;
-            or the tokenizer does not fit.
+            the tokenizer does not fit; shards cannot be made of this text, or into this output; or a worker is lost.
     """
     if out.resolve().is_relative_to(text.resolve()):
         raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")
-    reader = _Reader(text, prepare, on_progress)
-    corpus = Corpus(read=reader, test_share=prepare.test_share, seed=prepare.seed)
+    _check_shards(prepare, out, engine)
     with _output(out) as staging:
-        reader.begin("making the vocabulary", told=SPLITS[:1])
-        tokenizer = _tokenizer(prepare, corpus, text)
-        _check_tokenizer(tokenizer, prepare, out)
-        tokenizer.save(staging / TOKENIZER_NAME)
-        reader.begin("preparing", told=SPLITS)
-        found, counts = _write_rows(prepare, masking, corpus, tokenizer, staging, _processes(runtime, reader.size))
-        _check_splits({split: count.documents for split, count in counts.items()}, prepare, text)
-        _check_pairs(counts, text)
-        summary = _summary(text, prepare, found, counts, tokenizer, staging)
+        if prepare.shards == "files":
+            made = _make_shards(prepare, masking, runtime, text, out, staging, engine, on_progress)
+        else:
+            made = _make_one(prepare, masking, runtime, text, out, staging, on_progress)
+        check_splits({split: count.documents for split, count in made.counts.items()}, prepare, text)
+        check_pairs(made.counts, text)
+        made.tokenizer.save(staging / TOKENIZER_NAME)
+        summary = _summary(text, prepare, made, staging)
         write_json(staging / SUMMARY_NAME, summary)
     return summary
+
+
+def _check_shards(prepare: PrepareParams, out: Path, engine: Engine | None) -> None:
+    if prepare.shards == "one":
+        if engine is not None and not isinstance(engine, Processes):
+            raise DataError(
+                "prepare.shards is one, and a cluster works on shards alone: give a folder of files and set it to files"
+            )
+        return
+    if out.suffix == ".zip":
+        raise DataError(f"{out} is a zip, and prepare.shards is files: name a directory, or set it to one")
+    if prepare.test_share == "source":
+        raise DataError(
+            "prepare.test_share is source, and the files of prepare.shards: files belong to no split: set it to a "
+            "share such as 0.1, or prepare.shards to one"
+        )
+
+
+def _make_one(
+    prepare: PrepareParams,
+    masking: MaskingParams,
+    runtime: RuntimeParams,
+    text: Path,
+    out: Path,
+    staging: Path,
+    on_progress: Callable[[Progress], None],
+) -> _Made:
+    reader = _Reader(text, prepare, on_progress)
+    corpus = Corpus(read=reader, test_share=prepare.test_share, seed=prepare.seed)
+    reader.begin("making the vocabulary", told=SPLITS[:1])
+    tokenizer = _tokenizer(prepare, corpus, text)
+    check_tokenizer(tokenizer, prepare, out)
+    reader.begin("preparing", told=SPLITS)
+    found, counts = _write_rows(prepare, masking, corpus, tokenizer, staging, _processes(runtime, reader.size))
+    sha256 = {path.name: file_sha256(path) for path in staging.iterdir()}
+    return _Made(tokenizer=tokenizer, found=found, counts=counts, sha256=sha256)
+
+
+def _make_shards(
+    prepare: PrepareParams,
+    masking: MaskingParams,
+    runtime: RuntimeParams,
+    text: Path,
+    out: Path,
+    staging: Path,
+    engine: Engine | None,
+    on_progress: Callable[[Progress], None],
+) -> _Made:
+    assert prepare.test_share != "source"
+    shards = text_shards(text, text_format=prepare.text_format, field=prepare.field)
+    sizes = [shard.size for shard in shards]
+    engine = engine or Processes(count=_processes(runtime, sum(sizes)))
+    surveys = engine.map(partial(survey_shard, prepare.seed), shards)
+    fates, found = decide([*told(surveys, sizes, "looking for duplicates", on_progress)], test_share=prepare.test_share)
+    check_splits(count_splits(fates), prepare, text)
+    settled = [
+        SettledShard(number=number, text=shard, fates=fate)
+        for number, (shard, fate) in enumerate(zip(shards, fates, strict=True))
+    ]
+    if prepare.tokenizer in {"words", "wordpiece"}:
+        counted = engine.map(partial(count_shard, prepare), settled)
+        tokenizer = _tokenizer_of_counts(prepare, told(counted, sizes, "making the vocabulary", on_progress))
+    else:
+        tokenizer = _given_tokenizer(prepare)
+    check_tokenizer(tokenizer, prepare, out)
+    work = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging)
+    counts = {split: Counts() for split in SPLITS}
+    digests: dict[str, list[str]] = {table: [] for table in TABLES}
+    for written in told(engine.map(work, settled), sizes, "preparing", on_progress):
+        for split in SPLITS:
+            counts[split].merge(written.counts[split])
+        for table in TABLES:
+            digests[table].append(written.sha256[table])
+    sha256 = {table: shards_sha256(each) for table, each in digests.items()}
+    return _Made(tokenizer=tokenizer, found=found, counts=counts, sha256=sha256)
 
 
 class _Reader:
@@ -146,6 +242,27 @@ def _tokenizer(prepare: PrepareParams, corpus: Corpus, text: Path) -> Tokenizer:
             lowercase=prepare.lowercase,
             strip_accents=prepare.strip_accents,
         )
+    return _given_tokenizer(prepare)
+
+
+def _tokenizer_of_counts(prepare: PrepareParams, parts: Iterable[WordCounts]) -> Tokenizer:
+    """Return the same tokenizer, made from what was counted in each shard."""
+    counts = WordCounts()
+    for part in parts:
+        counts.merge(part)
+    if prepare.tokenizer == "words":
+        return word_level_tokenizer(rank_counts(counts.words))
+    return train_wordpiece_on_counts(
+        counts.words,
+        counts.characters,
+        vocab_size=prepare.vocab_size,
+        min_frequency=prepare.min_frequency,
+        lowercase=prepare.lowercase,
+        strip_accents=prepare.strip_accents,
+    )
+
+
+def _given_tokenizer(prepare: PrepareParams) -> Tokenizer:
     return given_tokenizer(Path(prepare.tokenizer), lowercase=prepare.lowercase, strip_accents=prepare.strip_accents)
 
 
@@ -166,23 +283,10 @@ def _training_texts(prepare: PrepareParams, corpus: Corpus, text: Path) -> Calla
             elif prepare.test_share == "source" and kept["train"]:
                 break
         if not checked:
-            _check_splits(kept, prepare, text)
+            check_splits(kept, prepare, text)
         checked = True
 
     return texts
-
-
-def _check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> None:
-    if out.suffix == ".zip" and tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
-        raise DataError(
-            f"{prepare.tokenizer} has {' '.join(SPECIAL_TOKENS)} as {tokenizer.special_ids}, and the notebook's zip "
-            f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or make the vocabulary anew"
-        )
-    if prepare.pairs == "notebook" and all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS):
-        raise DataError(
-            f"the vocabulary has none of {' '.join(SENTENCE_ENDS)}, at which the notebook's recipe ends a sentence: "
-            "set prepare.pairs to bert, or take another tokenizer"
-        )
 
 
 def _write_rows(
@@ -219,51 +323,18 @@ def _recorded(documents: Iterable[Kept], file: DocumentWriter) -> Iterator[Kept]
         yield document
 
 
-def _check_splits(documents: dict[str, int], prepare: PrepareParams, text: Path) -> None:
-    total = sum(documents.values())
-    if total == 0:
-        raise DataError(f"{text} holds no document with any word in it")
-    for split, count in documents.items():
-        if count:
-            continue
-        if total == 1:
-            mend = "give a folder of several files, or set prepare.text_format to what parts a file into documents"
-        elif prepare.test_share == "source":
-            mend = f"the corpus marks none as its {split} split: set prepare.test_share to a share such as 0.1"
-        else:
-            mend = f"bring more text, or another prepare.test_share than {prepare.test_share} or prepare.seed"
-        raise DataError(f"{text} holds {total} document(s) and none of them is in the {split} split: {mend}")
-
-
-def _check_pairs(counts: dict[str, Counts], text: Path) -> None:
-    for split, count in counts.items():
-        has_both = count.next_rows < count.rows or not count.pairs_left_out
-        if not (count.rows and has_both):
-            raise DataError(
-                f"of the {count.documents} document(s) of {text} in the {split} split "
-                f"{count.documents - count.documents_without_pairs} have pairs of sentences, and B of a pair that is "
-                "not next has to come from another one: bring more text, or documents of several sentences"
-            )
-
-
-def _summary(
-    text: Path,
-    prepare: PrepareParams,
-    found: Found,
-    counts: dict[str, Counts],
-    tokenizer: Tokenizer,
-    staging: Path,
-) -> dict[str, Any]:
-    hashed = sorted(path.name for path in staging.iterdir())
+def _summary(text: Path, prepare: PrepareParams, made: _Made, staging: Path) -> dict[str, Any]:
+    sha256 = {**made.sha256, TOKENIZER_NAME: file_sha256(staging / TOKENIZER_NAME)}
+    size = made.tokenizer.vocab_size
     return {
         "source": {"text": text.name, "pairs": prepare.pairs, "tokenizer": prepare.tokenizer},
         "max_length": prepare.max_length,
-        "documents": sum(count.documents for count in counts.values()),
-        "found": asdict(found),
-        "vocabulary": {"size": tokenizer.vocab_size, "known": tokenizer.vocab_size},
+        "documents": sum(count.documents for count in made.counts.values()),
+        "found": asdict(made.found),
+        "vocabulary": {"size": size, "known": size},
         "masked_tokens_known": True,
-        "splits": {split: _with_shares(count) for split, count in counts.items()},
-        "sha256": {name: file_sha256(staging / name) for name in hashed},
+        "splits": {split: _with_shares(count) for split, count in made.counts.items()},
+        "sha256": dict(sorted(sha256.items())),
     }
 
 

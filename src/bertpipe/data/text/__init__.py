@@ -18,6 +18,6 @@ What is refused
 """
 
 from bertpipe.data.text.document import Document, TextFormat
-from bertpipe.data.text.reading import read_documents, text_size
+from bertpipe.data.text.reading import TextShard, read_documents, text_shards, text_size
 
-__all__ = ["Document", "TextFormat", "read_documents", "text_size"]
+__all__ = ["Document", "TextFormat", "TextShard", "read_documents", "text_shards", "text_size"]

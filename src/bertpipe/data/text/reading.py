@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,51 @@ def read_documents(
         opener = partial(open_file, path, on_bytes)
         file = TextFile(name=path.name, origin=where, size=size, stored_size=size, open=opener)
         yield from _documents(Selected(file=file, split=None), format_of(kind, text_format, alone=True), field)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextShard:
+    """One file of a folder, to be read by whoever gets it: it can be pickled, and its path is absolute."""
+
+    choice: Selected
+    text_format: TextFormat
+    """Any but `auto`."""
+    field: str
+
+    @property
+    def origin(self) -> str:
+        """What messages call it."""
+        return self.choice.file.origin
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return self.choice.file.stored_size
+
+    def documents(self) -> Iterator[Document]:
+        """Yield its documents, as `read_documents` does; raises what that raises."""
+        yield from _documents(self.choice, self.text_format, self.field)
+
+
+def text_shards(folder: Path, *, text_format: TextFormat, field: str) -> list[TextShard]:
+    """Return the files of a folder, whose documents, shard after shard, are those that `read_documents` yields.
+
+    Raises:
+        MissingInputError: there is nothing at `folder`.
+        DataError: it is no folder, has no file, or has one that is not read as text.
+    """
+    _check_path(folder)
+    where = shown(str(folder))
+    if not folder.is_dir():
+        raise DataError(f"{where} is one file, and prepare.shards is files: name a folder of files, or set it to one")
+    selected = select(folder_files(folder.absolute(), ignore_bytes), where)
+    check_names(selected, text_format, where)
+    if not selected:
+        raise DataError(f"{where} holds no file")
+    formats = (format_of(kind_of(choice.file.name), text_format, alone=False) for choice in selected)
+    return [
+        TextShard(choice=choice, text_format=form, field=field) for choice, form in zip(selected, formats, strict=True)
+    ]
 
 
 def text_size(path: Path, *, split: str | None = None) -> int:
