@@ -25,7 +25,10 @@ STARTS_PROGRAMS = re.compile(
 UNPACKS = {"extract", "extractall", "unpack_archive"}
 LOADS_CODE = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "pandas.read_pickle"}
 MAY_START_PROGRAMS = {"scripts/repro_copy.py", "benchmarks/startup.py", "benchmarks/prepare.py"}
-MAY_TALK = {"src/bertpipe/data/transfer/answer.py"}
+MAY_TALK = {
+    "src/bertpipe/data/transfer/answer.py",
+    "src/bertpipe/data/ray_engine.py",  # it asks whether anything answers at an address that the user gives
+}
 
 
 def faults(source: str, file: str = "src/bertpipe/any.py") -> list[str]:
@@ -90,7 +93,7 @@ class _Faults:
         if top in UNPICKLES:
             self._tell(node, f"imports {top}, which runs what it reads")
         if (top in TALKS or name.startswith(("urllib.request", "http.client"))) and self.file not in MAY_TALK:
-            self._tell(node, f"imports {name}: downloads alone use the network")
+            self._tell(node, f"imports {name}: downloads and Ray alone use the network")
         if top == "subprocess" and self.file not in MAY_START_PROGRAMS:
             self._tell(node, "imports subprocess: only some files start programs")
 

@@ -59,6 +59,22 @@ def test_an_error_of_the_work_arrives(processes: int) -> None:
         list(ordered_map(Squares, range(10, 20), processes=processes))
 
 
+class FailsOrSleeps:
+    """Fails at 0, and works long on everything else."""
+
+    def __call__(self, number: int) -> int:
+        if number:
+            time.sleep(600)
+        raise DataError("0 is nothing to work on")
+
+
+def test_an_error_ends_long_work_that_is_under_way() -> None:
+    since = time.monotonic()
+    with pytest.raises(DataError, match="0 is nothing"):
+        list(ordered_map(FailsOrSleeps, range(4), processes=2))
+    assert time.monotonic() - since < 60
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_error_of_what_gives_the_things_arrives(processes: int) -> None:
     def things() -> Iterator[int]:

@@ -12,7 +12,9 @@ import typer
 from bertpipe import __version__, artifacts, console, ranks
 from bertpipe.cli_infer import infer_app
 from bertpipe.cli_options import (
+    AddressOption,
     DataOption,
+    EngineOption,
     EpochsOption,
     HistoryOption,
     JsonOption,
@@ -113,19 +115,24 @@ def convert(
 def prepare(
     text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
     out: Annotated[Path, typer.Option(help="Where the Parquet files go; or, if it ends in .zip, the notebook's zip.")],
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
     with undisturbed():
+        from bertpipe.data.engines import make_engine
         from bertpipe.params import load_params
         from bertpipe.stages.prepare import run_prepare
 
     loaded = load_params(params)
+    workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
     with console.progress() as on_progress:
         summary = run_prepare(
-            loaded.prepare, loaded.masking, loaded.runtime, text=text, out=out, on_progress=on_progress
-        )
+            loaded.prepare, loaded.masking, loaded.runtime,
+            text=text, out=out, engine=workers, on_progress=on_progress,
+        )  # fmt: skip
     console.show_preparation(summary, out, as_json=json_)
 
 

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,13 @@ from bertpipe.errors import INTERRUPTIONS
 ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files.")]
+EngineOption = Annotated[
+    Literal["processes", "ray"], typer.Option("--engine", help="Who works on shards: this machine's processes, or Ray.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray's: local, auto or HOST:PORT.", show_default="local, which starts one here"),
+]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="The directory of Parquet files.", show_default="data.dir in the params"),

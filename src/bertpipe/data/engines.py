@@ -1,18 +1,18 @@
 """Who does the same work on many shards: processes of this machine, or a Ray cluster."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from bertpipe.artifacts import Progress
+from bertpipe.data.ray_engine import LOCAL, RayEngine
 from bertpipe.data.workers import cores, ordered_map
 from bertpipe.errors import DataError
 
 EngineName = Literal["processes", "ray"]
-LOCAL = "local"
-"""The address of a Ray that is started here, and ends with the work."""
+
 
 _Thing = TypeVar("_Thing")
 _Result = TypeVar("_Result")
@@ -20,6 +20,10 @@ _Result = TypeVar("_Result")
 
 class Engine(Protocol):
     """Maps a function over shards; which one does makes no difference to a result."""
+
+    def session(self) -> AbstractContextManager[None]:
+        """Get ready once for all that is mapped in the block."""
+        ...
 
     def map(self, function: Callable[[_Thing], _Result], things: Sequence[_Thing]) -> Generator[_Result]:
         """Yield `function(thing)` for every thing, in order.
@@ -41,6 +45,10 @@ class Processes:
 
     count: int
 
+    def session(self) -> AbstractContextManager[None]:
+        """Do nothing: each `map` starts processes of its own."""
+        return nullcontext()
+
     def map(self, function: Callable[[_Thing], _Result], things: Sequence[_Thing]) -> Generator[_Result]:
         """Yield `function(thing)` for every thing, in order; see `Engine`."""
         yield from ordered_map(partial(_same, function), things, processes=min(self.count, max(1, len(things))))
@@ -60,8 +68,6 @@ def make_engine(name: EngineName, *, address: str | None, processes: Literal["au
     """
     count = cores() if processes == "auto" else processes
     if name == "ray":
-        from bertpipe.data.ray_engine import RayEngine  # noqa: PLC0415 - its tests alone need what it needs
-
         return RayEngine(address=address or LOCAL, processes=count)
     if address is not None:
         raise DataError(f"--address {address} is of a Ray cluster: give --engine ray too, or leave it out")

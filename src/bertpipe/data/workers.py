@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from bertpipe.errors import DataError
@@ -44,7 +44,11 @@ def ordered_map(
         return
     # A fresh interpreter: a fork would share the locks of whatever threads this process has.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(make_work,)) as pool:
+    ending, end = context.Pipe(duplex=False)
+    with (
+        ending,
+        ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(make_work, ending)) as pool,
+    ):
         waiting: deque[Future[_Result]] = deque()
         iterator = iter(things)
         try:
@@ -61,25 +65,26 @@ def ordered_map(
                 "set runtime.processes to a smaller number"
             ) from error
         finally:
+            end.close()  # nobody waits for work whose result nobody takes
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 _work: Callable[[Any], Any] | None = None
 
 
-def _start(make_work: Callable[[], Callable[[Any], Any]]) -> None:
+def _start(make_work: Callable[[], Callable[[Any], Any]], ending: Connection) -> None:
     global _work  # noqa: PLW0603 - one process, one work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides what an interruption means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(ending,), daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core for each process
     _work = make_work()
 
 
-def _end_with_parent() -> None:
-    """Wait until the first process is gone, then end this one: it would wait for work for ever."""
+def _end_with_parent(ending: Connection) -> None:
+    """Wait until the first process wants nothing more or is gone, then end this one: it would wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait([parent.sentinel])
+    wait([parent.sentinel, ending])
     os._exit(1)
 
 

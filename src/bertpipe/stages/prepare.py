@@ -25,9 +25,9 @@ from bertpipe.data.given_tokenizer import given_tokenizer
 from bertpipe.data.notebook_zip import write_notebook_zip
 from bertpipe.data.preparable import check_pairs, check_splits, check_tokenizer
 from bertpipe.data.shard_work import TABLES, SettledShard, count_shard, survey_shard, write_shard
-from bertpipe.data.survey import count_splits, decide
+from bertpipe.data.survey import Survey, count_splits, decide
 from bertpipe.data.tables import DocumentWriter, PairWriter
-from bertpipe.data.text import Document, read_documents, text_shards, text_size
+from bertpipe.data.text import Document, TextShard, read_documents, text_shards, text_size
 from bertpipe.data.tokenization import Tokenizer, basic_english, word_level_tokenizer
 from bertpipe.data.vocabulary import rank_counts, rank_words
 from bertpipe.data.word_counts import WordCounts
@@ -148,33 +148,42 @@ def _make_shards(
     engine: Engine | None,
     on_progress: Callable[[Progress], None],
 ) -> _Made:
-    assert prepare.test_share != "source"
     shards = text_shards(text, text_format=prepare.text_format, field=prepare.field)
     sizes = [shard.size for shard in shards]
     engine = engine or Processes(count=_processes(runtime, sum(sizes)))
-    surveys = engine.map(partial(survey_shard, prepare.seed), shards)
-    fates, found = decide([*told(surveys, sizes, "looking for duplicates", on_progress)], test_share=prepare.test_share)
+    with engine.session():
+        surveys = engine.map(partial(survey_shard, prepare.seed), shards)
+        settled, found = _settled(prepare, shards, told(surveys, sizes, "looking for duplicates", on_progress), text)
+        if prepare.tokenizer in {"words", "wordpiece"}:
+            counted = engine.map(partial(count_shard, prepare), settled)
+            tokenizer = _tokenizer_of_counts(prepare, told(counted, sizes, "making the vocabulary", on_progress))
+        else:
+            tokenizer = _given_tokenizer(prepare)
+        check_tokenizer(tokenizer, prepare, out)
+        written = engine.map(partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging), settled)
+        counts = {split: Counts() for split in SPLITS}
+        digests: dict[str, list[str]] = {table: [] for table in TABLES}
+        for shard in told(written, sizes, "preparing", on_progress):
+            for split in SPLITS:
+                counts[split].merge(shard.counts[split])
+            for table in TABLES:
+                digests[table].append(shard.sha256[table])
+    sha256 = {table: shards_sha256(each) for table, each in digests.items()}
+    return _Made(tokenizer=tokenizer, found=found, counts=counts, sha256=sha256)
+
+
+def _settled(
+    prepare: PrepareParams, shards: Sequence[TextShard], surveys: Iterable[Survey], text: Path
+) -> tuple[list[SettledShard], Found]:
+    """Return the shards with the fates of their documents, and what was found, after a check of both splits."""
+    assert prepare.test_share != "source"
+    fates, found = decide([*surveys], test_share=prepare.test_share)
     check_splits(count_splits(fates), prepare, text)
     settled = [
         SettledShard(number=number, text=shard, fates=fate)
         for number, (shard, fate) in enumerate(zip(shards, fates, strict=True))
     ]
-    if prepare.tokenizer in {"words", "wordpiece"}:
-        counted = engine.map(partial(count_shard, prepare), settled)
-        tokenizer = _tokenizer_of_counts(prepare, told(counted, sizes, "making the vocabulary", on_progress))
-    else:
-        tokenizer = _given_tokenizer(prepare)
-    check_tokenizer(tokenizer, prepare, out)
-    work = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging)
-    counts = {split: Counts() for split in SPLITS}
-    digests: dict[str, list[str]] = {table: [] for table in TABLES}
-    for written in told(engine.map(work, settled), sizes, "preparing", on_progress):
-        for split in SPLITS:
-            counts[split].merge(written.counts[split])
-        for table in TABLES:
-            digests[table].append(written.sha256[table])
-    sha256 = {table: shards_sha256(each) for table, each in digests.items()}
-    return _Made(tokenizer=tokenizer, found=found, counts=counts, sha256=sha256)
+    return settled, found
 
 
 class _Reader:

@@ -1,0 +1,35 @@
+"""What tests let workers do, where workers can import it."""
+
+import os
+import time
+from pathlib import Path
+
+from bertpipe.errors import DataError
+
+
+def squared(number: int) -> tuple[int, int]:
+    """Return the square and the process; the smaller the number, the longer it takes."""
+    time.sleep(0.2 / (1 + number))
+    return number * number, os.getpid()
+
+
+def fails_at_3(number: int) -> int:
+    if number == 3:
+        raise DataError("shard 3 is no good")
+    return number
+
+
+def has_a_fault(number: int) -> float:
+    return 1 / number
+
+
+def dies(number: int) -> None:
+    os._exit(number)
+
+
+def dies_once(mark: Path) -> str:
+    """End the process unless it has been here already."""
+    if mark.exists():
+        return mark.name
+    mark.touch()
+    os._exit(1)

@@ -1,0 +1,288 @@
+"""`prepare` with shards: the documents and words of one file, and the same bytes whoever works."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, Progress, file_sha256, table_sha256
+from bertpipe.data import survey as survey_module
+from bertpipe.data import wordpiece
+from bertpipe.data.corpus import split_bound
+from bertpipe.data.dataset import read_dataset
+from bertpipe.data.engines import Processes
+from bertpipe.data.shard_work import survey_shard
+from bertpipe.data.survey import DROPPED, Survey, count_splits, decide
+from bertpipe.data.text import text_shards
+from bertpipe.data.tokenization import basic_english
+from bertpipe.data.vocabulary import rank_counts, rank_words
+from bertpipe.data.word_counts import WordCounts, count_words
+from bertpipe.data.wordpiece import train_wordpiece, train_wordpiece_on_counts
+from bertpipe.errors import DataError, MissingInputError
+from bertpipe.params import Params
+from prepared import REVIEWS, Prepare, bytes_of, preparer
+from runs import train
+from texts import json_lines, write_files
+
+TRAIN, TEST = (SPLITS.index(split) for split in ("train", "test"))
+
+
+@pytest.fixture
+def prepare(tiny: Params) -> Prepare:
+    """Return the stage `prepare` with chunks of their usual size: workers have no other."""
+    return preparer(tiny)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of JSON lines: shards with duplicates within and across them, empty lines, and no document."""
+    lines = [REVIEWS[:30], [*REVIEWS[30:50], REVIEWS[3], " ", REVIEWS[31]], [REVIEWS[40] + "\n\n"], REVIEWS[50:]]
+    files = {f"{number}.jsonl": json_lines(*texts) for number, texts in enumerate(lines)}
+    return write_files(tmp_path_factory.mktemp("shards") / "text", {**files, "5/none.jsonl": b""})
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of each file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def table(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of all shards of a table."""
+    return [row for path in sorted((folder / name).iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+# What is written
+
+
+@pytest.mark.parametrize("tokenizer", ["wordpiece", "words"])
+def test_documents_splits_and_words_are_those_of_one_file(
+    prepare: Prepare, corpus: Path, tmp_path: Path, tokenizer: str
+) -> None:
+    one = prepare(corpus, tmp_path / "one", tokenizer=tokenizer)
+    shards = prepare(corpus, tmp_path / "shards", tokenizer=tokenizer, shards="files")
+    assert table(tmp_path / "shards", "documents") == pq.read_table(tmp_path / "one" / "documents.parquet").to_pylist()
+    assert (tmp_path / "shards" / TOKENIZER_NAME).read_bytes() == (tmp_path / "one" / TOKENIZER_NAME).read_bytes()
+    assert shards["found"] == one["found"]
+    assert one["found"] == {"read": 93, "empty": 0, "duplicates": 3, "test_documents_in_train": 0}
+    assert shards["documents"] == one["documents"] == 90
+    for split in SPLITS:
+        assert shards["splits"][split]["documents"] == one["splits"][split]["documents"] > 0
+
+
+def test_each_file_becomes_a_shard_of_every_table(prepare: Prepare, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = prepare(corpus, out, shards="files")
+    names = [f"{number:05}.parquet" for number in range(5)]
+    for name in ("train", "test", "documents"):
+        assert sorted(path.name for path in (out / name).iterdir()) == names
+    assert sorted(path.name for path in out.iterdir()) == ["documents", SUMMARY_NAME, "test", TOKENIZER_NAME, "train"]
+    assert summary["sha256"] == {
+        **{name: table_sha256(out / name) for name in ("documents", "test", "train")},
+        TOKENIZER_NAME: file_sha256(out / TOKENIZER_NAME),
+    }
+    assert json.loads((out / SUMMARY_NAME).read_text(encoding="utf-8")) == summary
+    counts = [pq.read_metadata(out / "documents" / name).num_rows for name in names]
+    assert counts == [30, 20, 0, 40, 0]  # the third file's document stands in the second one too
+    assert [pq.read_metadata(out / "train" / name).num_rows > 0 for name in names] == [True, True, False, True, False]
+
+
+def test_rows_count_from_0_in_each_shard_and_documents_do_not(prepare: Prepare, corpus: Path, tmp_path: Path) -> None:
+    summary = prepare(corpus, tmp_path / "out", shards="files")
+    bounds = [range(30), range(30, 50), range(0), range(50, 90), range(0)]
+    split_of = {row["document"]: row["split"] for row in table(tmp_path / "out", "documents")}
+    for split in SPLITS:
+        for path, documents in zip(sorted((tmp_path / "out" / split).iterdir()), bounds, strict=True):
+            rows = pq.read_table(path).to_pylist()
+            assert [row["row"] for row in rows] == list(range(len(rows)))
+            assert {row["document"] for row in rows} <= set(documents)
+        whole = read_dataset(tmp_path / "out" / split)
+        assert whole.row.tolist() == list(range(summary["splits"][split]["rows"]))
+        assert {split_of[document] for document in whole.document.tolist()} == {split}
+
+
+def test_a_model_trains_on_shards(prepare: Prepare, tiny: Params, corpus: Path, tmp_path: Path) -> None:
+    prepare(corpus, tmp_path / "data", shards="files")
+    assert train(tiny, tmp_path / "run", tmp_path / "data", epochs=1)["steps"] > 0
+
+
+# Who works
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes(prepare: Prepare, corpus: Path, tmp_path: Path) -> None:
+    for processes in (1, 2, 3):
+        prepare(corpus, tmp_path / str(processes), processes=processes, shards="files")
+    assert tree(tmp_path / "1") == tree(tmp_path / "2") == tree(tmp_path / "3")
+
+
+def test_progress_runs_over_the_bytes_of_the_files(prepare: Prepare, corpus: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    prepare(corpus, tmp_path / "out", shards="files", on_progress=told.append)
+    assert list(dict.fromkeys(report.label for report in told)) == [
+        "looking for duplicates",
+        "making the vocabulary",
+        "preparing",
+    ]
+    size = sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
+    assert {report.total for report in told} == {size}
+    assert next(report.completed for report in told if report.label == "preparing") == 0
+    assert told[-1].completed == size
+
+
+# Duplicates
+
+
+def test_of_equal_documents_the_first_stays() -> None:
+    test = split_bound(0.25) - 1  # the largest number of the test split: 2**62 - 1
+    assert test == 2**62 - 1
+    shards = [[(test, 1), (9 + test, 5)], [], [(9 + test, 5), (test, 2), (test, 1), (test, 2)]]
+    surveys = [
+        Survey(read=len(each) + 1, empty=1, digests=np.array(each, dtype=np.uint64).reshape(-1, 2)) for each in shards
+    ]
+    fates, found = decide(surveys, test_share=0.25)
+    assert [each.fates.tolist() for each in fates] == [[TEST, TRAIN], [], [DROPPED, TEST, DROPPED, DROPPED]]
+    assert [each.first_number for each in fates] == [0, 2, 2]
+    assert (found.read, found.empty, found.duplicates) == (9, 3, 3)
+    assert count_splits(fates) == {"train": 1, "test": 2}
+
+
+def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_module, "_MOST_DOCUMENTS", 2)
+    digests = np.array([(1, 1), (1, 1), (2, 2)], dtype=np.uint64)
+    assert decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)[1].duplicates == 1
+    digests[1] = (3, 3)
+    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: prepare them in parts"):
+        decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)
+
+
+# The vocabulary from counts
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.text("aabc áÁ.'\"-日İßß\x0b\x1c\x85\u0301\u2028<br/>", max_size=40), min_size=1, max_size=6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_counts_tell_the_vocabulary_that_the_texts_do(texts: list[str], lowercase: bool, strip_accents: bool) -> None:
+    counts = WordCounts()
+    for text in texts:
+        counts.merge(count_words([text], as_words=False, lowercase=lowercase, strip_accents=strip_accents))
+    choice = {"vocab_size": 60, "min_frequency": 2, "lowercase": lowercase, "strip_accents": strip_accents}
+
+    def made(make: Callable[[], Any]) -> str:
+        try:
+            return str(make().backend.to_str())
+        except DataError as error:
+            return str(error)
+
+    assert made(lambda: train_wordpiece_on_counts(counts.words, counts.characters, **choice)) == made(
+        lambda: train_wordpiece(lambda: iter(texts), **choice)
+    )
+    words = count_words(texts, as_words=True, lowercase=lowercase, strip_accents=strip_accents).words
+    assert rank_counts(words) == rank_words(basic_english(texts))
+
+
+def test_counts_of_reviews_tell_the_vocabulary_that_the_reviews_do() -> None:
+    counts = count_words(REVIEWS, as_words=False, lowercase=True, strip_accents=False)
+    choice = {"vocab_size": 500, "min_frequency": 2, "lowercase": True, "strip_accents": False}
+    made = train_wordpiece_on_counts(counts.words, counts.characters, **choice)
+    assert made.backend.to_str() == train_wordpiece(lambda: iter(REVIEWS), **choice).backend.to_str()
+    assert made.vocab_size == 500
+
+
+def test_counts_beyond_the_limit_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"ab": 7, "abc": 6, "cb": 2}
+    choice = {"vocab_size": 100, "lowercase": True, "strip_accents": False}
+    characters = dict.fromkeys("abc", 20)
+    whole = train_wordpiece_on_counts(words, characters, min_frequency=5, **choice)
+    assert {"ab", "abc"} <= whole.backend.get_vocab().keys()
+    monkeypatch.setattr(wordpiece, "MOST_WORDS", 5)  # 15 words by 3: "ab" twice, "abc" twice; 5 by 3 is 2, rounded up
+    shown = list(wordpiece._repeated(words, 3))
+    assert shown == ["ab ab", "abc abc"]
+    divided = train_wordpiece_on_counts(words, characters, min_frequency=5, **choice)
+    assert divided.backend.to_str() == whole.backend.to_str()
+    rarer = train_wordpiece_on_counts(words, characters, min_frequency=7, **choice)  # 7 by 3 is 3
+    assert {"ab", "abc"} & rarer.backend.get_vocab().keys() == {"ab"}  # 4 times side by side
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "out", "said"),
+    [
+        ({"test_share": "source"}, "out", r"belong to no split: set it to a share such as 0\.1, or prepare\.shards"),
+        ({}, "out.zip", r"out\.zip is a zip, and prepare\.shards is files: name a directory, or set it to one"),
+        ({"tokenizer": "nowhere.json"}, "out", "no such file: write wordpiece"),
+        ({"test_share": 1e-9}, "out", "none of them is in the test split: bring more"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    prepare: Prepare, corpus: Path, tmp_path: Path, changes: dict[str, Any], out: str, said: str
+) -> None:
+    earlier = write_files(tmp_path / "out", {SUMMARY_NAME: b"1"})
+    with pytest.raises((DataError, MissingInputError), match=said):
+        prepare(corpus, tmp_path / out, shards="files", **changes)
+    assert bytes_of(earlier) == {SUMMARY_NAME: b"1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_text_that_is_no_folder_has_no_shards(prepare: Prepare, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"0\.jsonl is one file, and prepare\.shards is files: name a folder"):
+        prepare(corpus / "0.jsonl", tmp_path / "out", shards="files")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no file"):
+        prepare(tmp_path / "empty", tmp_path / "out", shards="files")
+    with pytest.raises(MissingInputError, match="nowhere does not exist"):
+        prepare(tmp_path / "nowhere", tmp_path / "out", shards="files")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bad_file_is_named_and_the_earlier_output_stays(
+    prepare: Prepare, corpus: Path, tmp_path: Path, processes: int
+) -> None:
+    shutil.copytree(corpus, tmp_path / "text")
+    with (tmp_path / "text" / "3.jsonl").open("ab") as file:
+        file.write(b'{"text": 3}\n')
+    earlier = write_files(tmp_path / "out", {SUMMARY_NAME: b"1"})
+    with pytest.raises(DataError, match=r"text/3\.jsonl:41: field 'text' is a number, expected a string"):
+        prepare(tmp_path / "text", earlier, shards="files", processes=processes)
+    assert bytes_of(earlier) == {SUMMARY_NAME: b"1"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "text"}
+
+
+@pytest.mark.parametrize("change", [json_lines("One more. And another."), None])
+def test_a_file_that_changes_meanwhile_is_noticed(
+    prepare: Prepare, corpus: Path, tmp_path: Path, change: bytes | None
+) -> None:
+    shutil.copytree(corpus, tmp_path / "text")
+    file = tmp_path / "text" / "1.jsonl"
+
+    def watch(report: Progress) -> None:
+        if report.label == "preparing" and report.completed == 0:
+            file.write_bytes(
+                file.read_bytes() + change if change else b"".join(file.read_bytes().splitlines(keepends=True)[:-1])
+            )
+
+    with pytest.raises(DataError, match=r"1\.jsonl was changed while it was read: let it rest, and run again"):
+        prepare(tmp_path / "text", tmp_path / "out", shards="files", on_progress=watch)
+    assert not (tmp_path / "out").exists()
+
+
+def test_documents_of_a_shard_are_found_again_wherever_it_is_read(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus.parent)
+    shards = text_shards(Path("text"), text_format="auto", field="text")
+    monkeypatch.chdir("/")
+    surveys = list(Processes(count=1).map(lambda shard: survey_shard(1, shard), shards))
+    assert [each.read for each in surveys] == [30, 22, 1, 40, 0]
+    assert replace(shards[0]).origin == f"{corpus}/0.jsonl"
