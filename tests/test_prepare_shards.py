@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertpipe import artifacts
 from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, Progress, file_sha256, table_sha256
-from bertpipe.data import survey as survey_module
 from bertpipe.data import wordpiece
 from bertpipe.data.corpus import split_bound
 from bertpipe.data.dataset import read_dataset
@@ -154,11 +154,11 @@ def test_of_equal_documents_the_first_stays() -> None:
 
 
 def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_module, "_MOST_DOCUMENTS", 2)
+    monkeypatch.setattr(artifacts, "MOST_DOCUMENTS", 2)
     digests = np.array([(1, 1), (1, 1), (2, 2)], dtype=np.uint64)
     assert decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)[1].duplicates == 1
     digests[1] = (3, 3)
-    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: prepare them in parts"):
+    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: make several of them"):
         decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bertpipe.data.engines import Processes, make_engine
 from bertpipe.data.ray_engine import RayEngine
 from bertpipe.errors import DataError
 from bertpipe.params import Params
+from bertpipe.stages.convert import run_convert
 from bertpipe.stages.prepare import run_prepare
 from conftest import TINY
 from prepared import REVIEWS, bytes_of
@@ -123,6 +125,27 @@ def test_shards_are_those_of_one_process(
         run_prepare(prepare, tiny.masking, tiny.runtime, text=corpus, out=tmp_path / name, engine=engine)
     assert tree(tmp_path / "ray") == tree(tmp_path / "one")
     assert len(tree(tmp_path / "ray")) == 3 * 4 + 2
+
+
+@pytest.mark.usefixtures("cluster")
+def test_zips_are_those_of_one_process(tiny: Params, sample_zip: Path, tmp_path: Path) -> None:
+    """The sample without its vocabulary, which is found again and has to reach the workers."""
+    (tmp_path / "zips").mkdir()
+    members = ("train_data", "test_data", "train_data_sampled", "test_data_sampled")
+    with zipfile.ZipFile(sample_zip) as whole:
+        texts = {f"bert_dataset/bert_{name}.csv": whole.read(f"bert_dataset/bert_{name}.csv") for name in members}
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / "zips" / f"{name}.zip", "w") as file:
+            for member, text in texts.items():
+                file.writestr(member, text)
+    for name, engine in (("one", None), ("ray", RAY)):
+        summary = run_convert(
+            replace(tiny.convert, recover="labels"), zip_file=tmp_path / "zips", out=tmp_path / name,
+            rejects_report=tmp_path / "rejects.parquet", engine=engine,
+        )  # fmt: skip
+    assert tree(tmp_path / "ray") == tree(tmp_path / "one")
+    assert summary["documents"] == 2 * 60
+    assert summary["recovery"]["words"]["read"] > 100
 
 
 @pytest.mark.usefixtures("cluster")

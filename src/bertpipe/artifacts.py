@@ -39,6 +39,8 @@ DOWNLOADS_DIR = WORK_DIR / "downloads"
 
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")
+TABLES = (*SPLITS, "documents")
+"""Each a Parquet file, or a directory of shards."""
 DOCUMENTS_NAME = "documents.parquet"
 REJECTS_NAME = "rejects.parquet"
 SUMMARY_NAME = "summary.json"
@@ -53,6 +55,8 @@ EXPORT_FACTS_NAME = "bertpipe.json"
 
 DATA_COMMANDS = "`bertpipe convert` or `bertpipe prepare`"
 """What makes a data set, as messages say it where it may have come from either."""
+MOST_DOCUMENTS = 2**31 - 1
+"""Documents of a data set."""
 ROWS_PER_GROUP = 4096
 """Rows of one Parquet row group."""
 
@@ -193,6 +197,18 @@ def split_path(data: Path, name: str) -> Path:
     if shards.is_dir() and file.exists():
         raise DataError(f"{data} has both {name}.parquet and shards in {name}/: take one of them away")
     return shards if shards.is_dir() else file
+
+
+def check_number(documents: int) -> None:
+    """Refuse more documents than the column `document` can number.
+
+    Raises:
+        DataError: there are more.
+    """
+    if documents > MOST_DOCUMENTS:
+        raise DataError(
+            f"{documents:,} documents are too many, a data set numbers {MOST_DOCUMENTS:,}: make several of them"
+        )
 
 
 def shard_name(number: int) -> str:

@@ -91,21 +91,26 @@ def download(
 def convert(
     zip_file: ZipOption = artifacts.ZIP_FILE,
     out: Annotated[Path, typer.Option(help="Where the Parquet files go.")] = artifacts.PARQUET_DIR,
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
     """Turn the CSV files inside the zip into Parquet, every row checked."""
     with undisturbed():
+        from bertpipe.data.engines import make_engine
         from bertpipe.params import load_params
         from bertpipe.stages.convert import run_convert
 
-    section = load_params(params).convert
+    loaded = load_params(params)
+    workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
     with console.progress() as on_progress:
         summary = run_convert(
-            section,
+            loaded.convert,
             zip_file=zip_file,
             out=out,
             rejects_report=artifacts.REJECTS_REPORT,
+            engine=workers,
             on_progress=on_progress,
         )
     console.show_conversion(summary, out, as_json=json_)

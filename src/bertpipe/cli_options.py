@@ -12,7 +12,7 @@ from bertpipe.errors import INTERRUPTIONS
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files.")]
+ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files, or a directory of such zips.")]
 EngineOption = Annotated[
     Literal["processes", "ray"], typer.Option("--engine", help="Who works on shards: this machine's processes, or Ray.")
 ]

@@ -18,6 +18,8 @@ LOCAL = "local"
 _AUTO = "auto"
 _CONNECT_S = 10
 """Seconds in which something has to answer at the address of a cluster."""
+_TRIES_TO_JOIN = "RAY_gcs_server_port_wait_time_s"
+"""How often Ray tries, half a minute each, to join what answers and may be no Ray; 20 times where nobody says."""
 _TRIES = 3
 """Tries of a shard whose worker was lost, after the first one."""
 
@@ -81,7 +83,9 @@ class RayEngine:
     def _joined(self) -> Iterator[Any]:
         """Yield Ray's module, joined to the cluster."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # these two are read as the module is
-        os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # it would print what it held back at the very end
+        os.environ["RAY_DEDUP_LOGS"] = os.environ.get(
+            "RAY_DEDUP_LOGS", "0"
+        )  # it would print what it held back at the very end
         try:
             import ray  # noqa: PLC0415
             import ray.data  # noqa: PLC0415
@@ -105,8 +109,7 @@ class RayEngine:
         )
         if self.address not in {LOCAL, _AUTO}:
             _check_answer(self.address)
-        # Ray's own patience with something that answers but is no Ray: one try, not twenty of half a minute each.
-        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+        os.environ[_TRIES_TO_JOIN] = os.environ.get(_TRIES_TO_JOIN, "1")
         handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertpipe.artifacts import SPLITS, file_sha256, shard_name
+from bertpipe.artifacts import SPLITS, TABLES, file_sha256, shard_name
 from bertpipe.data.chunks import Counts, Preparation, chunks
 from bertpipe.data.corpus import DIGEST_BYTES, Kept, text_digest
 from bertpipe.data.sentences import without_line_break_tags
@@ -19,9 +19,6 @@ from bertpipe.data.word_counts import WordCounts, count_words
 from bertpipe.errors import DataError
 from bertpipe.files import whole_file
 from bertpipe.params import MaskingParams, PrepareParams
-
-TABLES = (*SPLITS, "documents")
-"""Directories of the shards that are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

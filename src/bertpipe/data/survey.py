@@ -6,14 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import SPLITS
+from bertpipe.artifacts import SPLITS, check_number
 from bertpipe.data.corpus import Found, split_bound
-from bertpipe.errors import DataError
 
 DROPPED = len(SPLITS)
 """The fate of a duplicate; that of other documents is the place of their split in `SPLITS`."""
-_MOST_DOCUMENTS = 2**31 - 1
-"""Numbers that the contract's column holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +48,8 @@ def decide(surveys: Sequence[Survey], *, test_share: float) -> tuple[list[Fates]
     fates = fates.astype(np.int8)
     fates[_repeats(digests)] = DROPPED
     stays = fates != DROPPED
-    if (count := int(stays.sum())) > _MOST_DOCUMENTS:
-        raise DataError(
-            f"{count:,} documents are too many, a data set numbers {_MOST_DOCUMENTS:,}: prepare them in parts"
-        )
+    count = int(stays.sum())
+    check_number(count)
     ends = np.cumsum([len(survey.digests) for survey in surveys])[:-1]
     per_shard = np.split(fates, ends)
     kept = np.cumsum([0, *(int((part != DROPPED).sum()) for part in per_shard)]).tolist()

@@ -2,38 +2,46 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bertpipe.artifacts import (
-    DOCUMENTS_NAME,
     REJECTS_NAME,
     SPLITS,
     SUMMARY_NAME,
+    TABLES,
     TOKENIZER_NAME,
     VOCABULARY_NAME,
     Progress,
+    check_number,
     file_sha256,
     ignore_progress,
     reject_schema,
     require,
+    shards_sha256,
     write_json,
 )
-from bertpipe.data.archive import Archive, member_name, open_archive
+from bertpipe.data.archive import open_archive
+from bertpipe.data.archives import common_facts, zip_files
 from bertpipe.data.columns import RowColumns
-from bertpipe.data.counts import RowCounts
-from bertpipe.data.dataset import PairDataset
-from bertpipe.data.packing import pack
+from bertpipe.data.conversion import (
+    Converted,
+    SplitCounts,
+    Words,
+    ZipShard,
+    convert_archive,
+    convert_shard,
+    count_documents,
+    merged,
+)
+from bertpipe.data.engines import Engine, Processes, told
 from bertpipe.data.recovery.report import recovery_report, write_vocabulary
-from bertpipe.data.recovery.restoring import RecoveryCounts, restore
-from bertpipe.data.recovery.vocabulary import RecoveredVocabulary, learn_vocabulary
+from bertpipe.data.recovery.vocabulary import learn_vocabulary
 from bertpipe.data.rows import Reject
-from bertpipe.data.tables import DocumentWriter, PairWriter
 from bertpipe.data.tokenization import (
     SPECIAL_TOKENS,
     Tokenizer,
@@ -50,19 +58,18 @@ _RESTORED_SHARE = 0.99
 """Share of the masked tokens that have to be restored before the true tokens count as known."""
 
 
-@dataclass(slots=True, kw_only=True)
-class SplitCounts(RowCounts):
-    """What was found in one split."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What was written, and of what."""
 
-    rejects: int = 0
-    largest_id: int = 0
-
-    def add(self, rows: PairDataset, tokens_cut: NDArray[np.int64]) -> None:
-        """Count valid rows, and the tokens that they have lost."""
-        self.add_rows(rows)
-        self.add_cuts(tokens_cut)
-        largest = max(int(rows.token_ids.max(initial=0)), int(rows.masked_labels.max(initial=0)))
-        self.largest_id = max(self.largest_id, largest)
+    tokenizer: Tokenizer | None
+    """That of the zips, where they bring one."""
+    words: Words
+    found: Converted
+    sha256: Mapping[str, str]
+    """Of the file or the shards of each table."""
+    source_sha256: str
+    generated: bool
 
 
 def run_convert(
@@ -71,137 +78,162 @@ def run_convert(
     zip_file: Path,
     out: Path,
     rejects_report: Path,
+    engine: Engine | None = None,
     on_progress: Callable[[Progress], None] = ignore_progress,
 ) -> dict[str, Any]:
     """Write the Parquet contract to `out` and return its summary.
 
+    Of a directory of zips each one, in the byte order of their names, becomes a shard; the bytes do not depend on who
+    works. All of them bring the same vocabulary, or none does; then it is learned from all, one after the other, in
+    this process. A text that is in two zips is two documents. Workers on several machines need the zips and `out` on
+    storage that all of them see under the same path.
+
+    Args:
+        convert: which rows, and what is done to them.
+        zip_file: the zip, or a directory of zips.
+        out: the directory.
+        rejects_report: where the bad rows go, too.
+        engine: who works on shards; None for this process.
+        on_progress: told of the bytes that were read.
+
     Raises:
         MissingInputError: there is no zip.
-        DataError: the zip or a member is damaged, a split has no valid row, or more than `convert.max_reject_rate`
-            of the rows are bad; the bad rows are then in `rejects_report`.
+        DataError: a zip or a member is damaged, zips bring different vocabularies, a split has no valid row, more than
+            `convert.max_reject_rate` of the rows are bad (the bad rows are then in `rejects_report`), or a worker is
+            lost.
     """
     require(zip_file, made_by="bertpipe download")
-    with open_archive(zip_file) as archive, whole_directory(out, mark=SUMMARY_NAME) as staging:
-        tokenizer = archive.tokenizer()
-        recovered = None
-        if tokenizer is None and convert.recover != "nothing":
-            recovered = _learn(archive, on_progress)
-        rows = ValidRows(
-            archive=archive,
-            subset=convert.subset,
-            vocab_size=None if tokenizer is None else tokenizer.vocab_size,
-            on_progress=on_progress,
-        )
-        conversion = _Conversion(convert, rows, staging, archive.labels_are_true(), recovered)
-        conversion.write()
-        rejects = rows.rejects()
-        _write_rejects(staging / REJECTS_NAME, rejects)
-        conversion.count_rejects(rejects)
-        _check_counts(conversion.counts, convert, staging / REJECTS_NAME, rejects_report)
-        tokenizer = tokenizer or word_level_tokenizer(conversion.words())
+    if not zip_file.is_dir() and engine is not None and not isinstance(engine, Processes):
+        raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
+    with whole_directory(out, mark=SUMMARY_NAME) as staging:
+        if zip_file.is_dir():
+            made = _convert_shards(convert, zip_file, staging, engine or Processes(count=1), on_progress)
+        else:
+            made = _convert_one(convert, zip_file, staging, on_progress)
+        _write_rejects(staging / REJECTS_NAME, made.found.rejects)
+        _check_counts(made.found.counts, convert, staging / REJECTS_NAME, rejects_report)
+        tokenizer = made.tokenizer or word_level_tokenizer(_names(made))
         tokenizer.save(staging / TOKENIZER_NAME)
-        if recovered is not None:
-            write_vocabulary(staging / VOCABULARY_NAME, recovered)
-        summary = {
-            "source": {
-                "file": zip_file.name,
-                "sha256": file_sha256(zip_file),
-                "subset": convert.subset,
-                **({"generated": True} if archive.is_generated() else {}),
-            },
-            "max_length": convert.max_length,
-            "documents": len(conversion.documents),
-            **conversion.summary(tokenizer),
-            "sha256": {path.name: file_sha256(path) for path in sorted(staging.iterdir())},
-        }
+        if made.words.recovered is not None:
+            write_vocabulary(staging / VOCABULARY_NAME, made.words.recovered)
+        summary = _summary(convert, made, tokenizer, zip_file, staging)
         write_json(staging / SUMMARY_NAME, summary)
     return summary
 
 
-def _learn(archive: Archive, on_progress: Callable[[Progress], None]) -> RecoveredVocabulary:
-    """Return the vocabulary that all rows of the zip tell, whatever subset is converted."""
-    rows = ValidRows(archive=archive, subset="full", vocab_size=None, on_progress=on_progress, label="reading words: ")
-    return learn_vocabulary((split, block) for split in SPLITS for block in rows.of(split))
+def _convert_one(
+    convert: ConvertParams, zip_file: Path, staging: Path, on_progress: Callable[[Progress], None]
+) -> _Made:
+    paths = {table: staging / f"{table}.parquet" for table in TABLES}
+    with open_archive(zip_file) as archive:
+        tokenizer = archive.tokenizer()
+        words = _words(convert, tokenizer, archive.labels_are_true(), [zip_file], on_progress)
+        found = convert_archive(convert, archive, words, paths, on_progress=on_progress)
+        generated = archive.is_generated()
+    return _Made(
+        tokenizer=tokenizer,
+        words=words,
+        found=found,
+        sha256={path.name: file_sha256(path) for path in paths.values()},
+        source_sha256=file_sha256(zip_file),
+        generated=generated,
+    )
 
 
-@dataclass(slots=True)
-class _Conversion:
-    """The rows of all splits on their way to Parquet, and what was found in them."""
+def _convert_shards(
+    convert: ConvertParams, folder: Path, staging: Path, engine: Engine, on_progress: Callable[[Progress], None]
+) -> _Made:
+    zips = zip_files(folder)
+    sizes = [path.stat().st_size for path in zips]
+    facts = common_facts(zips)
+    words = _words(convert, facts.tokenizer, facts.labels_are_true, zips, on_progress)
+    with engine.session():
+        counted = engine.map(partial(count_documents, convert, words.vocab_size), zips)
+        documents = [*told(counted, sizes, "counting texts", on_progress)]
+        check_number(sum(documents))
+        firsts = accumulate(documents, initial=0)
+        shards = [
+            ZipShard(number=number, path=path, first_document=first)
+            for number, (path, first) in enumerate(zip(zips, firsts, strict=False))
+        ]
+        converted = engine.map(partial(convert_shard, convert, words, staging), shards)
+        done = [*told(converted, sizes, "converting", on_progress)]
+    lines = (f"{each.source_sha256}  {path.name}\n" for each, path in zip(done, zips, strict=True))
+    return _Made(
+        tokenizer=facts.tokenizer,
+        words=words,
+        found=merged(each.converted for each in done),
+        sha256={table: shards_sha256([each.sha256[table] for each in done]) for table in TABLES},
+        source_sha256=hashlib.sha256("".join(lines).encode("utf-8")).hexdigest(),
+        generated=facts.generated,
+    )
 
-    convert: ConvertParams
-    rows: ValidRows
-    staging: Path
-    labels_are_true: bool
-    vocabulary: RecoveredVocabulary | None
-    counts: dict[str, SplitCounts] = field(default_factory=lambda: {split: SplitCounts() for split in SPLITS})
-    recovered: dict[str, RecoveryCounts] = field(default_factory=lambda: {split: RecoveryCounts() for split in SPLITS})
-    documents: dict[bytes, int] = field(default_factory=dict)
-    """The number of each distinct text, by its digest."""
 
-    def write(self) -> None:
-        """Write the rows of each split, and each text once."""
-        with DocumentWriter(self.staging / DOCUMENTS_NAME) as texts:
+def _words(
+    convert: ConvertParams,
+    tokenizer: Tokenizer | None,
+    labels_are_true: bool,
+    zips: Sequence[Path],
+    on_progress: Callable[[Progress], None],
+) -> Words:
+    """Return what is known of the ids; what no zip tells is learned from the rows, if that is asked for."""
+    learns = tokenizer is None and convert.recover != "nothing"
+    return Words(
+        vocab_size=None if tokenizer is None else tokenizer.vocab_size,
+        labels_are_true=labels_are_true,
+        recovered=learn_vocabulary(_all_rows(zips, on_progress)) if learns else None,
+    )
+
+
+def _all_rows(zips: Sequence[Path], on_progress: Callable[[Progress], None]) -> Iterator[tuple[str, RowColumns]]:
+    """Yield all rows of the zips with their split, whatever subset is converted."""
+    for path in zips:
+        with open_archive(path) as archive:
+            rows = ValidRows(
+                archive=archive, subset="full", vocab_size=None, on_progress=on_progress, label="reading words: "
+            )
             for split in SPLITS:
-                with PairWriter(self.staging / f"{split}.parquet") as file:
-                    for rows in self.rows.of(split):
-                        documents = self._number_texts(rows, split, texts)
-                        tokens, labels = self._tokens_and_labels(rows, split)
-                        packed, lost = pack(rows, tokens, labels, documents, max_length=self.convert.max_length)
-                        file.add(packed)
-                        self.counts[split].add(packed, lost)
+                for block in rows.of(split):
+                    yield split, block
 
-    def _number_texts(self, rows: RowColumns, split: str, file: DocumentWriter) -> NDArray[np.int32]:
-        """Return the document of each row, and write the texts that are new."""
-        texts, text_of_row = rows.texts_in_turn()
-        numbers = np.empty(len(texts), dtype=np.int32)
-        for place, text in enumerate(texts):
-            digest = hashlib.blake2b(text, digest_size=16).digest()
-            if digest not in self.documents:
-                file.add(len(self.documents), split, text)
-            numbers[place] = self.documents.setdefault(digest, len(self.documents))
-        return numbers[text_of_row]
 
-    def _tokens_and_labels(self, rows: RowColumns, split: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the tokens to store, true ones where they are known, and the labels to store."""
-        if self.labels_are_true:
-            return np.where(rows.labels != 0, rows.labels, rows.inputs), rows.labels
-        if self.vocabulary is None:
-            return rows.inputs, rows.labels
-        tokens, is_known = restore(rows, self.vocabulary, self.recovered[split])
-        if self.convert.recover == "words":
-            return tokens, rows.labels
-        return tokens, np.where((rows.labels != 0) & is_known, tokens, rows.labels)
+def _names(made: _Made) -> list[str]:
+    """Return a name for each id of zips without a vocabulary: its word where it was recovered."""
+    if made.words.recovered is not None:
+        return made.words.recovered.tokens()
+    size = 1 + max(count.largest_id for count in made.found.counts.values())
+    return [*SPECIAL_TOKENS, *(unknown_token(number) for number in range(len(SPECIAL_TOKENS), size))]
 
-    def count_rejects(self, rejects: Sequence[Reject]) -> None:
-        """Count bad rows by their split."""
-        for split in SPLITS:
-            member = member_name(split, self.convert.subset)
-            self.counts[split].rejects = sum(reject.file == member for reject in rejects)
 
-    def words(self) -> list[str]:
-        """Return a name for each id of a zip without a vocabulary: its word where it was recovered."""
-        if self.vocabulary is not None:
-            return self.vocabulary.tokens()
-        size = 1 + max(count.largest_id for count in self.counts.values())
-        return [*SPECIAL_TOKENS, *(unknown_token(number) for number in range(len(SPECIAL_TOKENS), size))]
+def _summary(
+    convert: ConvertParams, made: _Made, tokenizer: Tokenizer, zip_file: Path, staging: Path
+) -> dict[str, Any]:
+    names = tokenizer.tokens(range(len(SPECIAL_TOKENS), tokenizer.vocab_size))
+    known = len(SPECIAL_TOKENS) + sum(not is_unknown_token(name) for name in names)
+    recovered = made.words.recovered
+    others = {path.name: file_sha256(path) for path in staging.iterdir() if path.name not in {*made.sha256, *TABLES}}
+    return {
+        "source": {
+            "file": zip_file.name,
+            "sha256": made.source_sha256,
+            "subset": convert.subset,
+            **({"generated": True} if made.generated else {}),
+        },
+        "max_length": convert.max_length,
+        "documents": made.found.documents,
+        "vocabulary": {"size": tokenizer.vocab_size, "known": known},
+        "masked_tokens_known": made.words.labels_are_true or _are_restored(made.found),
+        "splits": {split: count.to_dict() for split, count in made.found.counts.items()},
+        **({"recovery": recovery_report(recovered, made.found.recovered)} if recovered else {}),
+        "sha256": dict(sorted({**made.sha256, **others}.items())),
+    }
 
-    def _are_restored(self) -> bool:
-        """Return whether so many masked tokens were restored that training can mask anew."""
-        masked = sum(count.words_masked for count in self.recovered.values())
-        restored = sum(count.words_restored for count in self.recovered.values())
-        return masked > 0 and restored >= _RESTORED_SHARE * masked
 
-    def summary(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """Return what was found."""
-        names = tokenizer.tokens(range(len(SPECIAL_TOKENS), tokenizer.vocab_size))
-        known = len(SPECIAL_TOKENS) + sum(not is_unknown_token(name) for name in names)
-        report = {"recovery": recovery_report(self.vocabulary, self.recovered)} if self.vocabulary else {}
-        return {
-            "vocabulary": {"size": tokenizer.vocab_size, "known": known},
-            "masked_tokens_known": self.labels_are_true or self._are_restored(),
-            "splits": {split: count.to_dict() for split, count in self.counts.items()},
-            **report,
-        }
+def _are_restored(found: Converted) -> bool:
+    """Return whether so many masked tokens were restored that training can mask anew."""
+    masked = sum(count.words_masked for count in found.recovered.values())
+    restored = sum(count.words_restored for count in found.recovered.values())
+    return masked > 0 and restored >= _RESTORED_SHARE * masked
 
 
 def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
@@ -213,7 +245,7 @@ def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
 
 
 def _check_counts(
-    counts: dict[str, SplitCounts], convert: ConvertParams, rejects_file: Path, rejects_report: Path
+    counts: Mapping[str, SplitCounts], convert: ConvertParams, rejects_file: Path, rejects_report: Path
 ) -> None:
     rejected = sum(count.rejects for count in counts.values())
     total = rejected + sum(count.rows for count in counts.values())

@@ -11,6 +11,7 @@ from bertpipe.artifacts import (
     DOCUMENTS_NAME,
     SPLITS,
     SUMMARY_NAME,
+    TABLES,
     TOKENIZER_NAME,
     Progress,
     file_sha256,
@@ -24,7 +25,7 @@ from bertpipe.data.engines import Engine, Processes, told
 from bertpipe.data.given_tokenizer import given_tokenizer
 from bertpipe.data.notebook_zip import write_notebook_zip
 from bertpipe.data.preparable import check_pairs, check_splits, check_tokenizer
-from bertpipe.data.shard_work import TABLES, SettledShard, count_shard, survey_shard, write_shard
+from bertpipe.data.shard_work import SettledShard, count_shard, survey_shard, write_shard
 from bertpipe.data.survey import Survey, count_splits, decide
 from bertpipe.data.tables import DocumentWriter, PairWriter
 from bertpipe.data.text import Document, TextShard, read_documents, text_shards, text_size

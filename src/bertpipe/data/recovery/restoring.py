@@ -1,6 +1,6 @@
 """Rows with their true tokens, and what is wrong with them: untrue labels, pairs that are not what they say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ class RecoveryCounts:
     """`Is Next` is 0, and A follows B."""
     next_but_not_consecutive: int = 0
     """`Is Next` is 1, and B does not follow A."""
+
+    def merge(self, other: "RecoveryCounts") -> None:
+        """Add what was found elsewhere."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     def add_pairs(self, sentence: NDArray[np.int64], texts: NDArray[np.int64], is_next: NDArray[np.bool_]) -> None:
         """Count rows by what their two sentences are to each other.

@@ -23,6 +23,15 @@ class Lexicon:
         self._codes.default_factory = self._codes.__len__
         self.encode(" ".join(SENTENCE_ENDS))
 
+    def __getstate__(self) -> list[str]:
+        """Return the words, to be pickled: their codes are their places."""
+        return self.words()
+
+    def __setstate__(self, words: list[str]) -> None:
+        """Take the words of another lexicon."""
+        self._codes = defaultdict(None, {word: code for code, word in enumerate(words)})
+        self._codes.default_factory = self._codes.__len__
+
     def __len__(self) -> int:
         """Return how many words have been met."""
         return len(self._codes)
