@@ -114,9 +114,11 @@ class RayEngine:
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
         except (ConnectionError, RuntimeError, ValueError) as error:
+            if self.address == LOCAL:
+                raise DataError(f"no Ray could be started here: {_first_line(error)}") from error
             raise DataError(
-                f"no Ray cluster could be {'started here' if self.address == LOCAL else f'joined at {self.address}'}: "
-                f"{_first_line(error)}"
+                f"no Ray cluster could be joined at {self.address}: {_first_line(error)}; see that it runs the same "
+                "version of Ray, and set RAY_AUTH_MODE=token here if it asks for a token"
             ) from error
         finally:
             for number, handler in handlers.items():  # Ray puts its own in the place of some

@@ -70,7 +70,8 @@ def run_prepare(
     until the new output is complete.
 
     With `prepare.shards: files` each file of a folder is read, and becomes a file of each table, by one worker; a pair
-    of sentences stays within its file. Documents, their splits and numbers and the vocabulary are those of one file.
+    of sentences stays within its file. Documents, their splits and numbers and the vocabulary are those of one file
+    (a vocabulary of pieces up to the limit in `train_wordpiece_on_counts`).
     Workers on several machines need `text` and `out` on storage that all of them see under the same path.
 
     Args:
