@@ -427,8 +427,8 @@ class RuntimeParams:
     threads: Literal["auto"] | Count
     """CPU threads of PyTorch; results are equal to the bit for equal numbers of threads."""
     processes: Literal["auto"] | Count
-    """Processes, on this machine, of `prepare`, of `convert` on several zips, and of `train`. `auto`: one for each core,
-    and one for little text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
+    """Processes, on this machine, of `prepare`, of `convert` on several zips, and of `train`. `auto`: one for each
+    core, or one for little text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
     parallel: Literal["ddp", "fsdp"]
     """How several processes train: `ddp`, each holds the model; `fsdp`, each holds a part of it."""
     max_restarts: Annotated[int, Limit(at_least=0)]
