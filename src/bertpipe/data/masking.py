@@ -1,4 +1,7 @@
-"""Masked-language modelling: which tokens are predicted, and what the model reads in their place."""
+"""Masked-language modelling: which tokens are predicted, and what the model reads in their place.
+
+`tensor_masking` decides the same on a GPU.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ from bertpipe.data.spans import SpanLaw
 from bertpipe.data.tokenization import Tokenizer
 from bertpipe.params import MaskingParams, MaskingUnit
 
-_CHOICE, _CORRUPTION, _WORD = range(10, 13)  # streams of randomness, one a kind of choice
+CHOICE, CORRUPTION, WORD = range(10, 13)  # streams of randomness, one a kind of choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +94,12 @@ class Masking:
             seed: seed of all decisions.
             epoch: number of the epoch; another epoch has other masks.
         """
-        draws = np.broadcast_to(uniform(seed, _CHOICE, epoch, rows, positions), token_ids.shape)
+        draws = np.broadcast_to(uniform(seed, CHOICE, epoch, rows, positions), token_ids.shape)
         chosen, since_first = self._choose(token_ids, np.broadcast_to(positions == 0, token_ids.shape), draws)
         at = np.nonzero(chosen)  # the rest of the work is for these alone
         row, position = (np.broadcast_to(counter, token_ids.shape)[at] for counter in (rows, positions))
-        fate = uniform(seed, _CORRUPTION, epoch, row, position - since_first)
-        drawn = self.words[below(len(self.words), seed, _WORD, epoch, row, position)]
+        fate = uniform(seed, CORRUPTION, epoch, row, position - since_first)
+        drawn = self.words[below(len(self.words), seed, WORD, epoch, row, position)]
         inputs = token_ids.copy()
         drawn_or_true = np.where(fate < self.mask_share + self.random_share, drawn, token_ids[at])
         inputs[at] = np.where(fate < self.mask_share, self.mask_id, drawn_or_true)

@@ -1,0 +1,113 @@
+"""The decisions of `Masking` made on a device, equal to the bit, in operations whose shapes do not depend on the masks.
+
+NumPy works on the chosen tokens alone; here everything is computed for every token, because finding out how many are
+chosen would make the host wait for the device.
+
+All tensors have the shape [tokens]: whole rows, one after the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bertpipe.data.masking import CHOICE, CORRUPTION, WORD, Masking
+from bertpipe.data.tensor_randomness import below, uniform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorMasking:
+    """A masking rule with its tables on a device."""
+
+    rule: Masking
+    is_special: Tensor
+    continues_word: Tensor
+    words: Tensor
+    inner_rising: Tensor
+    """`SpanLaw.inner`, the smallest first."""
+    opening_rising: Tensor
+    """`SpanLaw.opening`, the smallest first."""
+
+    @classmethod
+    def of(cls, rule: Masking, device: torch.device) -> "TensorMasking":
+        """Return a rule on a device."""
+        return cls(
+            rule=rule,
+            is_special=torch.from_numpy(rule.is_special).to(device),
+            continues_word=torch.from_numpy(rule.continues_word).to(device),
+            words=torch.from_numpy(rule.words).to(device),
+            inner_rising=torch.from_numpy(rule.spans.inner[::-1].copy()).to(device),
+            opening_rising=torch.from_numpy(rule.spans.opening[::-1].copy()).to(device),
+        )
+
+    def corrupt(
+        self, token_ids: Tensor, rows: Tensor, positions: Tensor, *, seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return which tokens are chosen, and what the model reads: what `Masking.corrupt` says of whole rows.
+
+        Args:
+            token_ids: true tokens, int32.
+            rows: identity of each token's row, int64.
+            positions: position of each token in its row, int64.
+            seed: seed of all decisions.
+            epoch: number of the epoch.
+        """
+        rule = self.rule
+        draws = uniform((seed, CHOICE, epoch), rows, positions)
+        chosen, since_first = self._choose(token_ids, positions == 0, draws)
+        fate = uniform((seed, CORRUPTION, epoch), rows, positions - since_first)
+        drawn = self.words[below(len(rule.words), (seed, WORD, epoch), rows, positions)]
+        drawn_or_true = torch.where(fate < rule.mask_share + rule.random_share, drawn, token_ids)
+        corrupted = torch.where(fate < rule.mask_share, rule.mask_id, drawn_or_true)
+        return chosen, torch.where(chosen, corrupted, token_ids)
+
+    def _choose(self, token_ids: Tensor, opens_row: Tensor, draws: Tensor) -> tuple[Tensor, Tensor | int]:
+        """Return which tokens are chosen, and how far each chosen one is from the one whose fate it shares."""
+        special = self.is_special[token_ids]
+        if self.rule.unit == "token":
+            return (draws < self.rule.rate) & ~special, 0
+        after_special = _shifted(special, before=False)
+        begins = ~self.continues_word[token_ids] | opens_row | after_special
+        if self.rule.unit == "word":
+            chosen = (draws < self.rule.rate) & ~special
+            return chosen[_last_place(begins)], 0
+        return self._spans(draws, begins, special, opens_row | after_special)
+
+    def _spans(self, draws: Tensor, begins: Tensor, special: Tensor, opens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which tokens spans cover, and how far each is from the first of its run; see `SpanLaw.runs`.
+
+        Args:
+            draws: a number for each token; that of a word's first one counts.
+            begins: which tokens begin a word.
+            special: which are special; those are words of one token.
+            opens: which are a text's first.
+        """
+        length = torch.where(opens, _above(self.opening_rising, draws), _above(self.inner_rising, draws))
+        starts = begins & ~special & (length > 0)
+        word = torch.cumsum(begins, 0)
+        # A span ends before the next word that is special or opens a text: the first border behind its start.
+        never = len(draws) + 1
+        border = torch.where(begins & (special | opens), word, never)
+        behind = _shifted(border.flip(0).cummin(0).values.flip(0), before=never, back=True)
+        end = torch.where(starts, torch.minimum(word + length, behind), 0)
+        furthest = end.cummax(0).values
+        is_new = starts & (opens | (word > _shifted(furthest, before=0)))
+        places = torch.arange(len(draws), device=draws.device)
+        return furthest > word, places - _last_place(is_new)
+
+
+def _above(rising: Tensor, values: Tensor) -> Tensor:
+    """Return how many elements of `rising` are above each value."""
+    return len(rising) - torch.searchsorted(rising, values, right=True)
+
+
+def _last_place(marked: Tensor) -> Tensor:
+    """Return the place of the last marked token at or before each one; 0 where there is none."""
+    places = torch.arange(len(marked), device=marked.device)
+    return torch.where(marked, places, 0).cummax(0).values
+
+
+def _shifted(values: Tensor, *, before: int | bool, back: bool = False) -> Tensor:
+    """Return for each token the value of the one before it, or behind it with `back`; `before` where there is none."""
+    edge = values.new_full((min(len(values), 1),), before)
+    return torch.cat([values[1:], edge] if back else [edge, values[:-1]])
