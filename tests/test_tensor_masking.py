@@ -19,9 +19,7 @@ from datasets import word_piece_tokenizer
 
 CPU = torch.device("cpu")
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
-PIECES = word_piece_tokenizer(
-    [*SPECIAL_TOKENS, *(f"w{i}" for i in range(5, 15)), *(f"##p{i}" for i in range(15, 23))]
-)
+PIECES = word_piece_tokenizer([*SPECIAL_TOKENS, *(f"w{i}" for i in range(5, 15)), *(f"##p{i}" for i in range(15, 23))])
 """Ids 0 to 4 are special, 5 to 14 begin words, 15 to 22 continue them."""
 ROWS = st.lists(st.lists(st.sampled_from([0, 1, 2, 3, 4, 4, *range(5, 23)]), min_size=1, max_size=40), max_size=6)
 """Any ids in any order: several special tokens in a row, [UNK] inside words, rows that open with a piece."""
@@ -76,7 +74,7 @@ def test_draws_are_those_of_numpy_for_counters_that_broadcast(limit: int) -> Non
     st.integers(0, 5),
     st.integers(0, 2**40),
 )
-def test_masks_are_those_of_the_arrays(  # noqa: PLR0917
+def test_masks_are_those_of_the_arrays(
     rows: list[list[int]],
     unit: MaskingUnit,
     rate: float,
@@ -93,9 +91,7 @@ def test_masks_are_those_of_the_arrays(  # noqa: PLR0917
     assert np.array_equal(found[1], expected[1])
 
 
-@pytest.mark.parametrize(
-    ("unit", "rate"), list(itertools.product(("token", "word", "span"), (0.01, 0.15, 0.5, 0.9)))
-)
+@pytest.mark.parametrize(("unit", "rate"), list(itertools.product(("token", "word", "span"), (0.01, 0.15, 0.5, 0.9))))
 def test_masks_of_many_rows_are_those_of_the_arrays(unit: MaskingUnit, rate: float) -> None:
     rng = np.random.default_rng(5)
     ids, shares = np.arange(23), np.array([0.02] * 5 + [0.06] * 10 + [0.0375] * 8)

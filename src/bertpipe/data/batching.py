@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -74,6 +74,11 @@ class Batch:
         """Whether any row is shorter than the others."""
         return self.tokens < self.token_ids.numel()
 
+    @property
+    def filled_up(self) -> bool:
+        """Whether some of `masked_labels` may be IGNORED."""
+        return False
+
     def parts(self, rows: int) -> Iterator["Batch"]:
         """Yield the batch in parts of at most `rows` rows, in order; all of it is on the CPU."""
         if rows >= self.rows:
@@ -111,6 +116,18 @@ class Batch:
         return Batch(tokens=self.tokens, **moved)
 
 
+class Batches(Protocol):
+    """What training takes its batches from."""
+
+    def steps(self, epoch: int, *, batch_size: int) -> int:
+        """Return how many batches one training epoch has."""
+        ...
+
+    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
+        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share."""
+        ...
+
+
 _TENSORS = (
     "token_ids", "lengths", "second_segment_start", "is_next",
     "masked_positions", "masked_labels", "head_positions", "head_slots",
@@ -137,11 +154,15 @@ class Batcher:
 
         A share without rows in a batch gets one row of it that nothing is asked of.
         """
-        data = self.dataset
-        for window in epoch_order(
-            data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
-        ):
+        for window in self.windows(epoch, batch_size=batch_size, first_batch=first_batch):
             yield from self._batches(window, epoch, share)
+
+    def windows(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Window]:
+        """Yield what is in memory together in a training epoch, and the rows of its batches."""
+        data = self.dataset
+        return epoch_order(
+            data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
+        )
 
     def in_length_order(self, *, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield every row once, shortest first within each window: the order with least padding, for evaluation.

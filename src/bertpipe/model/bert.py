@@ -76,7 +76,7 @@ class Bert(nn.Module):
         second_segment_start: Tensor,
         wanted: "Wanted | None" = None,
         *,
-        padded: bool = True,
+        padded: bool | None = None,
     ) -> Tensor:
         """Return the encoder's output.
 
@@ -85,13 +85,13 @@ class Bert(nn.Module):
             lengths: tokens of each row that are not padding, shape [batch].
             second_segment_start: position of the first token of B in each row, shape [batch].
             wanted: the positions whose output is wanted; the last layer is computed there alone.
-            padded: false where the caller knows that no row has padding; attention then needs no mask.
+            padded: whether a row has padding, so that attention needs a mask; None where the caller does not know.
 
         Returns:
             Hidden states, shape [batch, seq, hidden], those at padding mean nothing; or [wanted, hidden].
         """
         hidden: Tensor = self.embeddings(token_ids, lengths, second_segment_start)
-        mask = attention_mask(lengths, token_ids.shape[1]) if padded else None
+        mask = None if padded is False else attention_mask(lengths, token_ids.shape[1], padded=padded)
         *lower, last = self.encoder_layers()
         for layer in lower:
             hidden = layer(hidden, mask)
@@ -109,13 +109,14 @@ class Bert(nn.Module):
         logits: Tensor = self.mlm_decoder(self._decoder_input(hidden))
         return logits
 
-    def mlm_loss(self, hidden: Tensor, labels: Tensor, *, scale: Tensor) -> Tensor:
+    def mlm_loss(self, hidden: Tensor, labels: Tensor, *, scale: Tensor, some_ignored: bool = False) -> Tensor:
         """Return `scale` times the summed MLM loss of hidden states [masked, hidden] against labels [masked], in nats.
 
         Equal to the cross-entropy of `mlm_logits`, and faster: see `bertpipe.model.vocabulary_loss`.
         """
         decoder = self.mlm_decoder
-        return vocabulary_loss(self._decoder_input(hidden), decoder.weight, decoder.bias, labels, scale)
+        inputs = self._decoder_input(hidden)
+        return vocabulary_loss(inputs, decoder.weight, decoder.bias, labels, scale, some_ignored=some_ignored)
 
     def _decoder_input(self, hidden: Tensor) -> Tensor:
         return hidden if self.mlm_transform is None else self.mlm_transform(hidden)
@@ -299,15 +300,20 @@ def _embed(embedding: nn.Embedding, token_ids: Tensor, *, tied: bool) -> Tensor:
     The decoder's gradient of a tied matrix is there already when this one's comes: a sparse one is added to it at the
     batch's tokens, where a dense one would cost three passes over the vocabulary. On a GPU that would wait for it.
     """
-    return F.embedding(token_ids, embedding.weight, sparse=tied and token_ids.device.type == "cpu")
+    sparse = (
+        tied and token_ids.device.type == "cpu" and not torch.compiler.is_compiling()
+    )  # it compiles dense ones alone
+    return F.embedding(token_ids, embedding.weight, sparse=sparse)
 
 
-def attention_mask(lengths: Tensor, seq: int) -> Tensor | None:
+def attention_mask(lengths: Tensor, seq: int, *, padded: bool | None = None) -> Tensor | None:
     """Return which keys may be attended to, [batch, 1, 1, seq]; None where no row has padding.
 
-    Reading the shortest length waits for the device: on a GPU the mask is always built.
+    Where the caller does not know of padding (`padded` None), the lengths are looked at on a CPU; elsewhere that would
+    wait for the device, and the mask is built. With a mask, a GPU computes attention by the memory-efficient kernel of
+    `scaled_dot_product_attention` or by cuDNN's; its FlashAttention takes none, and needs a batch without padding.
     """
-    if lengths.device.type == "cpu" and int(lengths.min()) == seq:
+    if padded is None and lengths.device.type == "cpu" and int(lengths.min()) == seq:
         return None
     real = torch.arange(seq, device=lengths.device) < lengths[:, None]
     return real[:, None, None, :]

@@ -27,7 +27,9 @@ _SAFE_SUM = 1e30
 """A softmax denominator between this and its inverse has neither overflown nor lost its largest terms in float32."""
 
 
-def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+def vocabulary_loss(
+    hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, scale: Tensor, *, some_ignored: bool = False
+) -> Tensor:
     """Return `scale` times the summed cross-entropy of `hidden @ weight.T + bias` against `labels`; a scalar, in nats.
 
     `scale` is an argument, not a factor that the caller applies, so that the gradients need no second pass.
@@ -38,9 +40,15 @@ def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor
         bias: shape [vocab].
         labels: ids of the right tokens, shape [masked].
         scale: usually one over the number of supervised tokens; a scalar, read by the CPU alone.
+        some_ignored: whether labels may be those that `torch.nn.functional.cross_entropy` ignores; then the formula is
+            the plain one on a CPU too, as it always is on a GPU: it reads no number, so it can be compiled.
     """
-    if hidden.device.type != "cpu":
-        summed = F.cross_entropy(F.linear(hidden, weight, bias), labels, reduction="sum")
+    if some_ignored or hidden.device.type != "cpu":
+        logits = F.linear(hidden, weight, bias)
+        logits = logits.to(
+            torch.promote_types(logits.dtype, torch.float32)
+        )  # sums of many losses need more than bfloat16
+        summed = F.cross_entropy(logits, labels, reduction="sum")
         return scale.to(summed.dtype) * summed
     hidden = hidden.to(weight.dtype)  # mixed precision
     loss: Tensor = _VocabularyLoss.apply(hidden, weight, bias, labels, scale.item())  # type: ignore[no-untyped-call]

@@ -17,8 +17,9 @@ from torch import nn
 
 from bertpipe import __version__
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
-from bertpipe.data.batching import Batcher
+from bertpipe.data.batching import Batcher, Batches
 from bertpipe.data.masking import Masking
+from bertpipe.data.resident import batcher_for
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
 from bertpipe.files import check_place, do_nothing
@@ -189,7 +190,8 @@ def _run(
     """Train from the newest checkpoint, or from the start, to the end."""
     train, data, world, runtime = setting.train, setting.data, setting.world, setting.runtime
     bert = setting.start.network(train.seed, data).to(setting.device)
-    batcher = Batcher(dataset=data.train, masking=setting.masks, seed=train.seed)
+    host = Batcher(dataset=data.train, masking=setting.masks, seed=train.seed)
+    batcher = batcher_for(host, setting.device, max_positions=bert.params.max_positions)
     schedule = plan(batcher, train)
     checkpoints = Checkpoints(
         directory=setting.state,
@@ -296,7 +298,7 @@ class _Run:
     setting: _Setting
     objective: nn.Module
     optimizer: AdamW
-    batcher: Batcher
+    batcher: Batches
     schedule: Plan
     test: Batcher
     history: History

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from bertpipe.data.batching import Batch, Batcher
+from bertpipe.data.batching import Batch, Batches
 from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
 from bertpipe.training.objective import Losses
@@ -57,7 +57,7 @@ class Plan:
         return epochs, step - (ends[epochs - 1] if epochs else 0)
 
 
-def plan(batcher: Batcher, train: TrainParams) -> Plan:
+def plan(batcher: Batches, train: TrainParams) -> Plan:
     """Return the plan of a run."""
     return Plan(steps=tuple(batcher.steps(epoch, batch_size=train.batch_size) for epoch in range(1, train.epochs + 1)))
 
@@ -65,7 +65,7 @@ def plan(batcher: Batcher, train: TrainParams) -> Plan:
 def train_steps(
     objective: nn.Module,
     optimizer: AdamW,
-    batcher: Batcher,
+    batcher: Batches,
     train: TrainParams,
     *,
     device: torch.device,

@@ -52,7 +52,12 @@ class PretrainingObjective(nn.Module):
         tokens, rows, _ = (batch.counts if counts is None else counts).unbind()
         wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
         hidden = self.bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted, padded=batch.padded)
-        mlm = self.bert.mlm_loss(hidden[batch.rows :], batch.masked_labels, scale=1 / tokens.clamp(min=1).double())
+        mlm = self.bert.mlm_loss(
+            hidden[batch.rows :],
+            batch.masked_labels,
+            scale=1 / tokens.clamp(min=1).double(),
+            some_ignored=batch.filled_up,
+        )
         logits = self.bert.nsp_logits(hidden[: batch.rows, None])
         nsp = F.cross_entropy(logits, batch.is_next, reduction="sum", ignore_index=IGNORED)
         return Losses(mlm=mlm, mlm_tokens=tokens, nsp=nsp / rows.clamp(min=1).to(nsp.dtype), nsp_rows=rows)
