@@ -54,6 +54,7 @@ NotNegative = Annotated[float, Limit(at_least=0)]
 Share = Annotated[float, Limit(at_least=0, at_most=1)]
 ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
 MaskingUnit = Literal["token", "word", "span"]
+CompileMode = Literal["none", "default", "reduce-overhead"]
 
 
 class _ByTask:
@@ -294,7 +295,8 @@ class TrainParams:
     nsp_weight: NotNegative
     """Weight of the NSP loss; the MLM loss has weight 1."""
     precision: Literal["float32", "bfloat16"]
-    """Type of the matrix products; `bfloat16` is mixed precision, for a GPU, with weights and sums in float32."""
+    """Type of the matrix products: float32 in full, never TF32; `bfloat16` is mixed precision, for a GPU, with weights
+    and sums in float32."""
     history_every: Count
     """Steps a row of `history.csv`."""
 
@@ -435,6 +437,9 @@ class RuntimeParams:
     """How often `train` in several processes starts them anew after one of them failed; torchrun has its own."""
     timeout_s: Positive
     """Seconds after which one of several processes that does not answer counts as hanging."""
+    compile: CompileMode
+    """Whether `train` on a GPU goes through `torch.compile`, and in which of its modes; a CPU's batches have too many
+    shapes for it."""
     log_every: Count
     """Steps between two progress reports."""
     checkpoint_every_s: Literal["auto"] | NotNegative

@@ -152,13 +152,18 @@ class ResidentRows:
         )
 
 
-def batcher_for(host: Batcher, device: torch.device, *, max_positions: int) -> Batches:
-    """Return what makes the batches of `host` for training on a device.
+def is_resident(device: torch.device) -> bool:
+    """Return whether training on a device has its batches made there, in fixed shapes.
 
-    On a GPU they are made there. On a CPU the host's own are faster: it pads no further than the longest row, and works
-    on the chosen tokens alone.
+    A GPU does. On a CPU the host's own are faster: they are padded no further than the longest row, and masks cost work
+    for the chosen tokens alone.
     """
-    return host if device.type == "cpu" else ResidentBatcher(host=host, device=device, max_positions=max_positions)
+    return device.type != "cpu"
+
+
+def batcher_for(host: Batcher, device: torch.device, *, max_positions: int) -> Batches:
+    """Return what makes the batches of `host` for training on a device."""
+    return ResidentBatcher(host=host, device=device, max_positions=max_positions) if is_resident(device) else host
 
 
 def _masked(

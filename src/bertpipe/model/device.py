@@ -11,6 +11,10 @@ from bertpipe.model.memory import keep_freed_memory
 def pick_device(wanted: str, *, local_rank: int = 0) -> torch.device:
     """Return the device of `runtime.device`: of several GPUs the one with the process's number on its machine.
 
+    A GPU is told to multiply float32 matrices in full float32. Its matrix units could round the factors to 10 bits of
+    mantissa first (TF32) and be several times as fast; who wants speed asks for `train.precision: bfloat16`, and
+    float32 stays what a CPU computes. BERT has no convolutions, so cuDNN's own setting says nothing here.
+
     Raises:
         ParamsError: `cuda` is asked for where there is none, or there are fewer GPUs than processes.
     """
@@ -25,6 +29,7 @@ def pick_device(wanted: str, *, local_rank: int = 0) -> torch.device:
             "machine: start as many processes as there are GPUs, or set runtime.device to cpu"
         )
     torch.cuda.set_device(local_rank)
+    torch.set_float32_matmul_precision("highest")  # PyTorch's default, unless something else in the process changed it
     return torch.device("cuda", local_rank)
 
 

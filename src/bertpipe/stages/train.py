@@ -19,7 +19,7 @@ from bertpipe import __version__
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher, Batches
 from bertpipe.data.masking import Masking
-from bertpipe.data.resident import batcher_for
+from bertpipe.data.resident import batcher_for, is_resident
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
 from bertpipe.files import check_place, do_nothing
@@ -27,16 +27,17 @@ from bertpipe.locks import LOCK, only_one
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.store import save_model, weights_sha256
-from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
+from bertpipe.params import CompileMode, EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.ranks import local_rank, restarts
 from bertpipe.sources import source_digest
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, Restored, run_key
+from bertpipe.training.compiling import check_compile, compile_objective
 from bertpipe.training.history import History
 from bertpipe.training.inputs import TrainingData, read_training_data
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import AdamW, make_optimizer
-from bertpipe.training.spreading import spread, unwrapped, whole_network
+from bertpipe.training.spreading import Parallel, spread, unwrapped, whole_network
 from bertpipe.training.start import Start, start_of
 from bertpipe.training.stopping import StopRequest, stop_requests
 from bertpipe.training.throughput import peak_flops, published_peak_flops
@@ -132,6 +133,10 @@ class _Setting:
     """Everything that defines the result, but for rounding."""
     machine: Mapping[str, Any]
     """What the result's rounding depends on."""
+    parallel: Parallel | None
+    """How several processes train."""
+    compile: CompileMode
+    """How the objective is compiled."""
 
     @property
     def state(self) -> Path:
@@ -150,6 +155,9 @@ def _setting(
     device: torch.device,
 ) -> _Setting:
     threads = set_up_cpu(runtime.threads, processes=world.local_size)
+    parallel = runtime.parallel if world.share.size > 1 else None
+    compile_mode = runtime.compile if is_resident(device) else "none"
+    check_compile(compile_mode, train, parallel)
     data = read_training_data(paths.data)
     start = start_of(model, train, data)
     params = {"model": asdict(start.params), "train": asdict(train), "masking": asdict(masking)}
@@ -174,8 +182,11 @@ def _setting(
         machine={
             "threads": threads,
             "processes": world.share.size,
-            **({"parallel": runtime.parallel} if world.share.size > 1 else {}),
+            **({"parallel": parallel} if parallel else {}),
+            **({"compile": compile_mode} if compile_mode != "none" else {}),
         },
+        parallel=parallel,
+        compile=compile_mode,
     )
 
 
@@ -207,7 +218,11 @@ def _run(
     with world.together():
         restored = _restored(checkpoints, bert, resume=resume, on_note=on_note) if world.leads else None
     restored = _spread_state(restored, bert, world)
-    objective = spread(PretrainingObjective(bert), world, runtime.parallel)
+    alone = PretrainingObjective(bert)
+    compile_objective(alone, setting.compile, setting.parallel)
+    if setting.compile != runtime.compile:
+        on_note(f"runtime.compile {runtime.compile} is for a GPU: this run does without")
+    objective = spread(alone, world, runtime.parallel)
     optimizer = make_optimizer(objective, train)
     if restored is not None:
         optimizer.restore(restored.optimizer, world)
