@@ -1,4 +1,4 @@
-"""On a GPU: tokens a second, model FLOPs utilisation (MFU) and GPU busy time of a training step in bfloat16.
+"""On a GPU: tokens a second, model FLOPs utilisation (MFU), busy time and host waits of a training step in bfloat16.
 
 `python -m benchmarks.gpu --rows data/parquet/train.parquet` needs torch, NumPy and pyarrow alone. The rows' tokens are
 packed into rows of one length, so that every shape trains on full rows.
@@ -7,9 +7,11 @@ packed into rows of one length, so that every shape trains on full rows.
 import argparse
 import json
 import time
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,21 +22,50 @@ from benchmarks.rows import bert_masking, huggingface_batch
 from benchmarks.sides import bert_shape, train_params
 from bertpipe.data.batching import Batcher
 from bertpipe.data.dataset import PairDataset, read_dataset
+from bertpipe.data.resident import ResidentBatcher
 from bertpipe.data.tokenization import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert
-from bertpipe.params import ModelParams
+from bertpipe.model.device import pick_device
+from bertpipe.params import CompileMode, ModelParams, TrainParams
+from bertpipe.training.compiling import compile_objective
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.throughput import peak_flops
+from bertpipe.training.throughput import peak_flops, published_peak_flops
 
-VOCAB, LENGTH = 30_522, 128
-SHAPES = {  # name: (width, layers, heads, rows a step, goal in tokens/s)
-    "BERT-base": (768, 12, 12, 256, 725_000),
-    "17M": (256, 7, 4, 512, 2_000_000),
-}
-PUBLISHED_PEAK = {"H100": 989e12, "H200": 989e12}  # dense bfloat16, SXM, from NVIDIA's data sheets
-WARM_UP_STEPS, STEPS, PROFILED_STEPS = 10, 30, 5
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A network, and the step it is trained by."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    rows: int
+    """Rows a step."""
+    goal: float
+    """Tokens a second that are hoped for."""
+    length: int = 128
+    """Tokens of each row."""
+    vocab: int = 30_522
+
+    @property
+    def model(self) -> ModelParams:
+        """The network's params."""
+        return replace(bert_shape(width=self.width, layers=self.layers, heads=self.heads), max_positions=self.length)
+
+    @property
+    def train(self) -> TrainParams:
+        """The run's params: it never comes to its end."""
+        return replace(train_params(batch_size=self.rows), precision="bfloat16", epochs=1000)
+
+
+SHAPES = (
+    Shape(name="BERT-base", width=768, layers=12, heads=12, rows=256, goal=725_000),
+    Shape(name="17M", width=256, layers=7, heads=4, rows=512, goal=2_000_000),
+)
+WARM_UP_STEPS, STEPS, PROFILED_STEPS, WATCHED_STEPS = 10, 30, 5, 5
 
 
 def main() -> None:
@@ -42,13 +73,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, required=True, help="A Parquet split of bertpipe's.")
     parser.add_argument("--out", type=Path, help="Where to write the JSON.")
+    parser.add_argument("--compile", choices=get_args(CompileMode), default="none", help="As runtime.compile.")
     parser.add_argument("--peer", action="store_true", help="Time Hugging Face's network in a plain loop too.")
     given = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no GPU here")
-    rows = packed(read_dataset(given.rows), VOCAB, LENGTH)
-    result = {**machine(), "shapes": [measure(name, rows, peer=given.peer) for name in SHAPES]}
-    text = json.dumps(result, indent=2)
+    device = pick_device("cuda")
+    data = read_dataset(given.rows)
+    shapes = [measure(shape, data, device=device, mode=given.compile, peer=given.peer) for shape in SHAPES]
+    text = json.dumps({**machine(), "compile": given.compile, "shapes": shapes}, indent=2)
     print(text)
     if given.out:
         given.out.write_text(text + "\n", encoding="utf-8")
@@ -80,55 +113,88 @@ def packed(rows: PairDataset, vocab_size: int, length: int) -> PairDataset:
     )
 
 
-def measure(name: str, rows: PairDataset, *, peer: bool) -> dict[str, Any]:
-    """Return the figures of one shape."""
-    width, layers, heads, batch_size, goal = SHAPES[name]
-    device = torch.device("cuda")
-    model = replace(bert_shape(width=width, layers=layers, heads=heads), max_positions=LENGTH)
+def measure(
+    shape: Shape, data: PairDataset, *, device: torch.device, mode: CompileMode = "none", peer: bool = False
+) -> dict[str, Any]:
+    """Return the figures of one shape; those that only a GPU has are None elsewhere."""
     torch.manual_seed(1)
-    bert = Bert(model, VOCAB).to(device)
-    train = replace(train_params(batch_size=batch_size), precision="bfloat16", epochs=1000)
-    batcher = Batcher(dataset=rows, masking=bert_masking(VOCAB), seed=1)
-    steps = train_steps(PretrainingObjective(bert), make_optimizer(bert, train), batcher, train, device=device)
-
-    def take(count: int) -> tuple[list[StepReport], float]:
-        torch.cuda.synchronize()
-        started_at = time.perf_counter()
-        reports = [next(steps) for _ in range(count)]
-        torch.cuda.synchronize()
-        return reports, time.perf_counter() - started_at
-
-    take(WARM_UP_STEPS)
-    reports, elapsed_s = take(STEPS)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        _, profiled_s = take(PROFILED_STEPS)
-    busy_s = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
-    peak = peak_flops(device, torch.bfloat16)
+    bert = Bert(shape.model, shape.vocab).to(device)
+    host = Batcher(dataset=packed(data, shape.vocab, shape.length), masking=bert_masking(shape.vocab), seed=1)
+    objective = PretrainingObjective(bert)
+    compile_objective(objective, mode, None)
+    steps = train_steps(
+        objective,
+        make_optimizer(objective, shape.train),
+        ResidentBatcher(host=host, device=device, max_positions=shape.length),
+        shape.train,
+        device=device,
+    )
+    _take(steps, WARM_UP_STEPS, device)
+    reports, elapsed_s = _take(steps, STEPS, device)
+    peak, published = peak_flops(device, torch.bfloat16), published_peak_flops(device, torch.bfloat16)
     flops = sum(float(report.flops) for report in reports) / elapsed_s
+    on_gpu = device.type == "cuda"
     return {
-        "shape": name,
+        "shape": shape.name,
         "parameters": sum(parameter.numel() for parameter in bert.parameters()),
-        "rows_a_step": batch_size,
+        "rows_a_step": shape.rows,
         "tokens_per_second": sum(int(report.tokens) for report in reports) / elapsed_s,
-        "goal_tokens_per_second": goal,
+        "goal_tokens_per_second": shape.goal,
         "tflop_per_second": flops / 1e12,
         "measured_peak_tflop_per_second": peak / 1e12,
         "share_of_measured_peak": flops / peak,
-        "mfu": next(
-            (flops / rate for gpu, rate in PUBLISHED_PEAK.items() if gpu in torch.cuda.get_device_name()), None
-        ),
-        "gpu_busy_share": busy_s / profiled_s,
+        "mfu": None if published is None else flops / published,
+        "gpu_busy_share": _busy_share(steps, device) if on_gpu else None,
+        "host_waits": _host_waits(steps) if on_gpu else None,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
         "last_mlm_loss": reports[-1].losses.mlm.item(),
-        **({"peer_tokens_per_second": _peer_rate(model, batcher, batch_size)} if peer else {}),
+        **({"peer_tokens_per_second": _peer_rate(shape, host)} if peer else {}),
     }
 
 
-def _peer_rate(model: ModelParams, batcher: Batcher, batch_size: int) -> float:
+def _take(steps: Iterator[StepReport], count: int, device: torch.device) -> tuple[list[StepReport], float]:
+    """Return the reports of some steps, and the seconds until the device was done with them."""
+    _finish(device)
+    started_at = time.perf_counter()
+    reports = [next(steps) for _ in range(count)]
+    _finish(device)
+    return reports, time.perf_counter() - started_at
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _busy_share(steps: Iterator[StepReport], device: torch.device) -> float:
+    """Return the share of the time in which the GPU computes."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        _, elapsed_s = _take(steps, PROFILED_STEPS, device)
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / elapsed_s
+
+
+def _host_waits(steps: Iterator[StepReport]) -> list[str]:
+    """Return where the host waited for the GPU in some steps, one line a wait: none, if the steps are as they should.
+
+    PyTorch warns of each. A window's first batch waits once; a window has 65,536 rows.
+    """
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(WATCHED_STEPS):
+                next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return [f"{found.filename}:{found.lineno}" for found in caught if "synchroniz" in str(found.message)]
+
+
+def _peer_rate(shape: Shape, host: Batcher) -> float:
     loop = HuggingFaceLoop(
-        vocab_size=VOCAB, width=model.embedding_dim, layers=model.layers, heads=model.heads, longest=LENGTH,
+        vocab_size=shape.vocab, width=shape.width, layers=shape.layers, heads=shape.heads, longest=shape.length,
         device="cuda",
     )  # fmt: skip
-    batches = batcher.epoch(1, batch_size=batch_size)
+    batches = host.epoch(1, batch_size=shape.rows)
     prepared = [next(batches) for _ in range(WARM_UP_STEPS)]
     for batch in prepared:
         loop.step(huggingface_batch(batch))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from benchmarks import gpu
 from benchmarks import prepare as prepare_benchmark
 from benchmarks import report
 from benchmarks.measure import Turns, Work, alternate, ratio
@@ -156,6 +157,28 @@ def test_a_task_beyond_its_limit_runs_out_of_memory() -> None:
     assert small["peak_mb"] > small["start_mb"] + (1 << 28) / 1e6 - 1
     assert large["ended"].endswith("MemoryError")
     assert large["rows"] == 0
+
+
+def test_the_gpu_benchmark_packs_all_words_into_rows_of_one_length() -> None:
+    rows = gpu.packed(pair_dataset([PAIR, Pair(first=[9, 10], second=[13])] * 3), vocab_size=9, length=6)
+    # Words 5 6 7 8 9 10 13, 5 6 7 and so on, three a row, each as its remainder by the four words there are, plus five.
+    assert rows.token_ids.reshape(-1, 6).tolist()[:3] == [[1, 6, 2, 7, 8, 2], [1, 5, 2, 6, 7, 2], [1, 6, 2, 6, 7, 2]]
+    assert rows.second_segment_start.tolist() == [3] * 7
+    assert rows.is_next.tolist() == [True, False] * 3 + [True]
+
+
+def test_the_gpu_benchmark_takes_steps_on_resident_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, where the figures of a GPU alone are none."""
+    monkeypatch.setattr(gpu, "peak_flops", lambda *_: 1e12)
+    monkeypatch.setattr(gpu, "WARM_UP_STEPS", 1)
+    monkeypatch.setattr(gpu, "STEPS", 2)
+    shape = gpu.Shape(name="tiny", width=8, layers=2, heads=2, rows=4, goal=1.0, length=16, vocab=40)
+    data = pair_dataset([Pair(first=[5 + i % 30] * 9, second=[6, 7, 8]) for i in range(40)])
+    figures = gpu.measure(shape, data, device=torch.device("cpu"))
+    assert figures["tokens_per_second"] > 0
+    assert figures["share_of_measured_peak"] == figures["tflop_per_second"] > 0
+    assert [figures[name] for name in ("mfu", "gpu_busy_share", "host_waits", "peak_memory_bytes")] == [None] * 4
+    assert 0 < figures["last_mlm_loss"] < 10
 
 
 @pytest.mark.parametrize("page", report.PAGES)

@@ -25,7 +25,7 @@ def spread(objective: PretrainingObjective, world: World, parallel: Parallel) ->
     """
     if world.share.size == 1:
         return objective
-    return _in_copies(objective, world) if parallel == "ddp" else _in_parts(objective, world)
+    return _in_copies(objective, world) if parallel == "ddp" else _in_parts(objective)
 
 
 def _in_copies(objective: PretrainingObjective, world: World) -> nn.Module:
@@ -43,11 +43,11 @@ def _add_up(_: object, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]
     return summed
 
 
-def _in_parts(objective: PretrainingObjective, world: World) -> nn.Module:
+def _in_parts(objective: PretrainingObjective) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415
     from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
 
-    mesh = init_device_mesh(objective.bert.mlm_decoder.bias.device.type, (world.share.size,))
+    mesh = init_device_mesh(objective.bert.mlm_decoder.bias.device.type, (dist.get_world_size(),))
     for module in (*objective.bert.encoder_layers(), objective):
         part = fully_shard(module, mesh=mesh)
         part.set_gradient_divide_factor(1.0)  # a sum, see _add_up
