@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, report
 from benchmarks import prepare as prepare_benchmark
-from benchmarks import report
 from benchmarks.measure import Turns, Work, alternate, ratio
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.peers.notebook import NotebookLoop

@@ -172,8 +172,9 @@ class FixedBatch(Batch):
 def _heads(labels: Tensor, *, queries: int, places: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return `head_positions`, `head_slots`, `masked_positions` and `masked_labels` of a `Batch`.
 
-    Places that are left over point to the first row's `[CLS]`, and their label is IGNORED. Each supervised token's
-    place is a running count; the others are all written to one place more, which is cut off.
+    Places that are left over have the label IGNORED; their slots are spread, because a GPU adds up the gradients of
+    equal ones one after the other. Each supervised token's place is a running count; the other tokens are all written
+    to one place more, which is cut off.
 
     Args:
         labels: what to predict at each position, or IGNORED; [batch, seq].
@@ -190,13 +191,13 @@ def _heads(labels: Tensor, *, queries: int, places: int) -> tuple[Tensor, Tensor
     cls_slots = torch.arange(rows, device=device) * queries
     place = torch.where(chosen.flatten(), torch.cumsum(chosen.flatten(), 0) - 1, places)
 
-    def placed(values: Tensor, rest: int) -> Tensor:
-        begun = torch.full((places + 1,), rest, dtype=torch.int64, device=device)
-        return begun.scatter_(0, place, values.flatten())[:places]
+    def placed(values: Tensor, rest: Tensor) -> Tensor:
+        return rest.scatter(0, place, values.flatten())[:places]
 
-    slots = placed(cls_slots[:, None] + rank, 0)
-    flat_positions = placed(torch.arange(rows * seq, device=device), 0)
-    return positions, torch.cat([cls_slots, slots]), flat_positions, placed(labels, IGNORED)
+    none = torch.zeros(places + 1, dtype=torch.int64, device=device)
+    slots = placed(cls_slots[:, None] + rank, torch.arange(places + 1, device=device) % positions.numel())
+    flat_positions = placed(torch.arange(rows * seq, device=device), none)
+    return positions, torch.cat([cls_slots, slots]), flat_positions, placed(labels, none + IGNORED)
 
 
 def _multiple(count: int, of: int) -> int:
