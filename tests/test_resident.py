@@ -204,6 +204,14 @@ def test_no_supervised_token_is_ever_left_out() -> None:
             assert {len(labels) for _, labels, _, _ in asked(batch)} == {28}
 
 
+@pytest.mark.parametrize("rule", [None, *map(masking, UNITS)], ids=["stored", *UNITS])
+def test_the_host_knows_how_many_tokens_of_each_row_are_supervised(rule: Masking | None) -> None:
+    rows = ResidentRows.of(ROWS, rule, seed=5, epoch=2, device=CPU)
+    for number in range(len(ROWS)):
+        batch = batchers(rule)[0].assemble(ROWS, np.array([number]), epoch=2)
+        assert rows.supervised[number] == len(batch.masked_labels)
+
+
 def test_fillers_repeat_a_row_and_count_nowhere() -> None:
     *_, last = batchers(masking(), pairs(5))[1].epoch(1, batch_size=4)
     short = min(batchers(masking(), pairs(5))[1].epoch(1, batch_size=4), key=lambda batch: batch.tokens)

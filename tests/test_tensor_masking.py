@@ -91,11 +91,15 @@ def test_masks_are_those_of_the_arrays(
     assert np.array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("ends", [([1], [2]), ([], [])], ids=["within special tokens", "bare"])
 @pytest.mark.parametrize(("unit", "rate"), list(itertools.product(("token", "word", "span"), (0.01, 0.15, 0.5, 0.9))))
-def test_masks_of_many_rows_are_those_of_the_arrays(unit: MaskingUnit, rate: float) -> None:
+def test_masks_of_many_rows_are_those_of_the_arrays(
+    unit: MaskingUnit, rate: float, ends: tuple[list[int], list[int]]
+) -> None:
+    """Rows without special tokens at their ends too: no span reaches from one into the next."""
     rng = np.random.default_rng(5)
     ids, shares = np.arange(23), np.array([0.02] * 5 + [0.06] * 10 + [0.0375] * 8)
-    rows = [[1, *rng.choice(ids, size=size, p=shares).tolist(), 2] for size in rng.integers(1, 60, size=600)]
+    rows = [[*ends[0], *rng.choice(ids, size=size, p=shares).tolist(), *ends[1]] for size in rng.integers(1, 60, 600)]
     expected, found = both(rule(unit, rate), rows)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1], expected[1])
