@@ -5,7 +5,6 @@ Each turn is a start of its own, by torchrun's engine, as `runtime.processes` st
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -97,9 +96,7 @@ def _turn(work: Path, side: Side, width: int, layers: int) -> dict[str, float]:
         "-m", "benchmarks.processes", "--work", str(work), "--parallel", side.parallel,
         "--width", str(width), "--layers", str(layers),
     ]  # fmt: skip
-    done = subprocess.run(  # noqa: S603
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(done.stderr)
     figures: dict[str, float] = json.loads(done.stdout)

@@ -24,7 +24,12 @@ STARTS_PROGRAMS = re.compile(
 )
 UNPACKS = {"extract", "extractall", "unpack_archive"}
 LOADS_CODE = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "pandas.read_pickle"}
-MAY_START_PROGRAMS = {"scripts/repro_copy.py", "benchmarks/startup.py", "benchmarks/prepare.py"}
+MAY_START_PROGRAMS = {
+    "scripts/repro_copy.py",
+    "benchmarks/startup.py",
+    "benchmarks/prepare.py",
+    "benchmarks/processes.py",
+}
 MAY_TALK = {
     "src/bertpipe/data/transfer/answer.py",
     "src/bertpipe/data/ray_engine.py",  # it asks whether anything answers at an address that the user gives

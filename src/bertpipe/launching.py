@@ -48,8 +48,9 @@ def run_in_processes(arguments: Sequence[str], *, processes: int, max_restarts: 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     handled = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own, see runtime.threads
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SAVING_S))
+    # Each process sets its own threads, see runtime.threads; torchrun warns of what it would take itself.
+    os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SAVING_S))
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # our own messages follow
     _end_with(parent)
     options = [

@@ -7,7 +7,7 @@ from bertpipe.errors import WorldError
 
 def is_launched() -> bool:
     """Return whether this process is one of several: RANK is set then."""
-    return "RANK" in os.environ
+    return os.environ.get("RANK") is not None
 
 
 def rank() -> int:

@@ -4,8 +4,8 @@
 between GPUs, Gloo for everything on the host.
 """
 
+import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +63,7 @@ class World:
         return tensor
 
     def told(self, message: _Told) -> _Told:
-        """Return what the leader says; what the others say counts for nothing."""
+        """Return what the leader says, as JSON has it; what the others say counts for nothing."""
         return self._gathered(message)[0]
 
     def scattered(self, tensor: Tensor | None, *, like: Tensor) -> Tensor:
@@ -170,13 +170,21 @@ class World:
     def _gathered(self, message: _Told) -> list[_Told]:
         if self.share.size == 1:
             return [message]
-        messages: list[Any] = [None] * self.share.size
-        dist.all_gather_object(messages, message)
-        return messages
+        return [json.loads(text) for text in self._texts(json.dumps(message, default=str))]
+
+    def _texts(self, text: str) -> list[bytes]:
+        """Return every process's text. PyTorch's own messages of objects are pickles, which can run code."""
+        mine = torch.frombuffer(bytearray(text, encoding="utf-8"), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.share.size)]
+        dist.all_gather(sizes, torch.tensor([len(mine)]))
+        longest = max(int(size) for size in sizes)
+        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
+        dist.all_gather(texts, torch.nn.functional.pad(mine, (0, longest - len(mine))))
+        return [text[: int(size)].numpy().tobytes() for text, size in zip(texts, sizes, strict=True)]
 
     def with_names(self) -> "World":
         """Return this world, knowing host and process of each rank."""
-        return replace(self, _names=tuple(self._gathered(f"{socket.gethostname()}, process {os.getpid()}")))
+        return replace(self, _names=tuple(self._gathered(f"{os.uname().nodename}, process {os.getpid()}")))
 
     def _name(self, rank: int) -> str:
         return f"rank {rank} ({self._names[rank]})" if self._names else f"rank {rank}"
@@ -229,7 +237,7 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
 
 
 def _share_of_environment() -> Share:
-    missing = [name for name in _VARIABLES if name not in os.environ]
+    missing = [name for name in _VARIABLES if os.environ.get(name) is None]
     if missing:
         raise WorldError(
             f"RANK is set in the environment, but not {', '.join(missing)}: start the processes with torchrun, which "

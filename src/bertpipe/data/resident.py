@@ -51,11 +51,12 @@ class ResidentBatcher:
 
     def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share."""
-        for window in self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch):
-            yield from self._batches(window, epoch, batch_size, share)
+        for window, data in self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch):
+            batches = self._batches(window, data, epoch, batch_size, share)
+            del data  # theirs alone
+            yield from batches
 
-    def _batches(self, window: Window, epoch: int, batch_size: int, share: Share) -> Iterator[Batch]:
-        data = self.host.dataset.read(window.groups)
+    def _batches(self, window: Window, data: PairDataset, epoch: int, batch_size: int, share: Share) -> Iterator[Batch]:
         lengths = data.lengths
         mine = [rows[share.of_rows(lengths[rows])] for rows in window.batches]
         taken = [own if len(own) else rows[:1] for own, rows in zip(mine, window.batches, strict=True)]

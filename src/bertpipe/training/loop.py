@@ -13,7 +13,7 @@ from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
 from bertpipe.training.objective import Losses
 from bertpipe.training.optim import AdamW, learning_rate
-from bertpipe.training.spreading import gradients_kept, settle, unwrapped
+from bertpipe.training.spreading import gradients_kept, settles, unwrapped
 from bertpipe.training.throughput import training_flops
 from bertpipe.world import ALONE, World
 
@@ -96,8 +96,10 @@ def train_steps(
         batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch, share=world.share)
         first_batch = 0
         for batch in batches:
-            if step == steps_done:
-                settle(objective, batch.idle().to(device))
+            if step == steps_done and settles(objective):
+                _backward(objective, batch.idle(), batch.counts.double().to(device), train, device)
+                for parameter in objective.parameters():
+                    parameter.grad = None
             step += 1
             rate = learning_rate(step, schedule.total, train)
             torch.manual_seed(_dropout_seed(train.seed, step, world.share.rank))

@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
 
-from bertpipe.data.batching import Batch
 from bertpipe.model.bert import Bert
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.world import World
@@ -55,16 +54,13 @@ def _in_parts(objective: PretrainingObjective) -> nn.Module:
     return objective
 
 
-def settle(objective: nn.Module, batch: Batch) -> None:
-    """Take a pass that changes nothing, where the first pass is unlike the later ones.
+def settles(objective: nn.Module) -> bool:
+    """Return whether the first pass is unlike the later ones, so that one has to be thrown away.
 
     DDP groups the gradients anew after its first pass, by the order in which they came. A sum over more than two
     processes is rounded by that grouping, so a run that goes on has to have it as the uninterrupted run does.
     """
-    if hasattr(objective, "no_sync"):
-        objective(batch).total(nsp_weight=1.0).backward()
-        for parameter in objective.parameters():
-            parameter.grad = None
+    return hasattr(objective, "no_sync")
 
 
 def unwrapped(objective: nn.Module) -> PretrainingObjective:
