@@ -18,7 +18,7 @@ from bertpipe.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME
 from bertpipe.data.text import read_documents
 from bertpipe.data.wordpiece import train_wordpiece
 from bertpipe.files import whole_directory
-from bertpipe.params import load_params
+from bertpipe.params_file import load_params
 
 PARAMS = Path(__file__).parent.parent / PARAMS_FILE
 ROUNDS = 5

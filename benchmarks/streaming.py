@@ -30,7 +30,7 @@ from bertpipe.data.dataset import PairDataset, PairFile, label_counts, read_data
 from bertpipe.data.layout import GROUPS_PER_WINDOW
 from bertpipe.files import whole_file
 from bertpipe.model.bert import Bert
-from bertpipe.params import load_params
+from bertpipe.params_file import load_params
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer

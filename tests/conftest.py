@@ -14,7 +14,8 @@ import torch
 
 from bertpipe.artifacts import REJECTS_REPORT
 from bertpipe.data import chunks
-from bertpipe.params import Params, load_params
+from bertpipe.params import Params
+from bertpipe.params_file import load_params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train

@@ -10,8 +10,9 @@ import pytest
 
 from bertpipe.artifacts import Progress
 from bertpipe.params import Params
-from bertpipe.stages.train import TrainPaths, run_train
+from bertpipe.stages.train import run_train
 from bertpipe.training import loop
+from bertpipe.training.setting import TrainPaths
 
 RESULTS = (
     "model/config.json",

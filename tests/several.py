@@ -15,7 +15,7 @@ from bertpipe.data.dataset import PairDataset
 from bertpipe.evaluation import evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import weights_sha256
-from bertpipe.params import load_params
+from bertpipe.params_file import load_params
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bertpipe.params import load_params
+from bertpipe.params_file import load_params
 from runs import Crash, at_step, crash, train
 
 EXACT = {"batch_size": 64, "history_every": 1, "model": {"dropout": 0.0}}

@@ -21,7 +21,8 @@ from bertpipe.evaluation import Evaluation, evaluate
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import NotebookEmbeddings, Wanted, sinusoidal_positions
 from bertpipe.model.store import load_model
-from bertpipe.params import Params, load_params
+from bertpipe.params import Params
+from bertpipe.params_file import load_params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from bertpipe import params
 from bertpipe.errors import ParamsError
-from bertpipe.params import MaskingParams, ModelParams, Params, load_params
+from bertpipe.params import MaskingParams, ModelParams, Params
+from bertpipe.params_file import load_params
 
 PROJECT = Path(__file__).parent.parent
 TINY = PROJECT / "params" / "tiny.yaml"

@@ -248,7 +248,7 @@ import dataclasses, sys
 from pathlib import Path
 from bertpipe.artifacts import ZIP_FILE
 from bertpipe.data.transfer import part
-from bertpipe.params import load_params
+from bertpipe.params_file import load_params
 from bertpipe.stages.download import run_download
 part._SAVE_EVERY_S = 0
 params = load_params(Path(sys.argv[1]))

@@ -77,7 +77,7 @@ def download(
     from dataclasses import replace
 
     with undisturbed():
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.download import run_download
 
     loaded = load_params(params)
@@ -99,7 +99,7 @@ def convert(
     """Turn the CSV files inside the zip into Parquet, every row checked."""
     with undisturbed():
         from bertpipe.data.engines import make_engine
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.convert import run_convert
 
     loaded = load_params(params)
@@ -128,7 +128,7 @@ def prepare(
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
     with undisturbed():
         from bertpipe.data.engines import make_engine
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.prepare import run_prepare
 
     loaded = load_params(params)
@@ -162,8 +162,9 @@ def train(
 
     with undisturbed():
         from bertpipe.launching import processes_to_train_in, run_in_processes
-        from bertpipe.params import load_params
-        from bertpipe.stages.train import TrainPaths, run_train
+        from bertpipe.params_file import load_params
+        from bertpipe.stages.train import run_train
+        from bertpipe.training.setting import TrainPaths
 
     loaded = load_params(params)
     processes = processes_to_train_in(loaded.runtime)
@@ -207,7 +208,7 @@ def evaluate(
 ) -> None:
     """Measure a model on the test split, beside simple predictors on the same rows."""
     with undisturbed():
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.evaluate import run_evaluate
 
     loaded = load_params(params)
@@ -240,7 +241,7 @@ def probe(
     from dataclasses import replace
 
     with undisturbed():
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.probe import run_probe
 
     loaded = load_params(params)
@@ -300,7 +301,7 @@ def export(
 ) -> None:
     """Write the model as a Hugging Face directory, with its model card."""
     with undisturbed():
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.export import run_export
 
     if public and push is None:

@@ -130,7 +130,7 @@ def infer_examples(
 ) -> None:
     """Ask the questions listed in the params and write the answers."""
     with undisturbed():
-        from bertpipe.params import load_params
+        from bertpipe.params_file import load_params
         from bertpipe.stages.infer import run_infer_examples
 
     loaded = load_params(params)

@@ -1,10 +1,8 @@
 """A model by its name: a directory of bertpipe's, a Hugging Face directory, or a hub name."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertpipe.artifacts import CONFIG_NAME, MODEL_DIR
 from bertpipe.data.tokenization import Tokenizer, load_tokenizer
@@ -39,8 +37,6 @@ class LoadedModel:
     """What the user should know of how it was read."""
     tokenizer_file: Path | None
     """The `tokenizer.json` on this machine; None where the model has none."""
-    facts: Mapping[str, Any]
-    """What a directory of bertpipe's says of its training; empty for another."""
 
     def require_head(self, head: Head) -> None:
         """Refuse what needs a head that was never trained.
@@ -96,7 +92,6 @@ def _own(path: Path) -> LoadedModel:
         missing_heads=frozenset(),
         notes=(),
         tokenizer_file=stored.tokenizer_file,
-        facts=stored.facts,
     )
 
 
@@ -119,5 +114,4 @@ def _huggingface(source: str | Path) -> LoadedModel:
         missing_heads=loaded.missing_heads,
         notes=loaded.notes,
         tokenizer_file=loaded.tokenizer_file,
-        facts={},
     )

@@ -1,20 +1,16 @@
 """The typed schema of `params.yaml`.
 
 The schema has no defaults: every value lives in `params.yaml`, so `dvc params diff` sees all of them. Importing
-this module loads neither pydantic nor a YAML reader; only `load_params` does.
+this module loads neither pydantic nor a YAML reader; only `bertpipe.params_file` does, when it reads.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from bertpipe.errors import ParamsError
-
 if TYPE_CHECKING:
-    from pydantic_core import CoreSchema, ErrorDetails
+    from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,54 +462,3 @@ class Params:
     infer: InferParams
     export: ExportParams
     runtime: RuntimeParams
-
-
-def load_params(path: Path) -> Params:
-    """Return the validated content of a params file.
-
-    Raises:
-        ParamsError: the file is missing, is not YAML, or breaks the schema; all faults are named at once, each
-            with its dotted name.
-    """
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
-
-    data = _read_yaml(path)
-    try:
-        # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
-        return TypeAdapter(Params).validate_json(json.dumps(data, default=str), strict=True)
-    except ValidationError as error:
-        faults: dict[str, list[str]] = {}
-        for detail in error.errors():
-            name, fault = _describe(detail)
-            faults.setdefault(name, []).append(fault)  # several where a value may be of several types
-        lines = "\n".join(f"  {name}: {', or '.join(fault)}" for name, fault in faults.items())
-        raise ParamsError(f"{path} has {len(faults)} fault(s):\n{lines}") from error
-
-
-def _read_yaml(path: Path) -> object:
-    from ruamel.yaml import YAML  # noqa: PLC0415
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
-
-    if not path.is_file():
-        raise ParamsError(f"no params file at {path}: run in the project's folder, or name one with --params")
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not YAML: {error}") from error
-
-
-def _describe(detail: "ErrorDetails") -> tuple[str, str]:
-    """Return one fault as its dotted name, without pydantic's type tags, and what is wrong."""
-    known = {
-        "missing": "is missing: add it",
-        "unexpected_keyword_argument": "is not known: check its spelling, or remove it",
-    }
-    name = ".".join(str(part) for part in detail["loc"] if not _is_type_tag(str(part)))
-    text = known.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    says_it_itself = detail["type"] in {"missing", "value_error", "union_tag_invalid", "union_tag_not_found"}
-    given = "" if says_it_itself else f" (given: {detail['input']!r:.60})"
-    return name or "the file", f"{text}{given}"
-
-
-def _is_type_tag(part: str) -> bool:
-    return part in {"nsp", "mlm"} or part.startswith(("function-", "literal["))

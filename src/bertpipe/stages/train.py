@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,43 +18,29 @@ from torch import nn
 from bertpipe import __version__
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher, Batches
-from bertpipe.data.masking import Masking
-from bertpipe.data.resident import batcher_for, is_resident
+from bertpipe.data.resident import batcher_for
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
 from bertpipe.files import check_place, do_nothing
 from bertpipe.locks import LOCK, only_one
 from bertpipe.model.bert import Bert
-from bertpipe.model.device import pick_device, set_up_cpu
+from bertpipe.model.device import pick_device
 from bertpipe.model.store import save_model, weights_sha256
-from bertpipe.params import CompileMode, EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
+from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.ranks import local_rank, restarts
 from bertpipe.sources import source_digest
-from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, Restored, run_key
-from bertpipe.training.compiling import check_compile, compile_objective
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints
+from bertpipe.training.compiling import compile_objective
 from bertpipe.training.history import History
-from bertpipe.training.inputs import TrainingData, read_training_data
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import AdamW, make_optimizer
-from bertpipe.training.spreading import Parallel, spread, unwrapped, whole_network
-from bertpipe.training.start import Start, start_of
+from bertpipe.training.resuming import remark_on, restore
+from bertpipe.training.setting import Setting, TrainPaths, setting_of
+from bertpipe.training.spreading import spread, unwrapped, whole_network
 from bertpipe.training.stopping import StopRequest, stop_requests
 from bertpipe.training.throughput import peak_flops, published_peak_flops
 from bertpipe.world import World, joined
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainPaths:
-    """Where `train` reads and writes."""
-
-    data: Path
-    model: Path
-    history: Path
-    epochs: Path
-    timing: Path
-    state: Path
-    """Resume state of all runs; removed for a run that is done."""
 
 
 def run_train(
@@ -98,8 +84,12 @@ def run_train(
         if restarts():
             on_note(f"the processes were started anew, because one of them failed (restart {restarts()})")
         with world.together():
-            check_place(paths.model, mark=CONFIG_NAME)
-            setting = _setting(model, train, masking, evaluation, runtime, paths, world, device)
+            if world.leads:
+                check_place(paths.model, mark=CONFIG_NAME)
+            setting = setting_of(
+                model, train, masking, evaluation, runtime,
+                paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
+            )  # fmt: skip
         world.agree("params, data or sources", setting.identity)
         for note in setting.start.notes:
             on_note(note)
@@ -114,84 +104,8 @@ def run_train(
             raise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Setting:
-    """What a run is and where, before any weight is drawn."""
-
-    train: TrainParams
-    evaluation: EvaluateParams
-    runtime: RuntimeParams
-    paths: TrainPaths
-    world: World
-    device: torch.device
-    data: TrainingData
-    start: Start
-    masks: Masking | None
-    params: Mapping[str, Any]
-    """Sections of the params that shape the model."""
-    identity: Mapping[str, Any]
-    """Everything that defines the result, but for rounding."""
-    machine: Mapping[str, Any]
-    """What the result's rounding depends on."""
-    parallel: Parallel | None
-    """How several processes train."""
-    compile: CompileMode
-    """How the objective is compiled."""
-
-    @property
-    def state(self) -> Path:
-        """Where the run's resume state is."""
-        return self.paths.state / run_key(self.identity)
-
-
-def _setting(
-    model: ModelParams,
-    train: TrainParams,
-    masking: MaskingParams,
-    evaluation: EvaluateParams,
-    runtime: RuntimeParams,
-    paths: TrainPaths,
-    world: World,
-    device: torch.device,
-) -> _Setting:
-    threads = set_up_cpu(runtime.threads, processes=world.local_size)
-    parallel = runtime.parallel if world.share.size > 1 else None
-    compile_mode = runtime.compile if is_resident(device) else "none"
-    check_compile(compile_mode, train, parallel)
-    data = read_training_data(paths.data)
-    start = start_of(model, train, data)
-    params = {"model": asdict(start.params), "train": asdict(train), "masking": asdict(masking)}
-    return _Setting(
-        train=train,
-        evaluation=evaluation,
-        runtime=runtime,
-        paths=paths,
-        world=world,
-        device=device,
-        data=data,
-        start=start,
-        masks=data.masks(masking),
-        params=params,
-        identity={
-            "params": {**params, "evaluate": asdict(evaluation)},
-            "init": start.facts,
-            "machine": {"torch": torch.__version__, "device": device.type},
-            "data_sha256": data.sha256,
-            "sources_sha256": source_digest(__name__),
-        },
-        machine={
-            "threads": threads,
-            "processes": world.share.size,
-            **({"parallel": parallel} if parallel else {}),
-            **({"compile": compile_mode} if compile_mode != "none" else {}),
-        },
-        parallel=parallel,
-        compile=compile_mode,
-    )
-
-
 def _run(
-    setting: _Setting,
+    setting: Setting,
     stop: StopRequest,
     resume: bool,
     overrides: Mapping[str, object],
@@ -215,9 +129,7 @@ def _run(
         },
     )
     history = History(train.history_every, train.nsp_weight)
-    with world.together():
-        restored = _restored(checkpoints, bert, resume=resume, on_note=on_note) if world.leads else None
-    restored = _spread_state(restored, bert, world)
+    restored = restore(checkpoints, bert, world, resume=resume, on_note=on_note)
     alone = PretrainingObjective(bert)
     compile_objective(alone, setting.compile, setting.parallel)
     if setting.compile != runtime.compile:
@@ -227,7 +139,9 @@ def _run(
     if restored is not None:
         optimizer.restore(restored.optimizer, world)
         history.restore(restored.records)
-        on_note(f"going on after step {restored.step:,} of {schedule.total:,}{_by(restored.records, setting.machine)}")
+        on_note(
+            f"going on after step {restored.step:,} of {schedule.total:,}{remark_on(restored.records, setting.machine)}"
+        )
     versions = {
         "bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__,
         **setting.identity["machine"], **setting.machine,
@@ -259,38 +173,6 @@ def _run(
     return summary
 
 
-def _restored(checkpoints: Checkpoints, bert: Bert, *, resume: bool, on_note: Callable[[str], None]) -> Restored | None:
-    if not resume:
-        checkpoints.clear()
-        return None
-    checkpoints.tidy()
-    return checkpoints.load_newest(bert, on_note=on_note)
-
-
-def _spread_state(restored: Restored | None, bert: Bert, world: World) -> Restored | None:
-    """Give the other processes the weights and the records that the leader has read; the optimizer's come later."""
-    if world.share.size == 1:
-        return restored
-    found = world.told(None if restored is None else (restored.step, restored.records))
-    if found is None:
-        return None
-    for tensor in bert.state_dict().values():
-        tensor.copy_(world.scattered(tensor if world.leads else None, like=tensor))
-    step, records = found
-    return Restored(step, records, {} if restored is None else restored.optimizer)
-
-
-def _by(records: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """Return a remark on a state that comes from a machine whose results are equal up to rounding alone."""
-    before = records["machine"]
-    if before == machine:
-        return ""
-    return (
-        f", which {before['processes']} process(es) of {before['threads']} thread(s) had reached: from here on results "
-        "are theirs up to rounding"
-    )
-
-
 @contextmanager
 def _alone(model: Path, state: Path) -> Iterator[None]:
     """Keep other processes from the model's place and from the run's state, and leave no state that holds nothing."""
@@ -310,7 +192,7 @@ def _alone(model: Path, state: Path) -> Iterator[None]:
 class _Run:
     """One training run: steps, checkpoints, and what comes after each epoch."""
 
-    setting: _Setting
+    setting: Setting
     objective: nn.Module
     optimizer: AdamW
     batcher: Batches
