@@ -28,6 +28,7 @@ from bertpipe.artifacts import ROWS_PER_GROUP
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.dataset import PairDataset, PairFile, label_counts, read_dataset
 from bertpipe.data.layout import GROUPS_PER_WINDOW
+from bertpipe.data.shares import WHOLE, Share
 from bertpipe.files import whole_file
 from bertpipe.model.bert import Bert
 from bertpipe.params_file import load_params
@@ -110,10 +111,10 @@ class WholeEpoch:
 class LateBatcher(Batcher):
     """A batcher whose epochs begin shortly before the end of their first window."""
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield the batches from there on."""
         passed_over = ROWS_PER_GROUP * GROUPS_PER_WINDOW // batch_size - STEPS_IN_FIRST_WINDOW
-        return super().epoch(epoch, batch_size=batch_size, first_batch=first_batch + passed_over)
+        return super().epoch(epoch, batch_size=batch_size, first_batch=first_batch + passed_over, share=share)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,12 @@ PROMISES = {
         how="Real processes under real DVC; message, exit code, files, second process",
         file="tests/test_interruptions.py",
     ),
+    "Several processes": Promise(
+        promise="Training in several processes stops, goes on and ends as in one; a process that is killed is replaced.",
+        how="torchrun, and `runtime.processes` under the command line and real DVC: Ctrl-C, SIGKILL with and without "
+        "restarts, one process to two and back; who hangs, differs or fails is named (tests/test_world.py)",
+        file="tests/test_torchrun.py",
+    ),
     "Every point of failure": Promise(
         promise="Whatever file operation fails or is the last one, nothing good is lost and the next run finishes.",
         how="A library before the C library counts the operations (open, write, sync, rename, remove, ...) of a "
