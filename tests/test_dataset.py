@@ -139,7 +139,7 @@ def test_twice_the_rows_take_no_more_memory(tmp_path: Path) -> None:
         peaks.append(peak_of_two_epochs(tmp_path / name))
     (half, half_arrow), (all_rows, all_arrow) = peaks
     in_memory = sum(getattr(whole, name).nbytes for name in PairDataset.__slots__)
-    assert in_memory > 5 * all_arrow > 0  # two of twenty windows, and what reading one takes
+    assert in_memory > 15 * all_arrow > 0  # what Arrow holds is one of twenty windows
     assert all_arrow < 1.3 * half_arrow  # rows differ in length, and so do windows
     assert all_rows < 1.05 * half
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertpipe.data.ahead import read_ahead
 from bertpipe.data.dataset import PairDataset, PairSource
 from bertpipe.data.masking import Masking
 from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
@@ -137,7 +136,7 @@ _TENSORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batcher:
-    """Makes the batches of a data set, a window of it at a time; two are in memory.
+    """Makes the batches of a data set, a window of it in memory at a time.
 
     `masking` None takes the masks that the data set stores.
     """
@@ -155,18 +154,15 @@ class Batcher:
 
         A share without rows in a batch gets one row of it that nothing is asked of.
         """
-        for window, data in self.windows(epoch, batch_size=batch_size, first_batch=first_batch):
-            batches = self._batches(window, data, epoch, share)
-            del data  # theirs alone, so that it is gone before the next but one is read
-            yield from batches
+        for window in self.windows(epoch, batch_size=batch_size, first_batch=first_batch):
+            yield from self._batches(window, epoch, share)
 
-    def windows(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[tuple[Window, PairDataset]]:
-        """Yield the windows of a training epoch, each with its rows."""
+    def windows(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Window]:
+        """Yield what is in memory together in a training epoch, and the rows of its batches."""
         data = self.dataset
-        order = epoch_order(
+        return epoch_order(
             data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
         )
-        return read_ahead(data, order)
 
     def in_length_order(self, *, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield every row once, shortest first within each window: the order with least padding, for evaluation.
@@ -174,16 +170,13 @@ class Batcher:
         A share gets whole batches: every so many-th.
         """
         number = 0
-        order = length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size)
-        for window, data in read_ahead(self.dataset, order):
+        for window in length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size):
             first = (share.rank - number) % share.size
             number += len(window.batches)
-            mine = replace(window, batches=window.batches[first :: share.size])
-            batches = self._batches(mine, data, 0, WHOLE)
-            del data
-            yield from batches
+            yield from self._batches(replace(window, batches=window.batches[first :: share.size]), 0, WHOLE)
 
-    def _batches(self, window: Window, data: PairDataset, epoch: int, share: Share) -> Iterator[Batch]:
+    def _batches(self, window: Window, epoch: int, share: Share) -> Iterator[Batch]:
+        data = self.dataset.read(window.groups)  # gone before the next window comes: it ends with this function
         lengths = data.lengths
         for rows in window.batches:
             mine = rows[share.of_rows(lengths[rows])]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertpipe.data.ahead import read_ahead
 from bertpipe.data.batching import IGNORED, Batch, Batcher, Batches
 from bertpipe.data.dataset import PairDataset
 from bertpipe.data.fixed_batches import FixedBatch, Room, bucket_length
@@ -51,9 +52,10 @@ class ResidentBatcher:
 
     def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share."""
-        for window, data in self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch):
+        windows = self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch)
+        for window, data in read_ahead(self.host.dataset, windows):
             batches = self._batches(window, data, epoch, batch_size, share)
-            del data  # theirs alone
+            del data  # theirs alone, so that it is gone before the next but one is read
             yield from batches
 
     def _batches(self, window: Window, data: PairDataset, epoch: int, batch_size: int, share: Share) -> Iterator[Batch]:
