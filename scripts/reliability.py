@@ -37,7 +37,7 @@ PROMISES = {
         file="tests/test_interruptions.py",
     ),
     "Several processes": Promise(
-        promise="Training in several processes stops, goes on and ends as in one; a process that is killed is replaced.",
+        promise="Training in several processes stops, goes on and ends as in one; a killed process is replaced.",
         how="torchrun, and `runtime.processes` under the command line and real DVC: Ctrl-C, SIGKILL with and without "
         "restarts, one process to two and back; who hangs, differs or fails is named (tests/test_world.py)",
         file="tests/test_torchrun.py",
