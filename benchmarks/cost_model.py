@@ -130,7 +130,7 @@ SETUPS = (
     ("64 machines, a card of 400 Gbit/s a GPU", 512, NVLINK),
     ("64 machines, a card of 100 Gbit/s each", 512, ONE_CARD),
 )
-NETWORKS = (("BERT-base", 768, 12, 12, 128, 256), ("BERT-large", 1024, 24, 16, 512, 64))
+NETWORKS = (("BERT-base", 768, 12, 12, 128, 128), ("BERT-large", 1024, 24, 16, 512, 64))
 """Name, width, layers, heads, tokens a row, rows a step for each GPU."""
 
 

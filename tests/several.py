@@ -47,7 +47,7 @@ class Case:
 
 CASES = [
     *(Case(parallel=parallel, dtype=dtype) for parallel in ("ddp", "fsdp") for dtype in ("float64", "float32")),
-    *(Case(parallel=parallel, micro_batch_size=2) for parallel in ("ddp", "fsdp")),
+    *(Case(parallel=parallel, micro_batch_size=rows) for parallel in ("ddp", "fsdp") for rows in (1, 2)),
     *(Case(parallel=parallel, tied=False, architecture="notebook") for parallel in ("ddp", "fsdp")),
     *(Case(parallel=parallel, dtype="float32", precision="bfloat16") for parallel in ("ddp", "fsdp")),
 ]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,7 +49,9 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
     said = list[str]()
     assert train(tiny, folder, parquet, options={"on_note": said.append}, **EXACT)["resumed_after_step"] == 8
     (note,) = said
-    assert note.startswith("going on after step 8 of 12, which 2 process(es) of ")
+    assert note.startswith(
+        f"going on after step 8 of 12; parallel {parallel} until there and - now, processes 2 until "
+    )
     assert not list((folder / "state").iterdir())
     for name in ("history.csv", "epochs.csv"):
         found, expected = (pd.read_csv(path / name) for path in (folder, tmp_path / "whole"))
@@ -163,7 +166,9 @@ def test_a_killed_process_is_started_anew_and_the_end_is_the_same(
         project.when_under_way(lambda: os.kill(workers_of(process)[1], signal.SIGKILL))
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, said
-    assert "note: the processes were started anew, because one of them failed (restart 1)\n" in said
+    assert re.search(r"error: rank 1 \(\S+, process \d+\): ended while the others waited for it", said)
+    assert "note: the processes were started anew, because one of them failed or left\n" in said
+    assert "SIGTERM" not in said
     assert "note: going on after step " in said
     assert project.results() == whole
 
@@ -178,6 +183,37 @@ def test_without_restarts_a_killed_process_ends_the_run_and_the_next_one_goes_on
     assert process.returncode == 1, said
     assert re.search(r"error: rank 0 \(process \d+\) was ended by SIGKILL, most likely because memory ran out", said)
     assert "note: going on after step " in project.finish()
+    assert project.results() == whole
+
+
+def test_two_machines_start_anew_together(parquet: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    """Each has a torchrun of its own, and that of the process that was not killed counts no restart."""
+    project = Project(tmp_path / "project", parquet)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = (
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=2",
+        "--rdzv-id=pair", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--local-addr=localhost",
+        *project.command[1:],
+    )  # fmt: skip
+    environment = {**project.environment(), "OMP_NUM_THREADS": "1"}
+    agents = [
+        subprocess.Popen(
+            command, cwd=project.folder, env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        project.when_under_way(lambda: os.kill(workers_of(agents[1])[0], signal.SIGKILL))
+        said = [agent.communicate(timeout=PATIENCE_S)[0] for agent in agents]
+    finally:
+        for agent in agents:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(agent.pid, signal.SIGKILL)
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert sum("note: the processes were started anew" in text for text in said) == 1
     assert project.results() == whole
 
 

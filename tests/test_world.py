@@ -108,7 +108,7 @@ def test_a_process_that_hangs_is_named_within_the_time_set() -> None:
 def test_a_process_that_has_ended_is_named() -> None:
     first, _ = said("ends")
     assert re.fullmatch(
-        rf"WorldError, shown True: {NAME}: ended while the others waited for it; its own message says why; .*",
+        rf"WorldError, shown True: {NAME}: ended while the others waited for it; the next run .*",
         first[-1],
     )
 

@@ -51,7 +51,9 @@ def run_in_processes(arguments: Sequence[str], *, processes: int, max_restarts: 
     # Each process sets its own threads, see runtime.threads; torchrun warns of what it would take itself.
     os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SAVING_S))
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # our own messages follow
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed"):  # our own messages follow
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     _end_with(parent)
     options = [
         "--standalone",
@@ -69,10 +71,7 @@ def run_in_processes(arguments: Sequence[str], *, processes: int, max_restarts: 
         if code < 0:
             name = signal.Signals(-code).name
             reason = ", most likely because memory ran out" if -code == signal.SIGKILL else ""
-            raise WorldError(
-                f"rank {rank} (process {failure.pid}) was ended by {name}{reason}; the same command goes on from the "
-                "last checkpoint"
-            ) from failed
+            raise WorldError(f"rank {rank} (process {failure.pid}) was ended by {name}{reason}") from failed
         raise WorldError(_SAID, shown=False, exit_code=code) from failed
 
 

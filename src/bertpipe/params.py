@@ -268,8 +268,8 @@ class TrainParams:
     """Model to start from: a directory of bertpipe's, a Hugging Face directory, a hub name; null: random weights."""
     epochs: Count
     """Passes over the training rows."""
-    batch_size: Count
-    """Rows (sentence pairs) an optimiser step."""
+    batch_size: Annotated[int, Limit(at_least=1, at_most=65_536)]
+    """Rows (sentence pairs) an optimiser step, over all processes; at most those that are shuffled together."""
     micro_batch_size: Literal["all"] | Count
     """Rows a forward and backward pass, whose gradients add up to the step's: less memory; `all` takes the batch."""
     learning_rate: Positive

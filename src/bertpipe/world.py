@@ -6,7 +6,10 @@ between GPUs, Gloo for everything on the host.
 
 import json
 import os
+import signal
+import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,8 +28,9 @@ from bertpipe.ranks import environment_number, is_launched, local_rank, restarts
 
 _Told = TypeVar("_Told")
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_ROLL_CALL_S, _LOOK_S = 5.0, 0.1
-"""Seconds for the others to say that they wait too, before one counts as absent, and between two looks."""
+_ROLL_CALL_S, _SHORT_ROLL_CALL_S, _LOOK_S = 5.0, 1.0, 0.1
+"""Seconds for the others to say that they wait too, before one counts as absent: where one hangs, and where one has
+ended, which all see at once; and seconds between two looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class World:
     """Its number on its machine."""
     local_size: int = 1
     """How many there are on its machine."""
+    restarted: bool = False
+    """Whether other processes were in their place before, one of which failed or left."""
     _timeout_s: float = 0.0
     _store: Any = None
     """A `torch.distributed.Store` that all reach."""
@@ -130,21 +136,21 @@ class World:
         except RuntimeError as error:
             if self.share.size == 1 or not _is_of_messages(error):
                 raise
-            absent, first = self._roll_call()
             slow = "timed out" in str(error).lower()
+            with _undisturbed():
+                absent, first = self._roll_call(_ROLL_CALL_S if slow else _SHORT_ROLL_CALL_S)
             names = ", ".join(map(self._name, absent))
             what = (
                 f"the processes lost each other ({_first_line(error)})" if not absent
                 else f"{names}: no answer for {self._timeout_s:g} s (runtime.timeout_s), the others waited: it hangs, "
                 "or its machine is cut off" if slow
-                else f"{names}: ended while the others waited for it; its own message says why"
+                else f"{names}: ended while the others waited for it"
             )  # fmt: skip
             raise WorldError(f"{what}; the next run goes on from the last checkpoint", shown=first) from error
 
-    def _roll_call(self) -> tuple[list[int], bool]:
+    def _roll_call(self, patience_s: float) -> tuple[list[int], bool]:
         """Return who does not answer, and whether this is the first of those that do."""
-        assert self._store is not None
-        ranks, until = range(self.share.size), time.monotonic() + _ROLL_CALL_S
+        ranks, until = range(self.share.size), time.monotonic() + patience_s
         try:
             self._store.set(f"waiting/{self.share.rank}", "")
             while True:
@@ -214,8 +220,8 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
     try:
         store, _, _ = next(rendezvous("env://", timeout=timeout))
         store.set_timeout(timeout)
-        # torchrun keeps its store when it starts the processes anew, with the addresses of those that have ended.
-        store = PrefixStore(f"attempt {restarts()}", store)
+        attempt = _attempt(store, share, timeout_s)
+        store = PrefixStore(f"attempt {attempt}", store)
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
@@ -225,15 +231,44 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
             share=share,
             local_rank=local_rank(),
             local_size=environment_number("LOCAL_WORLD_SIZE", 1),
+            restarted=attempt > 1,
             _timeout_s=timeout_s,
             _store=store,
         )
         with world.watched():
-            world = world.with_names()
+            counted = world.highest(torch.tensor(restarts())).item()  # torchrun may have made a new store
+            world = replace(world.with_names(), restarted=world.restarted or counted > 0)
         with world.watched():
             yield world
     finally:
         dist.destroy_process_group()
+
+
+def _attempt(store: Any, share: Share, timeout_s: float) -> int:  # noqa: ANN401
+    """Return how many times processes have come together in a store, this time included: the same number for all.
+
+    torchrun keeps its store when it starts processes anew, with the addresses of those that have ended; and its count
+    of restarts is each machine's own. So each process asks with a word of its own, and the first one answers with the
+    number until all have heard it.
+    """
+    if share.rank:
+        word = uuid.uuid4().hex
+        store.set(f"asks/{share.rank}", word)
+        number = int(store.get(f"answer/{word}"))
+        store.set(f"heard/{number}/{share.rank}", "")
+        return number
+    number, missing = int(store.add("attempts", 1)), set(range(1, share.size))
+    until = time.monotonic() + timeout_s
+    while missing:
+        for rank in sorted(missing):
+            if store.check([f"asks/{rank}"]):  # it may be the word of one that has ended; then it does no harm
+                store.set(f"answer/{store.get(f'asks/{rank}').decode()}", str(number))
+            if store.check([f"heard/{number}/{rank}"]):
+                missing.remove(rank)
+        if missing and time.monotonic() > until:
+            raise WorldError(f"ranks {', '.join(map(str, sorted(missing)))} have not come within {timeout_s:g} s")
+        time.sleep(_LOOK_S / 2)
+    return number
 
 
 def _share_of_environment() -> Share:
@@ -260,6 +295,19 @@ def _mend(error: Exception, at: str) -> str:
     if "interface" in low or "resolve" in low:
         return f"name the network interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME ({text})"
     return text
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Go on through SIGTERM: torchrun sends it to those that are left, who end soon and have something to say."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

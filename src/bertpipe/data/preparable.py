@@ -66,5 +66,6 @@ def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
             raise DataError(
                 f"of the {count.documents} document(s) of {text} in the {split} split "
                 f"{count.documents - count.documents_without_pairs} have pairs of sentences, and B of a pair that is "
-                "not next has to come from another one: bring more text, or documents of several sentences"
+                "not next has to come from another one: bring more text, or documents of several sentences, or set "
+                "prepare.text_format to what parts a file into documents"
             )

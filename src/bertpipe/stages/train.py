@@ -27,7 +27,7 @@ from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
 from bertpipe.model.store import save_model, weights_sha256
 from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
-from bertpipe.ranks import local_rank, restarts
+from bertpipe.ranks import local_rank
 from bertpipe.sources import source_digest
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints
 from bertpipe.training.compiling import compile_objective
@@ -81,8 +81,8 @@ def run_train(
     with joined(device.type, timeout_s=runtime.timeout_s) as world, ExitStack() as stack:
         if not world.leads:
             on_progress, on_note = ignore_progress, ignore_note
-        if restarts():
-            on_note(f"the processes were started anew, because one of them failed (restart {restarts()})")
+        if world.restarted:
+            on_note("the processes were started anew, because one of them failed or left")
         with world.together():
             if world.leads:
                 check_place(paths.model, mark=CONFIG_NAME)
@@ -98,7 +98,7 @@ def run_train(
                 stack.enter_context(_alone(paths.model, setting.state))
         stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
         try:
-            return _run(setting, stop, resume, overrides or {}, on_progress, on_note)
+            return _run(setting, stop, resume or world.restarted, overrides or {}, on_progress, on_note)
         except (StoppedError, TrainingError) as error:  # in all processes alike
             error.shown = world.leads
             raise
@@ -270,7 +270,7 @@ class _Run:
         self.history.stop_clock()
         with self._saying_what_is_kept():
             records = self.history.records()
-        bert, optimizer = whole_network(self.objective), self.optimizer.tensors()
+        bert, optimizer = whole_network(self.objective), self.optimizer.tensors(keep=self.world.leads)
         agree = self._agree_on(bert, step)
         with self.world.together():
             if self.world.leads:
@@ -352,7 +352,7 @@ class _Run:
             "gflop_per_second": rate / 1e9,
             "peak_gflop_per_second": peak / 1e9,
             "share_of_peak": rate / peak,
-            "mfu": None if published is None else rate / (published * self.world.share.size),
+            **({} if published is None else {"mfu": rate / (published * self.world.share.size)}),
             "train_mlm_loss": history.intervals[-1][3],
             "train_nsp_loss": history.intervals[-1][4],
             "test_mlm_loss": mlm_loss,

@@ -13,7 +13,7 @@ from bertpipe.data.randomness import random_bits
 from bertpipe.params import TrainParams
 from bertpipe.training.objective import Losses
 from bertpipe.training.optim import AdamW, learning_rate
-from bertpipe.training.spreading import gradients_kept, settles, unwrapped
+from bertpipe.training.spreading import gradients_kept, passes_are_shared, settles, unwrapped
 from bertpipe.training.throughput import training_flops
 from bertpipe.world import ALONE, World
 
@@ -97,7 +97,7 @@ def train_steps(
         first_batch = 0
         for batch in batches:
             if step == steps_done and settles(objective):
-                _backward(objective, batch.idle(), batch.counts.double().to(device), train, device)
+                _backward(objective, batch.idle(), batch.counts.double().to(device), train, device, world)
                 for parameter in objective.parameters():
                     parameter.grad = None
             step += 1
@@ -105,7 +105,7 @@ def train_steps(
             torch.manual_seed(_dropout_seed(train.seed, step, world.share.rank))
             flops = training_flops(bert.params, bert.vocab_size, batch)
             counts = world.total(torch.cat([batch.counts.double(), flops[None]]))
-            mlm, nsp = _backward(objective, batch, counts[:3].to(device), train, device)
+            mlm, nsp = _backward(objective, batch, counts[:3].to(device), train, device, world)
             norm = optimizer.step(learning_rate=rate, max_grad_norm=train.max_grad_norm)
             mlm, nsp = world.total(torch.stack([mlm, nsp]).double()).unbind()
             mlm_tokens, nsp_rows, tokens, flops = counts.unbind()
@@ -127,7 +127,12 @@ def _dropout_seed(seed: int, step: int, rank: int) -> int:
 
 
 def _backward(
-    objective: nn.Module, batch: Batch, counts: Tensor, train: TrainParams, device: torch.device
+    objective: nn.Module,
+    batch: Batch,
+    counts: Tensor,
+    train: TrainParams,
+    device: torch.device,
+    world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradients of a batch's losses to the parameters', and return the losses without their graph.
 
@@ -137,9 +142,13 @@ def _backward(
         counts: `Batch.counts` of all rows of the step: each part's losses are its share of the step's means.
         train: the run.
         device: where the objective is.
+        world: the processes that train together; where passes take all of them, each takes as many.
     """
     rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
     parts = list(batch.parts(rows))
+    if len(parts) != 1 or train.micro_batch_size != "all":
+        most = world.highest(torch.tensor([len(parts)])).item() if passes_are_shared(objective) else len(parts)
+        parts += [parts[-1].idle()] * (int(most) - len(parts))
     mlm, nsp = torch.zeros(2, device=device).unbind()
     for part in parts:
         with gradients_kept(objective, until_last=part is not parts[-1]):

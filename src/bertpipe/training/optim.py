@@ -92,13 +92,18 @@ class AdamW:
             grad_scale=divisor,
         )
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all that it remembers, by name, for a checkpoint; every process has to ask for it."""
-        return {
-            f"{index}.{name}": whole(getattr(state, name)).cpu()
-            for index, state in enumerate(self.states)
-            for name in _REMEMBERED
-        }
+    def tensors(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Return all that it remembers, by name, for a checkpoint; nothing without `keep`.
+
+        Every process has to ask for it, also those that do not keep it: each has a part, perhaps.
+        """
+        kept = {}
+        for index, state in enumerate(self.states):
+            for name in _REMEMBERED:
+                tensor = whole(getattr(state, name))
+                if keep:
+                    kept[f"{index}.{name}"] = tensor.cpu()
+        return kept
 
     def restore(self, tensors: Mapping[str, Tensor], world: World = ALONE) -> None:
         """Take over what `tensors` returned; the leader alone has to have it."""

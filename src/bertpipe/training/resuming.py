@@ -48,11 +48,9 @@ def _spread(restored: Restored | None, bert: Bert, world: World) -> Restored | N
 
 
 def remark_on(records: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """Return a remark on a state that comes from a machine whose results are equal up to rounding alone."""
+    """Return a remark on a state of other settings of the machine, on which the result depends a little."""
     before = records["machine"]
-    if before == machine:
-        return ""
-    return (
-        f", which {before['processes']} process(es) of {before['threads']} thread(s) had reached: from here on results "
-        "are theirs up to rounding"
-    )
+    names = sorted({*before, *machine})
+    then_and_now = [(name, before.get(name, "-"), machine.get(name, "-")) for name in names]
+    said = [f"{name} {then} until there and {now} now" for name, then, now in then_and_now if then != now]
+    return f"; {', '.join(said)}: results may differ in rounding, and in what dropout draws" if said else ""

@@ -54,6 +54,11 @@ def _in_parts(objective: PretrainingObjective) -> nn.Module:
     return objective
 
 
+def passes_are_shared(objective: nn.Module) -> bool:
+    """Return whether a pass of one process waits for a pass of each other: under `fsdp`, for their weights."""
+    return hasattr(objective, "set_requires_gradient_sync")
+
+
 def settles(objective: nn.Module) -> bool:
     """Return whether the first pass is unlike the later ones, so that one has to be thrown away.
 
@@ -75,7 +80,7 @@ def gradients_kept(objective: nn.Module, *, until_last: bool) -> Iterator[None]:
         with objective.no_sync():  # type: ignore[operator]
             yield
         return
-    if hasattr(objective, "set_requires_gradient_sync"):
+    if passes_are_shared(objective):
         objective.set_requires_gradient_sync(not until_last)  # type: ignore[operator]
     yield
 

@@ -10,9 +10,6 @@ from types import FrameType
 
 from bertpipe.errors import INTERRUPTIONS, Interrupted
 
-_STAGE_VARIABLE = "DVC_STAGE"
-"""DVC sets it for the commands that it runs."""
-
 
 @dataclass(slots=True)
 class StopRequest:
@@ -27,12 +24,16 @@ class StopRequest:
     def interruption(self) -> Interrupted | None:
         """What the request is to end in; None while there is none.
 
-        DVC's own end is a request too: nobody would record what the run leaves.
+        The end of DVC is a request too, because nobody would record what the run leaves; and so is that of torchrun,
+        because nobody would look after its processes.
         """
         if self._signal is not None:
             return Interrupted(self._signal)
-        if os.environ.get(_STAGE_VARIABLE) and os.getppid() != self.parent:
-            return Interrupted(signal.SIGTERM, "the end of the DVC process that waited for it")
+        waiting = (
+            "DVC" if os.environ.get("DVC_STAGE") else "torchrun" if os.environ.get("TORCHELASTIC_RUN_ID") else None
+        )
+        if waiting and os.getppid() != self.parent:
+            return Interrupted(signal.SIGTERM, f"the end of the {waiting} process that waited for it")
         return None
 
     def check(self) -> None:
