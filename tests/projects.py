@@ -1,10 +1,12 @@
 """Copies of the project in which real DVC runs, for tests of the pipeline."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,3 +71,20 @@ def make_copy(folder: Path) -> Copy:
     copy = Copy(project, environment)
     copy.run("git", "init", "--quiet")
     return copy
+
+
+@contextlib.contextmanager
+def started_in(folder: Path, environment: Mapping[str, str], *command: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command in a process group of its own, which ends with the block."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=dict(environment), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

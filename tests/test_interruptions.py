@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and SIGKILL to the real command line and to real DVC."""
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -10,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from projects import Copy, make_copy
+from projects import Copy, make_copy, started_in
 
 pytestmark = [
     pytest.mark.promise("Interruptions of real commands"),
@@ -67,23 +66,6 @@ def trained(project: Copy) -> dict[str, bytes]:
     return {name: (project.folder / name).read_bytes() for name in TRAINED}
 
 
-@contextlib.contextmanager
-def started(project: Copy, *command: str) -> Iterator["subprocess.Popen[str]"]:
-    """Start a command in a process group of its own."""
-    process = subprocess.Popen(
-        command, cwd=project.folder, env=dict(project.environment), text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
 def wait_for(there: Callable[[], object]) -> None:
     until = time.monotonic() + PATIENCE_S
     while not there():
@@ -104,7 +86,7 @@ TRAIN = ("bertpipe", "train")
 
 
 def test_dvc_and_training_killed_together_go_on(project: Copy, whole: dict[str, bytes]) -> None:
-    with started(project, *DVC_TRAIN) as process:
+    with started_in(project.folder, project.environment, *DVC_TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -131,7 +113,7 @@ def _from_lock(project: Copy) -> None:
 
 
 def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, bytes]) -> None:
-    with started(project, *DVC_TRAIN) as process:
+    with started_in(project.folder, project.environment, *DVC_TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         said = said_by(process)
@@ -143,7 +125,7 @@ def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, byte
 
 
 def test_dvc_killed_alone_ends_the_training_with_its_state_saved(project: Copy, whole: dict[str, bytes]) -> None:
-    with started(project, *DVC_TRAIN) as process:
+    with started_in(project.folder, project.environment, *DVC_TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         (lock,) = project.folder.glob("models/.bert.lock")
         training = json.loads(lock.read_text(encoding="utf-8"))["process"]
@@ -160,7 +142,7 @@ def test_dvc_killed_alone_ends_the_training_with_its_state_saved(project: Copy, 
 def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
     project: Copy, whole: dict[str, bytes], number: int, code: int, name: str
 ) -> None:
-    with started(project, *TRAIN) as process:
+    with started_in(project.folder, project.environment, *TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         process.send_signal(signal.SIGSTOP)  # it would be done before the other has begun
         refused = subprocess.run(
@@ -201,7 +183,7 @@ def test_a_signal_to_another_command_leaves_what_was_there(
         project.run("bertpipe", "prepare", *arguments)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     partial = out.with_name(f".{out.name}.partial")
-    with started(project, "bertpipe", command, *arguments) as process:
+    with started_in(project.folder, project.environment, "bertpipe", command, *arguments) as process:
         wait_for(partial.exists)
         process.send_signal(number)
         said = said_by(process)
@@ -213,7 +195,7 @@ def test_a_signal_to_another_command_leaves_what_was_there(
 
 def test_a_training_whose_reader_is_gone_goes_on_and_saves(project: Copy, whole: dict[str, bytes]) -> None:
     """`bertpipe train 2>&1 | head -3`: lines that nobody reads end nothing."""
-    with started(project, *TRAIN) as process:
+    with started_in(project.folder, project.environment, *TRAIN) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
@@ -243,7 +225,9 @@ def test_a_background_job_hears_no_ctrl_c(project: Copy, whole: dict[str, bytes]
 def test_a_signal_while_libraries_are_read_is_not_lost(project: Copy, whole: dict[str, bytes], number: int) -> None:
     project.run("bertpipe", "train")
     for delay_s in (0.6, 0.9, 1.2):
-        with started(project, "bertpipe", "infer", "nsp", "A film.", "It is slow.") as process:
+        with started_in(
+            project.folder, project.environment, "bertpipe", "infer", "nsp", "A film.", "It is slow."
+        ) as process:
             time.sleep(delay_s)
             process.send_signal(number)
             said = said_by(process)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from bertpipe.params import Params
 from bertpipe.training.checkpoint import checkpoints_in
-from projects import make_copy
+from projects import make_copy, started_in
 from runs import EACH_STEP, Crash, at_step, crash, train
 from several_train import EXACT
 from test_several_processes import torchrun
@@ -74,19 +74,9 @@ class Project:
 
     command = (sys.executable, "-m", "bertpipe", "train", "--out", "model")
 
-    @contextlib.contextmanager
-    def started(self) -> Iterator["subprocess.Popen[str]"]:
-        """Start the training in a process group of its own."""
-        process = subprocess.Popen(
-            self.command, cwd=self.folder, env=self.environment(), text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=PATIENCE_S)
+    def started(self) -> contextlib.AbstractContextManager["subprocess.Popen[str]"]:
+        """Start the training."""
+        return started_in(self.folder, self.environment(), *self.command)
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
@@ -198,20 +188,10 @@ def test_two_machines_start_anew_together(parquet: Path, tmp_path: Path, whole: 
         *project.command[1:],
     )  # fmt: skip
     environment = {**project.environment(), "OMP_NUM_THREADS": "1"}
-    agents = [
-        subprocess.Popen(
-            command, cwd=project.folder, env=environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    try:
+    with contextlib.ExitStack() as stack:
+        agents = [stack.enter_context(started_in(project.folder, environment, *command)) for _ in range(2)]
         project.when_under_way(lambda: os.kill(workers_of(agents[1])[0], signal.SIGKILL))
         said = [agent.communicate(timeout=PATIENCE_S)[0] for agent in agents]
-    finally:
-        for agent in agents:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(agent.pid, signal.SIGKILL)
     assert [agent.returncode for agent in agents] == [0, 0], said
     assert sum("note: the processes were started anew" in text for text in said) == 1
     assert project.results() == whole

@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bertpipe.data.shares import WHOLE, Share
 from bertpipe.errors import BertpipeError, WorldError
-from bertpipe.ranks import environment_number, is_launched, local_rank, restarts
+from bertpipe.ranks import environment_number, is_launched, restarts
 
 _Told = TypeVar("_Told")
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -39,8 +39,6 @@ class World:
 
     share: Share = WHOLE
     """Which of them this is."""
-    local_rank: int = 0
-    """Its number on its machine."""
     local_size: int = 1
     """How many there are on its machine."""
     restarted: bool = False
@@ -229,7 +227,6 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
     try:
         world = World(
             share=share,
-            local_rank=local_rank(),
             local_size=environment_number("LOCAL_WORLD_SIZE", 1),
             restarted=attempt > 1,
             _timeout_s=timeout_s,

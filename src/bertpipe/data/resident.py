@@ -28,7 +28,6 @@ _STORED_RATE = 0.2
 """The share of the tokens that stored masks supervise: the notebook's; ours are fewer. See `Room`: a guess will do."""
 _TOGETHER = {"token": 1.0, "word": 2.0, "span": 8.0}
 """Tokens that are chosen at a time, by the unit of masking: ample, for words of two pieces and spans of four words."""
-_ROWS_STEP = 8
 _TOKENS_AT_ONCE = 2**20
 """Tokens masked together; each takes about a hundred bytes while that lasts."""
 
@@ -66,13 +65,10 @@ class ResidentBatcher:
             data.take(np.concatenate(taken)), self.host.masking, seed=self.host.seed, epoch=epoch, device=self.device
         )
         del data
-        even = -(-batch_size // share.size)
+        most = -(-batch_size // share.size)  # rows of a share
         first = 0
         for own, sent in zip(mine, taken, strict=True):
-            beyond = -(-len(own) // _ROWS_STEP) * _ROWS_STEP
-            batch = rows.batch(
-                first, len(sent), filled_to=even if len(own) <= even else beyond, limit=self.max_positions
-            )
+            batch = rows.batch(first, len(sent), filled_to=most, limit=self.max_positions)
             yield batch if len(own) else batch.idle()
             first += len(sent)
 

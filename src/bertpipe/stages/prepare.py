@@ -29,7 +29,7 @@ from bertpipe.data.shard_work import SettledShard, count_shard, survey_shard, wr
 from bertpipe.data.survey import Survey, count_splits, decide
 from bertpipe.data.tables import DocumentWriter, PairWriter
 from bertpipe.data.text import Document, TextShard, read_documents, text_shards, text_size
-from bertpipe.data.tokenization import Tokenizer, basic_english, word_level_tokenizer
+from bertpipe.data.tokenization import Tokenizer, basic_english, parse_tokenizer, word_level_tokenizer
 from bertpipe.data.vocabulary import rank_counts, rank_words
 from bertpipe.data.word_counts import WordCounts
 from bertpipe.data.wordpiece import train_wordpiece, train_wordpiece_on_counts
@@ -323,9 +323,7 @@ def _write_rows(
 
 
 def _preparation(prepare: PrepareParams, masking: MaskingParams, tokenizer: str) -> Preparation:
-    from tokenizers import Tokenizer as Backend  # noqa: PLC0415
-
-    return Preparation(prepare, masking, Tokenizer(Backend.from_str(tokenizer)))
+    return Preparation(prepare, masking, parse_tokenizer(tokenizer, prepare.tokenizer))
 
 
 def _recorded(documents: Iterable[Kept], file: DocumentWriter) -> Iterator[Kept]:

@@ -146,9 +146,9 @@ def _backward(
     """
     rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
     parts = list(batch.parts(rows))
-    if len(parts) != 1 or train.micro_batch_size != "all":
-        most = world.highest(torch.tensor([len(parts)])).item() if passes_are_shared(objective) else len(parts)
-        parts += [parts[-1].idle()] * (int(most) - len(parts))
+    if train.micro_batch_size != "all" and passes_are_shared(objective):
+        most = int(world.highest(torch.tensor(len(parts))).item())
+        parts += [parts[-1].idle()] * (most - len(parts))
     mlm, nsp = torch.zeros(2, device=device).unbind()
     for part in parts:
         with gradients_kept(objective, until_last=part is not parts[-1]):

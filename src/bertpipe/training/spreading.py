@@ -24,14 +24,14 @@ def spread(objective: PretrainingObjective, world: World, parallel: Parallel) ->
     """
     if world.share.size == 1:
         return objective
-    return _in_copies(objective, world) if parallel == "ddp" else _in_parts(objective)
+    return _in_copies(objective) if parallel == "ddp" else _in_parts(objective)
 
 
-def _in_copies(objective: PretrainingObjective, world: World) -> nn.Module:
+def _in_copies(objective: PretrainingObjective) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415
 
     copies = DistributedDataParallel(objective, gradient_as_bucket_view=True)
-    copies.register_comm_hook(world.share.size, _add_up)
+    copies.register_comm_hook(None, _add_up)
     return copies
 
 
