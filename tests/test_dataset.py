@@ -133,15 +133,17 @@ def peak_of_two_epochs(path: Path) -> tuple[int, int]:
 
 def test_twice_the_rows_take_no_more_memory(tmp_path: Path) -> None:
     whole = many(20 * 2 * 64)
-    peaks = []
-    for name, rows in (("half", len(whole) // 2), ("whole", len(whole))):
-        pq.write_table(table_of(whole.take(np.arange(rows))), tmp_path / name, row_group_size=64)
-        peaks.append(peak_of_two_epochs(tmp_path / name))
-    (half, half_arrow), (all_rows, all_arrow) = peaks
+    rows = {"half": len(whole) // 2, "whole": len(whole)}
+    for name, number in rows.items():
+        pq.write_table(table_of(whole.take(np.arange(number))), tmp_path / name, row_group_size=64)
+    peak_of_two_epochs(tmp_path / "half")  # what is imported and kept at first use belongs to neither
+    # The least of three: what else happens to run in this process can only add.
+    half, half_arrow = map(min, zip(*(peak_of_two_epochs(tmp_path / "half") for _ in range(3)), strict=True))
+    all_rows, all_arrow = map(min, zip(*(peak_of_two_epochs(tmp_path / "whole") for _ in range(3)), strict=True))
     in_memory = sum(getattr(whole, name).nbytes for name in PairDataset.__slots__)
     assert in_memory > 15 * all_arrow > 0  # what Arrow holds is one of twenty windows
     assert all_arrow < 1.3 * half_arrow  # rows differ in length, and so do windows
-    assert all_rows < 1.05 * half
+    assert all_rows - half < in_memory / 2 / 10  # a tenth of what the other half of the rows takes
 
 
 # Errors
