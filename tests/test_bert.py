@@ -269,6 +269,21 @@ def test_the_first_weights_are_a_pure_function_of_the_seed() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_undrawn_network_draws_nothing_and_is_the_same_once_loaded(architecture: str, tied: bool) -> None:
+    drawn = tiny_bert(architecture, vocab_size=VOCAB, tied=tied)
+    before = torch.get_rng_state()
+    undrawn = Bert(drawn.params, VOCAB, drawn=False).eval()
+    assert torch.equal(torch.get_rng_state(), before)
+    undrawn.load_state_dict(drawn.state_dict())
+    assert (undrawn.mlm_decoder.weight is undrawn.embeddings.token.weight) == tied
+    hidden, expected = (bert(IDS, LENGTHS, STARTS) for bert in (undrawn, drawn))
+    assert torch.equal(hidden, expected)
+    assert torch.equal(undrawn.mlm_logits(hidden), drawn.mlm_logits(expected))
+    assert torch.equal(undrawn.nsp_logits(hidden), drawn.nsp_logits(expected))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_dropout_acts_in_training_only(architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=VOCAB, dropout=0.5)
     assert torch.equal(bert(IDS, LENGTHS, STARTS), bert(IDS, LENGTHS, STARTS))

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -321,6 +321,19 @@ def test_an_override_of_epochs_is_stored_and_told(run: Run) -> None:
     config = json.loads(Path("models/bert/config.json").read_text(encoding="utf-8"))
     assert config["facts"]["overrides"] == {"train.epochs": 1}
     assert config["facts"]["params"]["train"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("other", [("--out", "models/other"), ("--params", "other.yaml")])
+def test_an_override_that_is_not_the_pipelines_is_stored_in_silence(
+    run: Run, project: Path, other: Sequence[str]
+) -> None:
+    shutil.copy(project / "params.yaml", project / "other.yaml")
+    ended = run("train", "--epochs", 1, *other)
+    assert ended.code == 0
+    assert "note:" not in ended.err
+    model = Path("models/other" if "--out" in other else "models/bert")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    assert config["facts"]["overrides"] == {"train.epochs": 1}
 
 
 @pytest.mark.usefixtures("project")

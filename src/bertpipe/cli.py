@@ -195,7 +195,8 @@ def train(
         )  # fmt: skip
     if ranks.rank() == 0:
         console.show_facts("Trained", summary, as_json=json_)
-        console.warn_of_overrides(overrides, params)
+        if (out, params) == (artifacts.MODEL_DIR, artifacts.PARAMS_FILE):  # those of the pipeline
+            console.warn_of_overrides(overrides, params)
 
 
 @app.command()

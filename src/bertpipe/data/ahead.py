@@ -1,5 +1,6 @@
 """The rows of window after window, each read while the one before is worked on."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -14,16 +15,14 @@ def read_ahead(source: PairSource, windows: Iterable[Window]) -> Iterator[tuple[
         DataError: a window cannot be read; those before it were yielded.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as reader:
-        window: Window | None = None
-        coming: Future[PairDataset] | None = None
-        for following in windows:
-            if window is not None and coming is not None:
-                rows = coming.result()
-                coming = reader.submit(source.read, following.groups)
-                yield window, rows
-                del rows
-            else:
-                coming = reader.submit(source.read, following.groups)
-            window = following
-        if window is not None and coming is not None:
-            yield window, coming.result()
+        coming: deque[tuple[Window, Future[PairDataset]]] = deque()
+        for window in windows:
+            coming.append((window, reader.submit(source.read, window.groups)))
+            if len(coming) > 1:
+                yield _arrived(*coming.popleft())
+        while coming:
+            yield _arrived(*coming.popleft())
+
+
+def _arrived(window: Window, rows: Future[PairDataset]) -> tuple[Window, PairDataset]:
+    return window, rows.result()

@@ -6,6 +6,7 @@ Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden 
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertpipe.model.dropout import Dropout
+from bertpipe.model.undrawn import Undrawn
 from bertpipe.model.vocabulary_loss import vocabulary_loss
 from bertpipe.params import ModelParams
 
@@ -50,21 +52,25 @@ class Bert(nn.Module):
     each head, and dropout on the sum once.
 
     The NSP head has two classes; class 1 means that B really follows A.
+
+    With `drawn` false the weights are whatever was in memory, and no random number is drawn: all have to be loaded
+    before anything else.
     """
 
-    def __init__(self, params: ModelParams, vocab_size: int) -> None:
+    def __init__(self, params: ModelParams, vocab_size: int, *, drawn: bool = True) -> None:
         super().__init__()
         self.params = params
         self.vocab_size = vocab_size
         is_bert = params.architecture == "bert"
         hidden = params.embedding_dim
-        self.embeddings = BertEmbeddings(params, vocab_size) if is_bert else NotebookEmbeddings(params, vocab_size)
-        self.layers = nn.ModuleList(EncoderLayer(params) for _ in range(params.layers))
-        self.pooler = nn.Linear(hidden, hidden) if is_bert else None
-        self.nsp_head = nn.Linear(hidden, 2)
-        self.mlm_transform = MlmTransform(params) if is_bert else None
-        self.mlm_decoder = nn.Linear(hidden, vocab_size)
-        if is_bert:
+        with nullcontext() if drawn else Undrawn():
+            self.embeddings = BertEmbeddings(params, vocab_size) if is_bert else NotebookEmbeddings(params, vocab_size)
+            self.layers = nn.ModuleList(EncoderLayer(params) for _ in range(params.layers))
+            self.pooler = nn.Linear(hidden, hidden) if is_bert else None
+            self.nsp_head = nn.Linear(hidden, 2)
+            self.mlm_transform = MlmTransform(params) if is_bert else None
+            self.mlm_decoder = nn.Linear(hidden, vocab_size)
+        if is_bert and drawn:
             _initialise(self)
         if params.tied:
             self.mlm_decoder.weight = self.embeddings.token.weight

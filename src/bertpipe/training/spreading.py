@@ -105,6 +105,6 @@ def whole_network(objective: nn.Module) -> Bert:
     bert = unwrapped(objective).bert
     if not any(hasattr(parameter, "full_tensor") for parameter in bert.parameters()):
         return bert
-    copy = Bert(bert.params, bert.vocab_size).to(bert.mlm_decoder.weight.dtype)
+    copy = Bert(bert.params, bert.vocab_size, drawn=False).to(bert.mlm_decoder.weight.dtype)
     copy.load_state_dict({name: whole(tensor).cpu() for name, tensor in bert.state_dict().items()})
     return copy
