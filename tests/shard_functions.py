@@ -13,6 +13,16 @@ def squared(number: int) -> tuple[int, int]:
     return number * number, os.getpid()
 
 
+def squared_by_two(meeting: Path, number: int) -> tuple[int, int]:
+    """Return the square and the process, once a second process has come to the meeting, too."""
+    (meeting / str(os.getpid())).touch()
+    for _ in range(6000):
+        if len(list(meeting.iterdir())) > 1:
+            return squared(number)
+        time.sleep(0.01)
+    raise TimeoutError("one process did all the work for a minute")
+
+
 def fails_at_3(number: int) -> int:
     if number == 3:
         raise DataError("shard 3 is no good")

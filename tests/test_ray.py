@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -24,7 +25,7 @@ from bertpipe.stages.convert import run_convert
 from bertpipe.stages.prepare import run_prepare
 from conftest import TINY
 from prepared import REVIEWS, bytes_of
-from shard_functions import dies, dies_once, fails_at_3, has_a_fault, squared
+from shard_functions import dies, dies_once, fails_at_3, has_a_fault, squared, squared_by_two
 from texts import json_lines, write_files
 
 RAY = RayEngine(address="local", processes=2)
@@ -106,8 +107,8 @@ def test_ray_works_on_shards_alone(tiny: Params, corpus: Path, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("cluster")
-def test_results_come_in_order_from_two_workers() -> None:
-    found = list(RAY.map(squared, range(12)))
+def test_results_come_in_order_from_two_workers(tmp_path: Path) -> None:
+    found = list(RAY.map(partial(squared_by_two, tmp_path), range(12)))
     assert [square for square, _ in found] == [number * number for number in range(12)]
     workers = {process for _, process in found}
     assert len(workers) == 2
