@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PARAMS ?= params.yaml
 TORCH_INDEX ?=
+# As many files of tests at once as there are cores.
+TOGETHER := --numprocesses auto --maxprocesses 8 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -38,7 +40,7 @@ else
 endif
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 torture: setup
 	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/reliability.json $(BIN)/python -m pytest -m promise
@@ -50,7 +52,7 @@ check: setup
 	mypy
 	lint-imports
 	coverage erase
-	coverage run -m pytest
+	coverage run -m pytest $(TOGETHER)
 	coverage combine --quiet
 	coverage report
 

@@ -1,25 +1,69 @@
-"""A training that breaks off after a step, for torchrun: arguments are a folder, the data, the step, ddp or fsdp."""
+"""A training in which something happens, for torchrun: arguments are a folder, the data, what happens, ddp or fsdp."""
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from bertpipe.errors import BertpipeError
+from bertpipe.evaluation import evaluate
 from bertpipe.params_file import load_params
-from runs import Crash, at_step, crash, train
+from runs import STEPS, Crash, at_step, crash, train
 
 EXACT = {"batch_size": 64, "history_every": 1, "model": {"dropout": 0.0}}
 """Without dropout, of which each process draws its own."""
+SECOND = os.environ.get("RANK") == "1"
+
+
+@contextmanager
+def signal_in_the_last_evaluation() -> Iterator[None]:
+    """Let the second process hear SIGTERM while all evaluate the last epoch."""
+    done = []
+
+    def evaluate_and_hear(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        if SECOND and len(done) == STEPS // 6 - 1:
+            signal.raise_signal(signal.SIGTERM)
+        done.append(1)
+        return evaluate(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertpipe.stages.train.evaluate", evaluate_and_hear)
+        yield
+
+
+@contextmanager
+def drifting_weights() -> Iterator[None]:
+    """Let the second process have other weights than the first."""
+    with pytest.MonkeyPatch.context() as patch:
+        if SECOND:
+            patch.setattr("bertpipe.stages.train.weights_sha256", lambda _: "other")
+        yield
 
 
 def main() -> None:
-    """Train until the step is done, with a checkpoint after each step before."""
-    folder, data, step, parallel = sys.argv[1:]
+    """Train, with a checkpoint after each step before something happens."""
+    folder, data, what, parallel = sys.argv[1:]
     params = load_params(Path(__file__).parent.parent / "params" / "tiny.yaml")
     runtime = {"checkpoint_every_s": 0.0, "parallel": parallel, "timeout_s": 60.0}
+    if what == "another way":
+        runtime["parallel"] = "fsdp" if SECOND else "ddp"
+    if what == "drift":
+        runtime["checkpoint_every_s"] = 1000.0
+    happens = {"signal": signal_in_the_last_evaluation, "drift": drifting_weights}
     try:
-        with at_step(int(step), crash):
+        with happens[what]() if what in happens else at_step(int(what) if what.isdecimal() else 0, crash):
             train(params, Path(folder), Path(data), runtime=runtime, **EXACT)
     except Crash:
         sys.exit(7)
+    except BertpipeError as error:
+        if error.shown:
+            sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -312,6 +312,41 @@ def test_train_shows_its_summary_and_its_progress_apart(run: Run, tiny: Params) 
 
 
 @pytest.mark.usefixtures("project")
+def test_a_summary_that_cannot_be_printed_is_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        ended = run("train", "--epochs", 1, "--out", "models/other")
+    assert ended.code == 0
+    last = ended.err.splitlines()[-1]
+    assert last == "note: all is done, and its summary could not be printed (No space left on device)"
+    assert Path("models/other/model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_rank_that_is_no_number_is_said_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "first", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    ended = run("train")
+    assert (ended.code, ended.err) == (1, "error: RANK is 'first' in the environment, and has to be a whole number\n")
+
+
+def test_a_gpu_that_is_not_there_is_said_before_processes_start(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertpipe.launching.run_in_processes", pytest.fail)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    params = project / "params.yaml"
+    text = params.read_text(encoding="utf-8").replace("processes: 1", "processes: 2").replace(
+        "device: cpu", "device: cuda"
+    )  # fmt: skip
+    params.write_text(text, encoding="utf-8")
+    ended = run("train")
+    assert (ended.code, ended.err) == (
+        1, "error: runtime.device is cuda, but PyTorch sees no GPU here: use auto or cpu\n"
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("project")
 def test_an_override_of_epochs_is_stored_and_told(run: Run) -> None:
     ended = run("train", "--epochs", 1)
     assert ended.code == 0

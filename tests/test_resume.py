@@ -142,7 +142,7 @@ def test_a_signal_between_the_passes_of_a_step_ends_the_run_after_the_step(
     assert results(tmp_path) == results(tmp_path / "whole")
 
 
-def test_a_second_signal_does_not_wait(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait() -> None:
     with stop_requests(os.getppid()) as request:
         signal.raise_signal(signal.SIGTERM)
         assert str(request.interruption) == "stopped by SIGTERM"
@@ -153,6 +153,15 @@ def test_a_second_signal_does_not_wait(tiny: Params, parquet: Path, tmp_path: Pa
             assert died == [signal.SIGTERM]
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is not request.receive
+
+
+def test_torchruns_own_signal_on_top_of_one_to_all_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    with stop_requests(os.getppid()) as request:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert str(request.interruption) == "stopped by Ctrl-C"
+        assert signal.getsignal(signal.SIGTERM) == request.receive
 
 
 def test_a_signal_before_the_first_step_takes_nothing_away(

@@ -58,6 +58,40 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
         pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
 
 
+def what_happens(what: str, folder: Path, data: Path) -> str:
+    """Return what a training in two processes says that cannot end."""
+    done = torchrun(2, str(HERE / "several_train.py"), str(folder), str(data), what, "ddp")
+    assert done.returncode == 1
+    (said,) = re.findall(r"^error: (.*)$", done.stderr, re.MULTILINE)
+    return str(said)
+
+
+def test_a_signal_in_the_last_evaluation_is_followed(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    assert what_happens("signal", folder, parquet).startswith(
+        "stopped by SIGTERM after step 12 of 12; the same command"
+    )
+    assert steps_of(folder)[0] == 12
+    assert train(tiny, folder, parquet, **EXACT)["resumed_after_step"] == 12
+    train(tiny, tmp_path / "whole", parquet, **EXACT)
+    found, expected = (pd.read_csv(path / "epochs.csv") for path in (folder, tmp_path / "whole"))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
+
+
+def test_nothing_takes_its_place_where_weights_differ(parquet: Path, tmp_path: Path) -> None:
+    assert re.fullmatch(
+        r"rank 1 \(\S+, process \d+\) has weights that differ from those of rank 0 \(.*\) in weights: one of them "
+        r"computes otherwise, .*; the next run goes on from the last checkpoint",
+        what_happens("drift", tmp_path / "drifted", parquet),
+    )
+    assert [path.name for path in (tmp_path / "drifted").iterdir()] == ["state"]
+
+
+def test_processes_that_are_to_train_in_other_ways_are_named(parquet: Path, tmp_path: Path) -> None:
+    said = what_happens("another way", tmp_path / "mixed", parquet)
+    assert re.search(r"has params, data or sources that differ from those of .* in runtime.parallel: give all", said)
+
+
 class Project:
     """A folder with data and params for two processes, and the commands that run there."""
 
@@ -134,7 +168,7 @@ def test_it_starts_its_processes_itself_and_leaves_the_same_bytes(
     said = project.finish()
     assert project.results() == whole
     assert "error" not in said
-    assert "W1" not in said  # no warnings of the libraries
+    assert not re.search(r"^(\[rank\d+\]:)?[WE]\d{4} ", said, re.MULTILINE)  # no warnings of the libraries
 
 
 def test_ctrl_c_stops_all_processes_after_the_same_step(parquet: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
@@ -157,7 +191,7 @@ def test_a_killed_process_is_started_anew_and_the_end_is_the_same(
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, said
     assert re.search(r"error: rank 1 \(\S+, process \d+\): ended while the others waited for it", said)
-    assert "note: the processes were started anew, because one of them failed or left\n" in said
+    assert "note: the processes were started anew: one of them failed, left or came\n" in said
     assert "SIGTERM" not in said
     assert "note: going on after step " in said
     assert project.results() == whole

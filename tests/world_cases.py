@@ -1,9 +1,7 @@
 """What happens between two processes: a program that is started once for each, with the name of the case."""
 
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
@@ -21,14 +19,14 @@ def messages(world: World) -> None:
     print("told", world.told({"from": me}))
     given = torch.tensor([3.0, 4.0]) if world.leads else None
     print("scattered", world.scattered(given, like=torch.zeros(2)).tolist())
-    world.agree("weights", {"step": 3, "weights": "same"})
+    world.agree("weights", {"step": 3, "weights": "same"}, mend="look")
     with world.together():
         print("together")
 
 
 def differs(world: World) -> None:
     """Let the second process have other facts."""
-    world.agree("params", {"same": 1, "seed": world.share.rank})
+    world.agree("params", {"same": 1, "seed": world.share.rank}, mend="give all the same")
 
 
 def fails(world: World) -> None:
@@ -43,7 +41,7 @@ def leader_fails(world: World) -> None:
     with world.together():
         if world.leads:
             raise DataError("the disk is full")
-        world.agree("weights", {"step": 1})
+        world.agree("weights", {"step": 1}, mend="look")
 
 
 def hangs(world: World) -> None:
@@ -61,30 +59,7 @@ def ends(world: World) -> None:
     world.total(torch.zeros(1))
 
 
-def disagrees_on_weights(world: World) -> None:
-    """Let the copies of the weights differ when a checkpoint is to take its place."""
-    from bertpipe.training.checkpoint import Checkpoints
-    from models import tiny_bert
-
-    bert = tiny_bert(vocab_size=11)
-    folder = Path(tempfile.mkdtemp())
-    checkpoints = Checkpoints(directory=folder / "state", keep=2, run={})
-
-    def agree() -> None:
-        world.agree("weights", {"step": 1, "weights": f"digest {world.share.rank}"})
-
-    try:
-        with world.together():
-            if world.leads:
-                checkpoints.save(1, bert, {"0.mean": torch.zeros(1)}, {}, before_place=agree)
-            else:
-                agree()
-    finally:
-        if world.leads:
-            print("left", sorted(path.name for path in (folder / "state").iterdir()))
-
-
-CASES = (messages, differs, fails, leader_fails, hangs, ends, disagrees_on_weights)
+CASES = (messages, differs, fails, leader_fails, hangs, ends)
 
 
 def main() -> None:

@@ -162,6 +162,7 @@ def train(
 
     with undisturbed():
         from bertpipe.launching import processes_to_train_in, run_in_processes
+        from bertpipe.model.device import check_device
         from bertpipe.params_file import load_params
         from bertpipe.stages.train import run_train
         from bertpipe.training.setting import TrainPaths
@@ -169,6 +170,7 @@ def train(
     loaded = load_params(params)
     processes = processes_to_train_in(loaded.runtime)
     if processes > 1 and not ranks.is_launched():
+        check_device(loaded.runtime.device, processes=processes)
         restarts = loaded.runtime.max_restarts
         run_in_processes(sys.argv[1:], processes=processes, max_restarts=restarts, parent=_PARENT)
         return
@@ -194,7 +196,8 @@ def train(
             on_progress=on_progress, on_note=console.show_note,
         )  # fmt: skip
     if ranks.rank() == 0:
-        console.show_facts("Trained", summary, as_json=json_)
+        with console.whoever_reads():
+            console.show_facts("Trained", summary, as_json=json_)
         if (out, params) == (artifacts.MODEL_DIR, artifacts.PARAMS_FILE):  # those of the pipeline
             console.warn_of_overrides(overrides, params)
 

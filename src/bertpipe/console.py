@@ -1,6 +1,7 @@
 """What a person sees: results on standard output, progress, notes and errors on standard error."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -79,6 +80,21 @@ def progress() -> Iterator[Callable[[Progress], None]]:
             )  # fmt: skip
 
         yield draw
+
+
+@contextmanager
+def whoever_reads() -> Iterator[None]:
+    """Let work that is done end well, even if what the block prints of it cannot be printed.
+
+    A failure would have torchrun train once more, and DVC throw the model away.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except (OSError, SystemExit) as error:  # rich leaves the program at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the very end
+        reason = error.strerror if isinstance(error, OSError) else "nobody reads it"
+        show_note(f"all is done, and its summary could not be printed ({reason})")
 
 
 def show_facts(title: str, facts: Mapping[str, Any], *, as_json: bool) -> None:

@@ -77,10 +77,6 @@ def whole_directory(path: Path, *, mark: str | None = None) -> Iterator[Path]:
                 os.close(handle)
 
 
-def do_nothing() -> None:
-    """Do nothing before something takes its place."""
-
-
 @contextmanager
 def scratch_directory(path: Path) -> Iterator[Path]:
     """Yield a private directory beside `path`, which goes away with the block.

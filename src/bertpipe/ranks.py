@@ -1,6 +1,7 @@
 """Which of several processes this one is, as `torchrun` says it in the environment."""
 
 import os
+from contextlib import suppress
 
 from bertpipe.errors import WorldError
 
@@ -11,8 +12,10 @@ def is_launched() -> bool:
 
 
 def rank() -> int:
-    """Return this process's number among all, 0 for a run in one process."""
-    return environment_number("RANK", 0)
+    """Return this process's number among all, 0 for a run in one process; and for a faulty one, which never runs."""
+    with suppress(WorldError):  # said where the processes are to meet
+        return environment_number("RANK", 0)
+    return 0
 
 
 def local_rank() -> int:

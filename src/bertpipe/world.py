@@ -6,13 +6,11 @@ between GPUs, Gloo for everything on the host.
 
 import json
 import os
-import signal
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,12 +23,11 @@ from torch.distributed.rendezvous import rendezvous
 from bertpipe.data.shares import WHOLE, Share
 from bertpipe.errors import BertpipeError, WorldError
 from bertpipe.ranks import environment_number, is_launched, restarts
+from bertpipe.roll_call import Absence, Member, call_roll
 
 _Told = TypeVar("_Told")
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_ROLL_CALL_S, _SHORT_ROLL_CALL_S, _LOOK_S = 5.0, 1.0, 0.1
-"""Seconds for the others to say that they wait too, before one counts as absent: where one hangs, and where one has
-ended, which all see at once; and seconds between two looks."""
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +43,8 @@ class World:
     _timeout_s: float = 0.0
     _store: Any = None
     """A `torch.distributed.Store` that all reach."""
-    _names: tuple[str, ...] = ()
-    """Host and process of each rank."""
+    _members: tuple[Member, ...] = ()
+    """The process of each rank."""
 
     @property
     def leads(self) -> bool:
@@ -86,12 +83,13 @@ class World:
         dist.broadcast(whole, src=0)
         return whole
 
-    def agree(self, what: str, facts: Mapping[str, Any]) -> None:
+    def agree(self, what: str, facts: Mapping[str, Any], *, mend: str) -> None:
         """Go on if all processes have the same facts.
 
         Args:
             what: what the facts are of, for the message.
             facts: names and values; a difference is named.
+            mend: what to do about a difference, for the message.
 
         Raises:
             WorldError: a process differs from the leader, or failed; all processes raise it.
@@ -102,7 +100,7 @@ class World:
             if differing:
                 raise WorldError(
                     f"{self._name(rank)} has {what} that differ from those of {self._name(0)} in "
-                    f"{', '.join(differing)}: give all processes the same files, params and versions",
+                    f"{', '.join(differing)}: {mend}",
                     shown=self.leads,
                 )
 
@@ -134,31 +132,27 @@ class World:
         except RuntimeError as error:
             if self.share.size == 1 or not _is_of_messages(error):
                 raise
-            slow = "timed out" in str(error).lower()
-            with _undisturbed():
-                absent, first = self._roll_call(_ROLL_CALL_S if slow else _SHORT_ROLL_CALL_S)
-            names = ", ".join(map(self._name, absent))
-            what = (
-                f"the processes lost each other ({_first_line(error)})" if not absent
-                else f"{names}: no answer for {self._timeout_s:g} s (runtime.timeout_s), the others waited: it hangs, "
-                "or its machine is cut off" if slow
-                else f"{names}: ended while the others waited for it"
-            )  # fmt: skip
-            raise WorldError(f"{what}; the next run goes on from the last checkpoint", shown=first) from error
+            members = self._members or (Member("", 0),) * self.share.size  # not introduced yet
+            timed_out = "timed out" in str(error).lower()
+            absence = call_roll(self._store, self.share.rank, members, timed_out=timed_out)
+            what = self._said_of(absence) or f"the processes lost each other ({_first_line(error)})"
+            raise WorldError(
+                f"{what}; the next run goes on from the last checkpoint", shown=absence.mine_to_say
+            ) from error
 
-    def _roll_call(self, patience_s: float) -> tuple[list[int], bool]:
-        """Return who does not answer, and whether this is the first of those that do."""
-        ranks, until = range(self.share.size), time.monotonic() + patience_s
-        try:
-            self._store.set(f"waiting/{self.share.rank}", "")
-            while True:
-                absent = [rank for rank in ranks if not self._store.check([f"waiting/{rank}"])]
-                if not absent or time.monotonic() > until:
-                    break
-                time.sleep(_LOOK_S)
-        except RuntimeError:  # the store is gone, and with it whoever kept it
-            absent = [0] if self.share.rank else []
-        return absent, self.share.rank == min(set(ranks) - set(absent))
+    def _said_of(self, absence: Absence) -> str | None:
+        """Return who is missing; None where nobody is."""
+        missing = absence.ended or absence.silent
+        if not missing:
+            return None
+        names = ", ".join(map(self._name, missing))
+        if absence.ended or not absence.hanging:
+            unsure = "at least one of them " if len(missing) > 1 and not absence.ended else ""
+            return f"{names}: {unsure}ended while the others waited for it"
+        return (
+            f"{names}: no answer for {self._timeout_s:g} s (runtime.timeout_s), the others waited: it hangs, or its "
+            "machine is cut off"
+        )
 
     def _exchange(self, error: BertpipeError | None, facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return every process's facts; where one has an error, raise that of the first, which the leader shows."""
@@ -186,12 +180,12 @@ class World:
         dist.all_gather(texts, torch.nn.functional.pad(mine, (0, longest - len(mine))))
         return [text[: int(size)].numpy().tobytes() for text, size in zip(texts, sizes, strict=True)]
 
-    def with_names(self) -> "World":
-        """Return this world, knowing host and process of each rank."""
-        return replace(self, _names=tuple(self._gathered(f"{os.uname().nodename}, process {os.getpid()}")))
+    def introduced(self) -> "World":
+        """Return this world, knowing the process of each rank."""
+        return replace(self, _members=tuple(Member(**told) for told in self._gathered(asdict(Member.me()))))
 
     def _name(self, rank: int) -> str:
-        return f"rank {rank} ({self._names[rank]})" if self._names else f"rank {rank}"
+        return f"rank {rank} ({self._members[rank]})" if self._members else f"rank {rank}"
 
 
 ALONE = World()
@@ -234,7 +228,7 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
         )
         with world.watched():
             counted = world.highest(torch.tensor(restarts())).item()  # torchrun may have made a new store
-            world = replace(world.with_names(), restarted=world.restarted or counted > 0)
+            world = replace(world.introduced(), restarted=world.restarted or counted > 0)
         with world.watched():
             yield world
     finally:
@@ -264,7 +258,7 @@ def _attempt(store: Any, share: Share, timeout_s: float) -> int:  # noqa: ANN401
                 missing.remove(rank)
         if missing and time.monotonic() > until:
             raise WorldError(f"ranks {', '.join(map(str, sorted(missing)))} have not come within {timeout_s:g} s")
-        time.sleep(_LOOK_S / 2)
+        time.sleep(_LOOK_S)
     return number
 
 
@@ -292,19 +286,6 @@ def _mend(error: Exception, at: str) -> str:
     if "interface" in low or "resolve" in low:
         return f"name the network interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME ({text})"
     return text
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Go on through SIGTERM: torchrun sends it to those that are left, who end soon and have something to say."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,21 +16,30 @@ def pick_device(wanted: str, *, local_rank: int = 0) -> torch.device:
     float32 stays what a CPU computes. BERT has no convolutions, so cuDNN's own setting says nothing here.
 
     Raises:
+        ParamsError: see `check_device`.
+    """
+    check_device(wanted, processes=local_rank + 1)
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    torch.set_float32_matmul_precision("highest")  # PyTorch's default, unless something else in the process changed it
+    return torch.device("cuda", local_rank)
+
+
+def check_device(wanted: str, *, processes: int = 1) -> None:
+    """Go on if `runtime.device` is here for some processes on this machine.
+
+    Raises:
         ParamsError: `cuda` is asked for where there is none, or there are fewer GPUs than processes.
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise ParamsError("runtime.device is cuda, but PyTorch sees no GPU here: use auto or cpu")
-    if not available or wanted == "cpu":
-        return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
+    if available and wanted != "cpu" and processes > torch.cuda.device_count():
         raise ParamsError(
-            f"PyTorch sees {torch.cuda.device_count()} GPU(s) here, and this is process {local_rank + 1} on the "
-            "machine: start as many processes as there are GPUs, or set runtime.device to cpu"
+            f"PyTorch sees {torch.cuda.device_count()} GPU(s) here, too few for {processes} processes: start as many "
+            "as there are GPUs, or set runtime.device to cpu"
         )
-    torch.cuda.set_device(local_rank)
-    torch.set_float32_matmul_precision("highest")  # PyTorch's default, unless something else in the process changed it
-    return torch.device("cuda", local_rank)
 
 
 def set_up_cpu(wanted: str | int, *, processes: int = 1) -> int:

@@ -1,7 +1,7 @@
 """The model directory: config.json, model.safetensors and tokenizer.json, written whole and verified on read."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, WEIGHTS_NAME, file_sha256, read_json, require, write_json
 from bertpipe.errors import DataError, ModelError
-from bertpipe.files import do_nothing, whole_directory
+from bertpipe.files import whole_directory
 from bertpipe.model.bert import Bert
 from bertpipe.params import ModelParams
 
@@ -38,8 +38,6 @@ def save_model(
     bert: Bert,
     tokenizer_file: Path,
     facts: Mapping[str, Any],
-    *,
-    before_place: Callable[[], None] = do_nothing,
 ) -> None:
     """Write a model directory in place of an earlier one.
 
@@ -48,7 +46,6 @@ def save_model(
         bert: the network.
         tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
         facts: what else to keep in config.json: params, data hashes, versions.
-        before_place: called when all is written, before it takes its place; if it raises, nothing changes.
     """
     with whole_directory(directory, mark=CONFIG_NAME) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
@@ -60,7 +57,6 @@ def save_model(
             "facts": dict(facts),
         }
         write_json(staging / CONFIG_NAME, config)
-        before_place()
 
 
 def save_weights(path: Path, bert: Bert) -> None:

@@ -21,7 +21,7 @@ from bertpipe.data.batching import Batcher, Batches
 from bertpipe.data.resident import batcher_for
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
-from bertpipe.files import check_place, do_nothing
+from bertpipe.files import check_place
 from bertpipe.locks import LOCK, only_one
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
@@ -41,6 +41,8 @@ from bertpipe.training.spreading import spread, unwrapped, whole_network
 from bertpipe.training.stopping import StopRequest, stop_requests
 from bertpipe.training.throughput import peak_flops, published_peak_flops
 from bertpipe.world import World, joined
+
+_DRIFTED = "one of them computes otherwise, so look for other hardware or libraries, or for a defect"
 
 
 def run_train(
@@ -78,30 +80,37 @@ def run_train(
             checkpoint and the model of the last complete epoch stay.
     """
     device = pick_device(runtime.device, local_rank=local_rank())
-    with joined(device.type, timeout_s=runtime.timeout_s) as world, ExitStack() as stack:
-        if not world.leads:
-            on_progress, on_note = ignore_progress, ignore_note
-        if world.restarted:
-            on_note("the processes were started anew, because one of them failed or left")
-        with world.together():
-            if world.leads:
-                check_place(paths.model, mark=CONFIG_NAME)
-            setting = setting_of(
-                model, train, masking, evaluation, runtime,
-                paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
-            )  # fmt: skip
-        world.agree("params, data or sources", setting.identity)
-        for note in setting.start.notes:
-            on_note(note)
-        with world.together():
-            if world.leads:
-                stack.enter_context(_alone(paths.model, setting.state))
-        stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
-        try:
-            return _run(setting, stop, resume or world.restarted, overrides or {}, on_progress, on_note)
-        except (StoppedError, TrainingError) as error:  # in all processes alike
-            error.shown = world.leads
-            raise
+    with ExitStack() as stack:
+        with joined(device.type, timeout_s=runtime.timeout_s) as world:
+            if not world.leads:
+                on_progress, on_note = ignore_progress, ignore_note
+            if world.restarted:
+                on_note("the processes were started anew: one of them failed, left or came")
+            with world.together():
+                if world.leads:
+                    check_place(paths.model, mark=CONFIG_NAME)
+                setting = setting_of(
+                    model, train, masking, evaluation, runtime,
+                    paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
+                )  # fmt: skip
+            world.agree("params, data or sources", setting.common, mend="give all processes the same of each")
+            for note in setting.start.notes:
+                on_note(note)
+            with world.together():
+                if world.leads:
+                    stack.enter_context(_alone(paths.model, setting.state))
+            stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
+            try:
+                summary, checkpoints = _run(
+                    setting, stop, resume or world.restarted, overrides or {}, on_progress, on_note
+                )
+            except (StoppedError, TrainingError) as error:  # in all processes alike
+                error.shown = world.leads
+                raise
+        # Not before the processes have left each other: where that fails, they are started anew and go on from here.
+        if world.leads:
+            checkpoints.clear()
+    return summary
 
 
 def _run(
@@ -111,8 +120,8 @@ def _run(
     overrides: Mapping[str, object],
     on_progress: Callable[[Progress], None],
     on_note: Callable[[str], None],
-) -> dict[str, Any]:
-    """Train from the newest checkpoint, or from the start, to the end."""
+) -> tuple[dict[str, Any], Checkpoints]:
+    """Train from the newest checkpoint, or from the start, to the end; return the summary and what may go away now."""
     train, data, world, runtime = setting.train, setting.data, setting.world, setting.runtime
     bert = setting.start.network(train.seed, data).to(setting.device)
     host = Batcher(dataset=data.train, masking=setting.masks, seed=train.seed)
@@ -130,6 +139,8 @@ def _run(
     )
     history = History(train.history_every, train.nsp_weight)
     restored = restore(checkpoints, bert, world, resume=resume, on_note=on_note)
+    if world.restarted and restored is None:
+        on_note(f"there is no checkpoint at {setting.state}: the run starts at its first step")
     alone = PretrainingObjective(bert)
     compile_objective(alone, setting.compile, setting.parallel)
     if setting.compile != runtime.compile:
@@ -166,11 +177,7 @@ def _run(
         },
         on_progress=on_progress,
     )
-    summary = run.go(0 if restored is None else restored.step)
-    with world.together():
-        if world.leads:
-            checkpoints.clear()
-    return summary
+    return run.go(0 if restored is None else restored.step), checkpoints
 
 
 @contextmanager
@@ -271,33 +278,32 @@ class _Run:
         with self._saying_what_is_kept():
             records = self.history.records()
         bert, optimizer = whole_network(self.objective), self.optimizer.tensors(keep=self.world.leads)
-        agree = self._agree_on(bert, step)
+        self._agree_on(bert, step)
         with self.world.together():
             if self.world.leads:
                 records["machine"] = self.setting.machine
-                self.checkpoints.save(step, bert, optimizer, records, before_place=agree)
-            else:
-                agree()
+                self.checkpoints.save(step, bert, optimizer, records)
         self.clock.saved(time.perf_counter() - begun)
         self.history.restart_clock()
 
-    def _agree_on(self, bert: Bert, step: int) -> Callable[[], None]:
-        """Return what makes sure that all processes have the same weights after the same step."""
-        if self.world.share.size == 1:
-            return do_nothing
-        facts = {"step": step, "weights": weights_sha256(bert)}
-        return lambda: self.world.agree("weights", facts)
+    def _agree_on(self, bert: Bert, step: int) -> None:
+        """Go on if all processes have the same weights after the same step; before anything takes its place."""
+        if self.world.share.size > 1:
+            facts = {"step": step, "weights": weights_sha256(bert)}
+            self.world.agree("weights", facts, mend=f"{_DRIFTED}; the next run goes on from the last checkpoint")
 
     def _end_epoch(self) -> None:
         """Evaluate, and leave the model and its history where the next stages read them."""
         step, epoch, rate = self.history.intervals[-1][:3]
         setting, paths = self.setting, self.setting.paths
         bert = whole_network(self.objective).to(setting.device)
-        # Of several processes one alone cannot leave: they listen to signals again after the evaluation.
-        with self.stop.at_once() if self.world.share.size == 1 else nullcontext():
+        several = self.world.share.size > 1
+        with nullcontext() if several else self.stop.at_once():
             result = evaluate(
                 bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device, world=self.world
             )
+        if several:  # one alone could not leave
+            self._listen()
         losses = (result.mlm_loss, result.nsp_loss)
         with self._saying_what_is_kept():
             if not all(math.isfinite(loss) for loss in losses if loss is not None):
@@ -309,13 +315,11 @@ class _Run:
             mlm=(result.mlm_loss, result.mlm_top1_accuracy), nsp=(result.nsp_loss, result.nsp_accuracy)
         )
         facts = {**self.facts, "epochs_done": epoch}
-        agree = self._agree_on(bert, int(step or 0))
+        self._agree_on(bert, int(step or 0))
         with self.world.together():
             if self.world.leads:
                 self.history.write(history=paths.history, epochs=paths.epochs, timing=paths.timing)
-                save_model(paths.model, bert, paths.data / TOKENIZER_NAME, facts, before_place=agree)
-            else:
-                agree()
+                save_model(paths.model, bert, paths.data / TOKENIZER_NAME, facts)
         self.history.restart_clock()
 
     @contextmanager

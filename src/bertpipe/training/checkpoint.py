@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertpipe.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.errors import DataError, write_errors
-from bertpipe.files import do_nothing, whole_directory
+from bertpipe.files import whole_directory
 from bertpipe.locks import LOCK
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
@@ -65,8 +65,6 @@ class Checkpoints:
         bert: Bert,
         optimizer: Mapping[str, Tensor],
         records: Mapping[str, Any],
-        *,
-        before_place: Callable[[], None] = do_nothing,
     ) -> None:
         """Write the state after optimiser step `step`; once it is complete, the oldest beyond `keep` go away.
 
@@ -75,7 +73,6 @@ class Checkpoints:
             bert: the network.
             optimizer: what its `AdamW.tensors` returned.
             records: JSON content to keep beside them: the history so far.
-            before_place: called when all is written, before it takes its place; if it raises, nothing changes.
         """
         if not (self.directory / RUN).exists():
             write_json(self.directory / RUN, self.run)
@@ -85,7 +82,6 @@ class Checkpoints:
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
             hashes = {name: file_sha256(staging / name) for name in (WEIGHTS, OPTIMIZER, RECORDS)}
             (staging / MANIFEST).write_text(_manifest_text({"step": step, "sha256": hashes}), encoding="utf-8")
-            before_place()
         # A checkpoint of a later step is a damaged one, which was left out. What stays is tried again next time.
         earlier = [path for path in checkpoints_in(self.directory) if path.name < self._path(step).name]
         for path in {*checkpoints_in(self.directory)} - {self._path(step), *earlier[: self.keep - 1]}:

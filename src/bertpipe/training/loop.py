@@ -150,8 +150,8 @@ def _backward(
         most = int(world.highest(torch.tensor(len(parts))).item())
         parts += [parts[-1].idle()] * (most - len(parts))
     mlm, nsp = torch.zeros(2, device=device).unbind()
-    for part in parts:
-        with gradients_kept(objective, until_last=part is not parts[-1]):
+    for number, part in enumerate(parts, start=1):
+        with gradients_kept(objective, until_last=number < len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
                 losses: Losses = objective(part.to(device), counts)
             losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]

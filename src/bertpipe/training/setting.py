@@ -57,6 +57,11 @@ class Setting:
     """How the objective is compiled."""
 
     @property
+    def common(self) -> Mapping[str, Any]:
+        """What all processes of the run have to have alike."""
+        return {**self.identity, "runtime.parallel": self.parallel, "runtime.compile": self.compile}
+
+    @property
     def state(self) -> Path:
         """Where the run's resume state is."""
         return self.paths.state / run_key(self.identity)

@@ -29,9 +29,7 @@ class StopRequest:
         """
         if self._signal is not None:
             return Interrupted(self._signal)
-        waiting = (
-            "DVC" if os.environ.get("DVC_STAGE") else "torchrun" if os.environ.get("TORCHELASTIC_RUN_ID") else None
-        )
+        waiting = "torchrun" if _is_torchruns() else "DVC" if os.environ.get("DVC_STAGE") else None
         if waiting and os.getppid() != self.parent:
             return Interrupted(signal.SIGTERM, f"the end of the {waiting} process that waited for it")
         return None
@@ -53,13 +51,21 @@ class StopRequest:
             self._at_once = False
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal; a second one ends the process without more saving."""
-        if self._signal is not None:
+        """Take a signal; a second one ends the process without more saving.
+
+        Not so under torchrun, which passes on its own: of a signal to all processes of a job each gets two. It ends
+        what takes too long itself.
+        """
+        if self._signal is not None and not _is_torchruns():
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self._signal = number
+        self._signal = self._signal or number
         if self._at_once:
             raise Interrupted(number)
+
+
+def _is_torchruns() -> bool:
+    return os.environ.get("TORCHELASTIC_RUN_ID") is not None
 
 
 @contextmanager
