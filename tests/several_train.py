@@ -12,6 +12,7 @@ import pytest
 
 from bertpipe.errors import BertpipeError
 from bertpipe.evaluation import evaluate
+from bertpipe.model.store import save_model
 from bertpipe.params_file import load_params
 from runs import STEPS, Crash, at_step, crash, train
 
@@ -37,6 +38,20 @@ def signal_in_the_last_evaluation() -> Iterator[None]:
 
 
 @contextmanager
+def signal_as_the_model_is_written() -> Iterator[None]:
+    """Let the first process hear SIGTERM when it has written a model."""
+
+    def save_and_hear(*args: Any, **options: Any) -> None:  # noqa: ANN401
+        save_model(*args, **options)
+        if args[3]["epochs_done"] == STEPS // 6:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertpipe.stages.train.save_model", save_and_hear)
+        yield
+
+
+@contextmanager
 def drifting_weights() -> Iterator[None]:
     """Let the second process have other weights than the first."""
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +69,11 @@ def main() -> None:
         runtime["parallel"] = "fsdp" if SECOND else "ddp"
     if what == "drift":
         runtime["checkpoint_every_s"] = 1000.0
-    happens = {"signal": signal_in_the_last_evaluation, "drift": drifting_weights}
+    happens = {
+        "signal": signal_in_the_last_evaluation,
+        "late signal": signal_as_the_model_is_written,
+        "drift": drifting_weights,
+    }
     try:
         with happens[what]() if what in happens else at_step(int(what) if what.isdecimal() else 0, crash):
             train(params, Path(folder), Path(data), runtime=runtime, **EXACT)

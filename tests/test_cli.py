@@ -312,14 +312,25 @@ def test_train_shows_its_summary_and_its_progress_apart(run: Run, tiny: Params) 
 
 
 @pytest.mark.usefixtures("project")
-def test_a_summary_that_cannot_be_printed_is_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
+@pytest.mark.parametrize(
+    ("encoding", "out", "reason"),
+    [("utf-8", "models/other", "No space left on device"), ("ascii", "models/modèle", "'ascii' codec can't encode")],
+)
+def test_a_summary_that_cannot_be_printed_is_no_failure(
+    run: Run, monkeypatch: pytest.MonkeyPatch, encoding: str, out: str, reason: str
+) -> None:
+    with Path("/dev/full").open("w", encoding=encoding) as full:
         monkeypatch.setattr(sys, "stdout", full)
-        ended = run("train", "--epochs", 1, "--out", "models/other")
+        ended = run("train", "--epochs", 1, "--out", out)
     assert ended.code == 0
-    last = ended.err.splitlines()[-1]
-    assert last == "note: all is done, and its summary could not be printed (No space left on device)"
-    assert Path("models/other/model.safetensors").is_file()
+    assert ended.err.splitlines()[-1].startswith(f"note: all is done, and its summary could not be printed ({reason}")
+    assert (Path(out) / "model.safetensors").is_file()
+
+
+def test_a_closed_output_is_no_failure() -> None:
+    command = ["/bin/sh", "-c", 'exec "$0" -m bertpipe --version >&-', sys.executable]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.usefixtures("project")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -49,7 +50,7 @@ class LostStore(Store):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_HANGING_S", 0.3), ("_ENDED_S", 0.2), ("_REAPED_S", 0.05), ("_STORE_S", 0.3)):
+    for name, seconds in (("_HANGING_S", 0.4), ("_ENDED_S", 0.3), ("_STORE_S", 0.3)):
         monkeypatch.setattr(roll_call, name, seconds)
 
 
@@ -59,7 +60,7 @@ def ended_process() -> int:
 
 
 def members(*processes: int) -> list[Member]:
-    return [Member(os.uname().nodename, process) for process in processes]
+    return [replace(Member.me(), process=process) for process in processes]
 
 
 HERE = os.getpid()
@@ -99,8 +100,10 @@ def test_one_that_answered_and_ended_is_not_missing() -> None:
     assert (absence.ended, absence.silent) == ([], [])
 
 
-def test_of_another_machine_nobody_knows_who_has_ended() -> None:
-    absence = call_roll(Store(), 0, [*members(HERE), Member("elsewhere", ended_process())], timed_out=False)
+def test_of_another_container_nobody_knows_who_has_ended() -> None:
+    absence = call_roll(
+        Store(), 0, [*members(HERE), Member(os.uname().nodename, ended_process(), "another container")], timed_out=False
+    )
     assert (absence.ended, absence.silent) == ([], [1])
 
 
@@ -116,3 +119,27 @@ def test_with_the_store_its_keeper_is_missing(store: Store) -> None:
     assert [absence.silent for absence in absences] == [[0], [0]]
     assert [absence.mine_to_say for absence in absences] == [True, False]
     assert all(absence.hanging for absence in absences)
+
+
+def test_with_the_first_machine_all_of_its_processes_are_missing_and_each_other_machine_says_it() -> None:
+    machines = ["a", "a", "b", "b", "c"]
+    of = [Member(machine, 1 + number, machine) for number, machine in enumerate(machines)]
+    absences = [call_roll(LostStore(), rank, of, timed_out=False) for rank in (2, 3, 4)]
+    assert [absence.silent for absence in absences] == [[0, 1]] * 3
+    assert [absence.mine_to_say for absence in absences] == [True, False, True]
+
+
+def test_without_a_store_the_first_that_is_left_on_the_machine_says_it() -> None:
+    of = members(ended_process(), ended_process(), HERE, HERE)
+    absences = [call_roll(LostStore(), rank, of, timed_out=False) for rank in (2, 3)]
+    assert [absence.silent for absence in absences] == [[0, 1]] * 2
+    assert [absence.mine_to_say for absence in absences] == [True, False]
+
+
+def test_a_process_that_takes_a_while_to_end_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.15)"]) as process:
+        reaper = threading.Thread(target=process.wait)
+        reaper.start()
+        absence = call_roll(Store(), 0, members(HERE, process.pid, HERE), timed_out=True)
+        reaper.join()
+    assert (absence.ended, absence.silent) == ([1], [1, 2])

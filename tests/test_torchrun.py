@@ -58,9 +58,14 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
         pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
 
 
+def trained_with(what: str, folder: Path, data: Path) -> "subprocess.CompletedProcess[str]":
+    """Return what becomes of a training in two processes in which something happens."""
+    return torchrun(2, str(HERE / "several_train.py"), str(folder), str(data), what, "ddp")
+
+
 def what_happens(what: str, folder: Path, data: Path) -> str:
     """Return what a training in two processes says that cannot end."""
-    done = torchrun(2, str(HERE / "several_train.py"), str(folder), str(data), what, "ddp")
+    done = trained_with(what, folder, data)
     assert done.returncode == 1
     (said,) = re.findall(r"^error: (.*)$", done.stderr, re.MULTILINE)
     return str(said)
@@ -76,6 +81,15 @@ def test_a_signal_in_the_last_evaluation_is_followed(tiny: Params, parquet: Path
     train(tiny, tmp_path / "whole", parquet, **EXACT)
     found, expected = (pd.read_csv(path / "epochs.csv") for path in (folder, tmp_path / "whole"))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
+
+
+def test_a_signal_as_the_last_model_is_written_leaves_the_state(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+    """Who started torchrun hears of the signal alone, and DVC then throws the model away."""
+    done = trained_with("late signal", tmp_path, parquet)
+    assert done.returncode == 0, done.stderr
+    assert steps_of(tmp_path)[0] == 12
+    assert train(tiny, tmp_path, parquet, **EXACT)["resumed_after_step"] == 12
+    assert not list((tmp_path / "state").iterdir())
 
 
 def test_nothing_takes_its_place_where_weights_differ(parquet: Path, tmp_path: Path) -> None:

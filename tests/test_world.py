@@ -15,6 +15,7 @@ from bertpipe.ranks import local_rank, rank
 from bertpipe.world import ALONE, joined
 
 HERE = Path(__file__).parent
+PATIENCE_S = 100.0
 NAME = r"rank 1 \(\S+, process \d+\)"
 
 
@@ -39,9 +40,13 @@ def said(*cases: str, size: int = 2) -> list[list[str]]:
         )
         for number in range(size)
     ]  # fmt: skip
+    until = time.monotonic() + PATIENCE_S
     while None in [process.poll() for process in processes]:  # takes note of each that ends, as torchrun does
+        if time.monotonic() > until:
+            for process in processes:
+                process.kill()
         time.sleep(0.05)
-    return [process.communicate(timeout=100)[0].splitlines() for process in processes]
+    return [process.communicate()[0].splitlines() for process in processes]
 
 
 @pytest.fixture(scope="module")

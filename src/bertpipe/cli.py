@@ -360,6 +360,8 @@ def main() -> None:
     An error that the user can mend is one message and exit code 1; a signal is one message and 128 plus its number,
     130 for Ctrl-C. Of several processes, those without anything of their own to say say nothing.
     """
+    if sys.stdout is None:  # closed, as `>&-` has it
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it, and a shell's `&`
             signal.signal(number, _interrupt)

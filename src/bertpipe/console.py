@@ -91,10 +91,10 @@ def whoever_reads() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except (OSError, SystemExit) as error:  # rich leaves the program at a broken pipe
+    except (OSError, UnicodeError, SystemExit) as error:  # rich leaves the program at a broken pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the very end
-        reason = error.strerror if isinstance(error, OSError) else "nobody reads it"
-        show_note(f"all is done, and its summary could not be printed ({reason})")
+        reason = "nobody reads it" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
+        show_note(f"all is done, and its summary could not be printed ({reason.splitlines()[0]})")
 
 
 def show_facts(title: str, facts: Mapping[str, Any], *, as_json: bool) -> None:

@@ -132,7 +132,7 @@ class World:
         except RuntimeError as error:
             if self.share.size == 1 or not _is_of_messages(error):
                 raise
-            members = self._members or (Member("", 0),) * self.share.size  # not introduced yet
+            members = self._members or (Member("", 0, ""),) * self.share.size  # not introduced yet
             timed_out = "timed out" in str(error).lower()
             absence = call_roll(self._store, self.share.rank, members, timed_out=timed_out)
             what = self._said_of(absence) or f"the processes lost each other ({_first_line(error)})"

@@ -37,8 +37,8 @@ def check_device(wanted: str, *, processes: int = 1) -> None:
         raise ParamsError("runtime.device is cuda, but PyTorch sees no GPU here: use auto or cpu")
     if available and wanted != "cpu" and processes > torch.cuda.device_count():
         raise ParamsError(
-            f"PyTorch sees {torch.cuda.device_count()} GPU(s) here, too few for {processes} processes: start as many "
-            "as there are GPUs, or set runtime.device to cpu"
+            f"PyTorch sees {torch.cuda.device_count()} GPU(s) here, and there are more processes on this machine: "
+            "start as many as there are GPUs, or set runtime.device to cpu"
         )
 
 

@@ -27,7 +27,7 @@ from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
 from bertpipe.model.store import save_model, weights_sha256
 from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
-from bertpipe.ranks import local_rank
+from bertpipe.ranks import is_launched, local_rank
 from bertpipe.sources import source_digest
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints
 from bertpipe.training.compiling import compile_objective
@@ -108,7 +108,8 @@ def run_train(
                 error.shown = world.leads
                 raise
         # Not before the processes have left each other: where that fails, they are started anew and go on from here.
-        if world.leads:
+        # And where a signal came as the last model was written, torchrun ends with that, and DVC throws the model away.
+        if world.leads and not (is_launched() and stop.interruption):
             checkpoints.clear()
     return summary
 
@@ -298,10 +299,13 @@ class _Run:
         setting, paths = self.setting, self.setting.paths
         bert = whole_network(self.objective).to(setting.device)
         several = self.world.share.size > 1
-        with nullcontext() if several else self.stop.at_once():
-            result = evaluate(
-                bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device, world=self.world
-            )
+        try:
+            with nullcontext() if several else self.stop.at_once():
+                result = evaluate(
+                    bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device, world=self.world
+                )
+        finally:
+            self.history.restart_clock()  # it is no training
         if several:  # one alone could not leave
             self._listen()
         losses = (result.mlm_loss, result.nsp_loss)
