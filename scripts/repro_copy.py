@@ -1,11 +1,13 @@
 """Run the whole pipeline on other params, in a copy of this project under `.bertpipe/runs/NAME`.
 
-The copy shares DVC's cache, so a stage that has run before with the same inputs is restored, not run again.
+The copy shares DVC's cache, so a stage that has run before with the same inputs is restored, not run again. What an
+interrupted command of an earlier copy left to go on from stays.
 """
 
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ def main() -> int:
         sys.stderr.write(f"error: no params file at {params}: the ones that come along are in params/\n")
         return 1
     copy = PROJECT / ".bertpipe" / "runs" / params.stem
-    shutil.rmtree(copy, ignore_errors=True)
+    clear(copy)
     for name in project_files():
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,10 +34,33 @@ def main() -> int:
     run = ["git", "init", "--quiet"], ["dvc", "cache", "dir", "--local", str(PROJECT / ".dvc" / "cache")]
     for command in run:
         subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
-    finished = subprocess.run(["dvc", "repro"], cwd=copy, check=False, env=environment())
-    outcome = "failed; what it left" if finished.returncode else "is done; its model and reports"
-    sys.stdout.write(f"\nThe run on {params} {outcome} are in {copy.relative_to(PROJECT)}\n")
-    return finished.returncode
+    code = run_to_its_end(["dvc", "repro"], copy)
+    outcome = "did not end; what it left, and goes on from, is" if code else "is done; its model and reports are"
+    sys.stdout.write(f"\nThe run on {params} {outcome} in {copy.relative_to(PROJECT)}\n")
+    return code
+
+
+def clear(copy: Path) -> None:
+    """Remove an earlier copy, but for the state of interrupted commands."""
+    for path in copy.iterdir() if copy.is_dir() else ():
+        if path.is_dir() and path.name != ".bertpipe":
+            shutil.rmtree(path)
+        elif not path.is_dir():
+            path.unlink()
+
+
+def run_to_its_end(command: list[str], folder: Path) -> int:
+    """Return the exit code of a command; one that is to stop has the time it needs to save."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, _frame: object) -> None:
+        if number == signal.SIGTERM and process is not None:  # a terminal's Ctrl-C reaches the command by itself
+            process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    process = subprocess.Popen(command, cwd=folder, env=environment())
+    return process.wait()
 
 
 def environment() -> dict[str, str]:

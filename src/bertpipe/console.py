@@ -240,7 +240,10 @@ def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
         table.add_row(_plain(question), _plain(row["model"]), _plain(answer), marks[row["as_expected"]])
     _results().print(table)
     answered = f"{result['answered']} of {result['asked']} answered"
-    show_text(f"{answered}, {result['as_expected']} of the {result['expected']} with an expectation as expected")
+    show_text(
+        f"{answered}; of {result['expected']} of them something was expected, and {result['as_expected']} have it: the "
+        "verdict, or the word among the first guesses"
+    )
 
 
 def show_state(result: Mapping[str, Any], *, as_json: bool) -> None:

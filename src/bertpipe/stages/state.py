@@ -50,8 +50,8 @@ def run_state(work: Path, *, clear: Sequence[str] = ()) -> dict[str, Any]:
     found = _found(work)
     unknown = [name for name in clear if name != ALL and name not in {kept.name for _, kept in found}]
     if unknown:
-        names = ", ".join(kept.name for _, kept in found) or "nothing"
-        raise InputError(f"there is no state {', '.join(unknown)}: there is {names}")
+        names = ", ".join(kept.name for _, kept in found)
+        raise InputError(f"there is no state {', '.join(unknown)}: {f'there is {names}' if names else 'none is kept'}")
     cleared = []
     for path, kept in found:
         if ALL not in clear and kept.name not in clear:
