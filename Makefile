@@ -19,7 +19,7 @@ help:
 	@echo "make check                             format, lint, types, import floors, tests with coverage"
 	@echo "make audit                             look the pinned versions up among known vulnerabilities (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
-	@echo "make clean                             remove the virtual environment and everything generated"
+	@echo "make clean                             remove the virtual environment and what the pipeline wrote"
 	@echo "TORCH_INDEX=URL picks another build of torch, PYTHON=python3.12 another interpreter"
 
 setup: $(VENV)/installed
@@ -70,4 +70,5 @@ format: setup
 	ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .bertpipe data/raw/dataset.zip data/parquet data/text models reports/plots reports/timing.csv
+	if [ -x $(BIN)/python ]; then $(BIN)/python scripts/clean.py; fi
+	rm -rf $(VENV)

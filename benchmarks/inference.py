@@ -84,7 +84,7 @@ def _write_model(directory: Path, work: Path, *, width: int, layers: int) -> Non
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64,
         intermediate_size=4 * width,
     )  # fmt: skip
-    with whole_directory(directory) as staging:
+    with whole_directory(directory, kind=None) as staging:
         BertForPreTraining(config).save_pretrained(staging)
         tokenizer.save_pretrained(staging)
 

@@ -55,7 +55,7 @@ def _write_texts(documents: Path, out: Path) -> None:
     """Write the reviews as text files, a line each, a vocabulary made of some of them, and params that name it."""
     texts = [" ".join(text.split()) for text in pq.read_table(documents, columns=["text"])["text"].to_pylist()]
     prepare = load_params(PARAMS).prepare
-    with whole_directory(out) as staging:
+    with whole_directory(out, kind=None) as staging:
         for size, step in SIZES.items():
             (staging / f"{size}.txt").write_text("\n".join(texts[::step]) + "\n", encoding="utf-8")
         train_wordpiece(

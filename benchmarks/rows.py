@@ -53,7 +53,7 @@ def convert_rows(work: Path) -> None:
             zip_file = Path(os.environ.get(VARIABLE, ""))
             if not zip_file.is_file():
                 raise SystemExit(f"set {VARIABLE} to the notebook's zip: the benchmarks train on its rows")
-            with whole_directory(work / subset) as staging:
+            with whole_directory(work / subset, kind=None) as staging:
                 run_convert(
                     ConvertParams(subset=subset, max_length=LONGEST, max_reject_rate=0.0, recover="nothing"),
                     zip_file=zip_file,

@@ -1,7 +1,8 @@
 """Run the whole pipeline on other params, in a copy of this project under `.bertpipe/runs/NAME`.
 
-The copy shares DVC's cache, so a stage that has run before with the same inputs is restored, not run again. What an
-interrupted command of an earlier copy left to go on from stays.
+The copy shares DVC's cache, so a stage that has run before with the same inputs is restored, not run again. Of an
+earlier copy the files that were copied are brought up to date; results, the state of interrupted commands and whatever
+else stands there stay.
 """
 
 import argparse
@@ -10,7 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from bertpipe.errors import WriteError
+from bertpipe.files import whole_directory
+from bertpipe.manifest import Kind
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -24,13 +30,12 @@ def main() -> int:
         sys.stderr.write(f"error: no params file at {params}: the ones that come along are in params/\n")
         return 1
     copy = PROJECT / ".bertpipe" / "runs" / params.stem
-    clear(copy)
-    for name in project_files():
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(PROJECT / name, target)
-    shutil.copyfile(params, copy / "params.yaml")
-    (copy / "dvc.lock").unlink(missing_ok=True)
+    sources = {name.as_posix(): PROJECT / name for name in project_files()} | {"params.yaml": params}
+    try:
+        update(copy, sources)
+    except WriteError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     run = ["git", "init", "--quiet"], ["dvc", "cache", "dir", "--local", str(PROJECT / ".dvc" / "cache")]
     for command in run:
         subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
@@ -40,13 +45,21 @@ def main() -> int:
     return code
 
 
-def clear(copy: Path) -> None:
-    """Remove an earlier copy, but for the state of interrupted commands."""
-    for path in copy.iterdir() if copy.is_dir() else ():
-        if path.is_dir() and path.name != ".bertpipe":
-            shutil.rmtree(path)
-        elif not path.is_dir():
-            path.unlink()
+def update(copy: Path, sources: Mapping[str, Path]) -> None:
+    """Make a copy hold the files of the project as they are now; what it holds besides stays.
+
+    Args:
+        copy: its folder; it may be an earlier copy.
+        sources: by name in the copy, the file to copy.
+
+    Raises:
+        WriteError: a file that would be replaced was changed in the copy, or was not copied there.
+    """
+    with whole_directory(copy, kind=Kind(name="copy of the project", entries=list(sources))) as staging:
+        for name, source in sources.items():
+            target = staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
 
 
 def run_to_its_end(command: list[str], folder: Path) -> int:
@@ -70,7 +83,7 @@ def environment() -> dict[str, str]:
 
 
 def project_files() -> list[Path]:
-    """Return the files git tracks or would track, relative to the project."""
+    """Return the files git tracks or would track, relative to the project, but for what the pipeline writes."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
@@ -78,7 +91,8 @@ def project_files() -> list[Path]:
         capture_output=True,
         text=True,
     ).stdout
-    return [Path(name) for name in listing.split("\0") if name and (PROJECT / name).is_file()]
+    names = [Path(name) for name in listing.split("\0") if name and name != "dvc.lock"]
+    return [name for name in names if (PROJECT / name).is_file() and name.parts[0] != "reports"]
 
 
 if __name__ == "__main__":

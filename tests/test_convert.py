@@ -20,6 +20,7 @@ from bertpipe.artifacts import (
 from bertpipe.data.dataset import read_dataset
 from bertpipe.data.tokenization import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.errors import DataError, MissingInputError
+from bertpipe.manifest import MANIFEST_NAME
 from bertpipe.params import ConvertParams
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
@@ -84,6 +85,7 @@ def test_rows_follow_the_parquet_contract(tmp_path: Path) -> None:
         },
     ]
     assert sorted(path.name for path in out.iterdir()) == [
+        MANIFEST_NAME,
         "documents.parquet",
         "rejects.parquet",
         "summary.json",
@@ -138,7 +140,9 @@ def test_the_summary_counts_what_was_found(tmp_path: Path) -> None:
     assert summary["max_length"] == 8
     assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8")) == summary
     assert summary["sha256"] == {
-        path.name: file_sha256(path) for path in (tmp_path / "out").iterdir() if path.name != "summary.json"
+        path.name: file_sha256(path)
+        for path in (tmp_path / "out").iterdir()
+        if path.name not in {"summary.json", MANIFEST_NAME}
     }
 
 

@@ -1,27 +1,29 @@
 """What appears under a name is whole: against errors, ended processes, other processes and a disk that refuses."""
 
-import ctypes
 import errno
 import json
 import os
-import re
 import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertpipe import files
 from bertpipe.artifacts import write_json
 from bertpipe.errors import BusyError, WriteError
-from bertpipe.files import check_place, scratch_directory, whole_directory, whole_file
+from bertpipe.files import scratch_directory, whole_directory, whole_file
+from bertpipe.manifest import MANIFEST_NAME, Kind
 
 pytestmark = pytest.mark.promise("Whole files")
+
+KIND = Kind(name="thing", entries=("a", "b"))
 
 
 class BrokenError(Exception):
@@ -85,7 +87,7 @@ def test_a_directory_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.mkdir()
     (path / "earlier.txt").touch()
-    with whole_directory(path) as staging:
+    with whole_directory(path, kind=None) as staging:
         (staging / "new.txt").write_text("new", encoding="utf-8")
         assert [entry.name for entry in path.iterdir()] == ["earlier.txt"]
     assert [entry.name for entry in path.iterdir()] == ["new.txt"]
@@ -99,7 +101,7 @@ def test_an_earlier_directory_survives_an_error(tmp_path: Path, error: type[Base
     (path / "earlier.txt").write_text("earlier", encoding="utf-8")
 
     def fail() -> None:
-        with whole_directory(path) as staging:
+        with whole_directory(path, kind=None) as staging:
             (staging / "earlier.txt").write_text("half", encoding="utf-8")
             raise error
 
@@ -109,51 +111,16 @@ def test_an_earlier_directory_survives_an_error(tmp_path: Path, error: type[Base
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.fixture(params=[True, False], ids=["exchange", "two renames"])
-def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Work on a file system that can exchange two names, and on one that cannot."""
-    if not request.param:
-        monkeypatch.setattr(files, "_renameat2", lambda: None)
-    return bool(request.param)
-
-
-def test_a_link_stays_and_what_it_leads_to_changes(tmp_path: Path, exchange: bool) -> None:
+def test_a_link_stays_and_what_it_leads_to_changes(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "out", tmp_path / "deep" / "elsewhere"
     path.symlink_to(elsewhere)
     for number in range(3):
-        with whole_directory(path) as staging:
+        with whole_directory(path, kind=KIND) as staging:
             (staging / f"{number}.txt").touch()
         assert path.is_symlink()
-        assert [entry.name for entry in elsewhere.iterdir()] == [f"{number}.txt"]
+        assert {entry.name for entry in elsewhere.iterdir()} == {f"{number}.txt", MANIFEST_NAME}
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["deep", "out"]
     assert [entry.name for entry in elsewhere.parent.iterdir()] == ["elsewhere"]
-
-
-@pytest.mark.parametrize("others", [["notes.txt"], ["a", "b", "c", "d"], [".hidden"]])
-def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, others: list[str]) -> None:
-    path = tmp_path / "mine"
-    path.mkdir()
-    for name in others:
-        (path / name).write_text("precious", encoding="utf-8")
-    shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-    said = rf"mine holds {re.escape(shown)} and no config\.json.*name another directory, or empty this one"
-    with pytest.raises(WriteError, match=said), whole_directory(path, mark="config.json"):
-        pytest.fail("the work has begun")
-    assert sorted(entry.name for entry in path.iterdir()) == others
-    (path / "config.json").touch()
-    with whole_directory(path, mark="config.json") as staging:
-        (staging / "config.json").touch()
-    assert [entry.name for entry in path.iterdir()] == ["config.json"]
-
-
-def test_an_empty_directory_is_taken_and_a_file_is_not(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with whole_directory(tmp_path / "empty", mark="x"):
-        pass
-    (tmp_path / "file").write_text("precious", encoding="utf-8")
-    with pytest.raises(WriteError, match="file is a file, and a directory is to be written"):
-        check_place(tmp_path / "file", mark="x")
-    assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
 
 
 def test_a_scratch_directory_is_private_and_goes_away(tmp_path: Path, mask: int) -> None:
@@ -163,31 +130,11 @@ def test_a_scratch_directory_is_private_and_goes_away(tmp_path: Path, mask: int)
         with pytest.raises(BusyError), scratch_directory(tmp_path / "out.zip"):
             pytest.fail("two at once")
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / ".out.zip.scratch").mkdir()  # a process was ended in the midst of its work
-    (tmp_path / ".out.zip.scratch" / "half").touch()
+    (tmp_path / ".out.zip.bertpipe-scratch").mkdir()  # a process was ended in the midst of its work
+    (tmp_path / ".out.zip.bertpipe-scratch" / "half").touch()
     with scratch_directory(tmp_path / "out.zip") as scratch:
         assert list(scratch.iterdir()) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_exchange_is_one_operation_here() -> None:
-    if sys.platform == "linux":
-        assert files._renameat2() is not None
-
-
-def test_a_file_system_without_the_exchange_is_known_by_its_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> int:
-        ctypes.set_errno(errno.EINVAL)
-        return -1
-
-    monkeypatch.setattr(files, "_renameat2", lambda: refuse)
-    (tmp_path / "out").mkdir()
-    with whole_directory(tmp_path / "out") as staging:
-        (staging / "new.txt").touch()
-    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["new.txt"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_earlier_directory_comes_back_if_the_second_rename_fails(
@@ -199,15 +146,14 @@ def test_an_earlier_directory_comes_back_if_the_second_rename_fails(
     replace = Path.replace
 
     def replace_unless_new(self: Path, target: Path) -> Path:
-        if target == path and not self.name.endswith(".earlier"):
+        if target == path and not self.name.endswith("-earlier"):
             raise BrokenError
         return replace(self, target)
 
-    monkeypatch.setattr(files, "_renameat2", lambda: None)
     monkeypatch.setattr(Path, "replace", replace_unless_new)
 
     def change() -> None:
-        with whole_directory(path):
+        with whole_directory(path, kind=None):
             pass
 
     with pytest.raises(BrokenError):
@@ -218,13 +164,13 @@ def test_an_earlier_directory_comes_back_if_the_second_rename_fails(
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_the_next_writer_settles_a_change_that_a_process_ended_in(tmp_path: Path, complete: bool) -> None:
-    path, earlier = tmp_path / "out", tmp_path / ".out.earlier"
+    path, earlier = tmp_path / "out", tmp_path / ".out.bertpipe-earlier"
     earlier.mkdir()
     (earlier / "earlier.txt").touch()
     if complete:
         path.mkdir()
         (path / "newer.txt").touch()
-    with pytest.raises(BrokenError), whole_directory(path):
+    with pytest.raises(BrokenError), whole_directory(path, kind=None):
         raise BrokenError
     assert [entry.name for entry in path.iterdir()] == ["newer.txt" if complete else "earlier.txt"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -236,9 +182,11 @@ def test_the_next_writer_settles_a_change_that_a_process_ended_in(tmp_path: Path
 def leave_partial(path: Path, *, directory: bool) -> None:
     """Let a process begin to write `path`, and end it there."""
     whole, inner = ("whole_directory", "partial / 'half'") if directory else ("whole_file", "partial")
+    more = ", kind=Kind(name='x', entries=())" if directory else ""
     code = (
         f"import os, sys; from pathlib import Path; from bertpipe.files import {whole}\n"
-        f"with {whole}(Path(sys.argv[1])) as partial:\n"
+        "from bertpipe.manifest import Kind\n"
+        f"with {whole}(Path(sys.argv[1]){more}) as partial:\n"
         f"    ({inner}).write_text('half')\n"
         "    os.kill(os.getpid(), 9)"
     )
@@ -249,8 +197,8 @@ def leave_partial(path: Path, *, directory: bool) -> None:
 def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path: Path, directory: bool) -> None:
     path = tmp_path / "out"
     leave_partial(path, directory=directory)
-    assert [entry.name for entry in tmp_path.iterdir()] == [".out.partial"]
-    with (whole_directory if directory else whole_file)(path) as partial:
+    assert [entry.name for entry in tmp_path.iterdir()] == [".out.bertpipe-partial"]
+    with whole_directory(path, kind=KIND) if directory else whole_file(path) as partial:
         if directory:
             assert list(partial.iterdir()) == []
         else:
@@ -258,32 +206,15 @@ def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path: Path
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("whole", [whole_file, whole_directory])
+@pytest.mark.parametrize("whole", [whole_file, partial(whole_directory, kind=KIND)], ids=["file", "directory"])
 def test_what_is_being_written_is_private_and_nobody_elses(tmp_path: Path, mask: int, whole: Any) -> None:  # noqa: ANN401
     path = tmp_path / "out"
-    with whole(path) as partial:
-        assert mode(partial) & 0o077 == 0
+    with whole(path) as temporary:
+        assert mode(temporary) & 0o077 == 0
         with pytest.raises(BusyError, match=r"out.* wait for it, or stop it"), whole(path):
             pytest.fail("two at once")
-        assert partial.exists()
+        assert temporary.exists()
     assert path.exists()
-
-
-@pytest.mark.parametrize("left", ["link", "link to nothing", "file"])
-def test_what_a_process_left_in_the_midst_of_an_exchange_goes_away(tmp_path: Path, left: str) -> None:
-    """A link or a file may stand under the partial's name: what stood at the directory's place before."""
-    partial, elsewhere = tmp_path / ".out.partial", tmp_path / "elsewhere"
-    if left == "file":
-        partial.touch()
-    else:
-        partial.symlink_to(elsewhere)
-    if left == "link":
-        elsewhere.mkdir()
-        (elsewhere / "kept.txt").touch()
-    with whole_directory(tmp_path / "out") as staging:
-        (staging / "new.txt").touch()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == (["elsewhere", "out"] if left == "link" else ["out"])
-    assert left != "link" or (elsewhere / "kept.txt").exists()
 
 
 def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:
@@ -292,14 +223,15 @@ def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Pa
     def write(number: int) -> None:
         for turn in range(40):
             try:
-                with whole_directory(path) as staging:
+                with whole_directory(path, kind=KIND) as staging:
                     for name in "ab":
                         (staging / name).write_text(f"{number} {turn}", encoding="utf-8")
                 done.append(number)
             except BusyError:
                 refused.append(number)
-            # `path` may be another directory from one read to the next, but never a half-written one.
-            assert {entry.name for entry in path.iterdir()} in ({"a", "b"}, set()) if path.exists() else True
+            # `path` may be another directory from one read to the next, or none for a moment, but no half-written one.
+            with suppress(FileNotFoundError):
+                assert {entry.name for entry in path.iterdir()} in ({"a", "b", MANIFEST_NAME}, set())
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -374,7 +306,7 @@ except WriteError as error:
 
 
 def test_a_directorys_permissions_follow_the_umask_down_to_its_files(tmp_path: Path, mask: int) -> None:
-    with whole_directory(tmp_path / "out") as staging:
+    with whole_directory(tmp_path / "out", kind=None) as staging:
         (staging / "inner").mkdir(mode=0o700)
         private = staging / "inner" / "private.txt"
         private.touch(mode=0o600)

@@ -182,7 +182,7 @@ def test_a_signal_to_another_command_leaves_what_was_there(
     if command == "prepare":
         project.run("bertpipe", "prepare", *arguments)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    partial = out.with_name(f".{out.name}.partial")
+    partial = out.with_name(f".{out.name}.bertpipe-partial")
     with started_in(project.folder, project.environment, "bertpipe", command, *arguments) as process:
         wait_for(partial.exists)
         process.send_signal(number)

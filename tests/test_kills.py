@@ -48,7 +48,7 @@ def test_killed_at_random_moments_a_training_ends_with_equal_bytes(
             continue
         assert ended["exit"] == -signal.SIGKILL, ended
         kills += 1
-        in_checkpoint += bool(list(folder.glob("state/*/.step-*.partial")))
+        in_checkpoint += bool(list(folder.glob("state/*/.step-*.bertpipe-partial")))
         restarts_that_went_on += bool(list(folder.glob("state/*/step-*/manifest.json")))
     ended = run("run", "longer training", folder)
     assert ended["exit"] == 0, ended

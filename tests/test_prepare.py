@@ -21,6 +21,7 @@ from bertpipe.data.archive import open_archive
 from bertpipe.data.dataset import PairDataset, read_dataset
 from bertpipe.data.sentences import without_line_break_tags
 from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, load_tokenizer
+from bertpipe.manifest import MANIFEST_NAME
 from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of
 
 
@@ -44,7 +45,7 @@ def place(part: list[int], whole: list[int]) -> int:
 def test_files_are_those_of_the_contract(prepare: Prepare, reviews: Path, tmp_path: Path) -> None:
     summary = prepare(reviews, tmp_path / "out")
     names = {DOCUMENTS_NAME, TOKENIZER_NAME, *(f"{split}.parquet" for split in SPLITS)}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {SUMMARY_NAME, *names}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {MANIFEST_NAME, SUMMARY_NAME, *names}
     assert summary["sha256"] == {name: file_sha256(tmp_path / "out" / name) for name in sorted(names)}
     assert json.loads((tmp_path / "out" / SUMMARY_NAME).read_text(encoding="utf-8")) == summary
     for split in SPLITS:

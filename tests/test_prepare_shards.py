@@ -27,6 +27,7 @@ from bertpipe.data.vocabulary import rank_counts, rank_words
 from bertpipe.data.word_counts import WordCounts, count_words
 from bertpipe.data.wordpiece import train_wordpiece, train_wordpiece_on_counts
 from bertpipe.errors import DataError, MissingInputError
+from bertpipe.manifest import MANIFEST_NAME
 from bertpipe.params import Params
 from prepared import REVIEWS, Prepare, bytes_of, preparer
 from runs import train
@@ -83,7 +84,9 @@ def test_each_file_becomes_a_shard_of_every_table(prepare: Prepare, corpus: Path
     names = [f"{number:05}.parquet" for number in range(5)]
     for name in ("train", "test", "documents"):
         assert sorted(path.name for path in (out / name).iterdir()) == names
-    assert sorted(path.name for path in out.iterdir()) == ["documents", SUMMARY_NAME, "test", TOKENIZER_NAME, "train"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        MANIFEST_NAME, "documents", SUMMARY_NAME, "test", TOKENIZER_NAME, "train",
+    ]  # fmt: skip
     assert summary["sha256"] == {
         **{name: table_sha256(out / name) for name in ("documents", "test", "train")},
         TOKENIZER_NAME: file_sha256(out / TOKENIZER_NAME),
@@ -228,10 +231,10 @@ def test_counts_beyond_the_limit_are_divided(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_done_is_said(
     prepare: Prepare, corpus: Path, tmp_path: Path, changes: dict[str, Any], out: str, said: str
 ) -> None:
-    earlier = write_files(tmp_path / "out", {SUMMARY_NAME: b"1"})
+    earlier = write_files(tmp_path / "out", {"notes.txt": b"1"})
     with pytest.raises((DataError, MissingInputError), match=said):
         prepare(corpus, tmp_path / out, shards="files", **changes)
-    assert bytes_of(earlier) == {SUMMARY_NAME: b"1"}
+    assert bytes_of(earlier) == {"notes.txt": b"1"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -252,10 +255,10 @@ def test_a_bad_file_is_named_and_the_earlier_output_stays(
     shutil.copytree(corpus, tmp_path / "text")
     with (tmp_path / "text" / "3.jsonl").open("ab") as file:
         file.write(b'{"text": 3}\n')
-    earlier = write_files(tmp_path / "out", {SUMMARY_NAME: b"1"})
+    earlier = write_files(tmp_path / "out", {"notes.txt": b"1"})
     with pytest.raises(DataError, match=r"text/3\.jsonl:41: field 'text' is a number, expected a string"):
         prepare(tmp_path / "text", earlier, shards="files", processes=processes)
-    assert bytes_of(earlier) == {SUMMARY_NAME: b"1"}
+    assert bytes_of(earlier) == {"notes.txt": b"1"}
     assert {path.name for path in tmp_path.iterdir()} == {"out", "text"}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bertpipe.errors import WriteError
 from scripts import repro_copy
 
 
@@ -21,15 +22,32 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_of_an_earlier_copy_the_state_of_interrupted_commands_stays(tmp_path: Path) -> None:
-    kept = tmp_path / ".bertpipe" / "state" / "run" / "step-000000004"
-    kept.mkdir(parents=True)
-    (tmp_path / ".git").mkdir()
-    (tmp_path / "params.yaml").touch()
-    repro_copy.clear(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".bertpipe"]
-    assert kept.is_dir()
-    repro_copy.clear(tmp_path / "none")
+def test_of_an_earlier_copy_everything_stays_that_was_not_copied(tmp_path: Path) -> None:
+    project, copy = tmp_path / "project", tmp_path / "copy"
+    (project / "src").mkdir(parents=True)
+    for name in ("params.yaml", "src/old.py"):
+        (project / name).write_text("first", encoding="utf-8")
+    repro_copy.update(copy, {name: project / name for name in ("params.yaml", "src/old.py")})
+    stays = [".bertpipe/state/run/step-000000004/x", ".git/HEAD", "models/bert/config.json", "src/mine.py", "notes.md"]
+    for name in stays:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("precious", encoding="utf-8")
+    for name in ("params.yaml", "src/new.py"):
+        (project / name).write_text("second", encoding="utf-8")
+    repro_copy.update(copy, {name: project / name for name in ("params.yaml", "src/new.py")})
+    for name in stays:
+        assert (copy / name).read_text(encoding="utf-8") == "precious"
+    assert not (copy / "src" / "old.py").exists()
+    assert (copy / "params.yaml").read_text(encoding="utf-8") == (copy / "src" / "new.py").read_text(encoding="utf-8")
+
+
+def test_what_was_edited_in_the_copy_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("first", encoding="utf-8")
+    repro_copy.update(tmp_path / "copy", {"params.yaml": tmp_path / "params.yaml"})
+    (tmp_path / "copy" / "params.yaml").write_text("edited", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"copy holds params\.yaml, which was changed since"):
+        repro_copy.update(tmp_path / "copy", {"params.yaml": tmp_path / "params.yaml"})
+    assert (tmp_path / "copy" / "params.yaml").read_text(encoding="utf-8") == "edited"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 7), (signal.SIGINT, 0)])

@@ -331,7 +331,7 @@ def test_no_resume_begins_anew(tiny: Params, parquet: Path, tmp_path: Path, whol
 def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tmp_path: Path, crashed: Path) -> None:
     shutil.copytree(crashed, tmp_path / "run")
     (run,) = (tmp_path / "run" / "state").iterdir()
-    (run / ".step-000000099.partial").mkdir()  # a process was ended while it wrote this one
+    (run / ".step-000000099.bertpipe-partial").mkdir()  # a process was ended while it wrote this one
     train(tiny, tmp_path / "run", parquet, **SMALL)
     assert list((tmp_path / "run" / "state").iterdir()) == []
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [

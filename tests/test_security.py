@@ -465,7 +465,7 @@ def test_a_download_in_flight_is_private(tiny: Params, workdir: Path, sample_zip
     flight = Flight(workdir)
     source = replace(tiny.download, source=str(sample_zip))
     run_download(source, tiny.sample, tiny.masking, out=workdir / "x.zip", on_progress=flight.look)
-    assert ".x.zip.partial" in flight.seen
+    assert ".x.zip.bertpipe-partial" in flight.seen
     assert_final(workdir / "x.zip", mask)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertpipe.errors import DataError, MissingInputError
 from bertpipe.files import whole_file
+from bertpipe.manifest import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,8 +51,25 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
 """The model card of an exported model."""
+TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 EXPORT_FACTS_NAME = "bertpipe.json"
-"""What an export knows of its model, for machines; no other directory has it."""
+"""What an export knows of its model, for machines."""
+
+# What bertpipe writes as directories.
+DATA = Kind(
+    name="data set",
+    entries=(
+        *TABLES, *(f"{table}.parquet" for table in TABLES), REJECTS_NAME, TOKENIZER_NAME, VOCABULARY_NAME, SUMMARY_NAME,
+    ),
+)  # fmt: skip
+MODEL = Kind(name="model", entries=(CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME))
+EXPORT = Kind(name="exported model", entries=(*MODEL.entries, TOKENIZER_CONFIG_NAME, CARD_NAME, EXPORT_FACTS_NAME))
+PLOTS = Kind(
+    name="plots",
+    entries=[
+        f"{plot}.{suffix}" for plot in ("loss", "accuracy", "learning_rate", "throughput") for suffix in ("png", "svg")
+    ],
+)
 
 DATA_COMMANDS = "`bertpipe convert` or `bertpipe prepare`"
 """What makes a data set, as messages say it where it may have come from either."""

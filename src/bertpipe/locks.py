@@ -43,9 +43,6 @@ def hold_new_directory(name: Path) -> int:
     while True:
         with suppress(FileExistsError):
             name.mkdir(mode=_PRIVATE_DIRECTORY)
-        if name.is_symlink() or name.is_file():  # an ended process left it, see whole_directory
-            name.unlink(missing_ok=True)
-            continue
         try:
             handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:

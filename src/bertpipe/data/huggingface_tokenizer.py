@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from bertpipe.artifacts import TOKENIZER_NAME, write_json
+from bertpipe.artifacts import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, write_json
 from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
 
-_CONFIG_NAME = "tokenizer_config.json"
 _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
 """Names there of our special tokens, in the order of `SPECIAL_TOKENS`."""
 
@@ -40,4 +39,4 @@ def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_pos
         "clean_up_tokenization_spaces": False,
         **dict(zip(_ROLES, SPECIAL_TOKENS, strict=True)),
     }
-    write_json(directory / _CONFIG_NAME, config)
+    write_json(directory / TOKENIZER_CONFIG_NAME, config)

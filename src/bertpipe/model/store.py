@@ -10,7 +10,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, WEIGHTS_NAME, file_sha256, read_json, require, write_json
+from bertpipe.artifacts import (
+    CONFIG_NAME,
+    MODEL,
+    TOKENIZER_NAME,
+    WEIGHTS_NAME,
+    file_sha256,
+    read_json,
+    require,
+    write_json,
+)
 from bertpipe.errors import DataError, ModelError
 from bertpipe.files import whole_directory
 from bertpipe.model.bert import Bert
@@ -47,7 +56,7 @@ def save_model(
         tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
         facts: what else to keep in config.json: params, data hashes, versions.
     """
-    with whole_directory(directory, mark=CONFIG_NAME) as staging:
+    with whole_directory(directory, kind=MODEL) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
         (staging / TOKENIZER_NAME).write_bytes(tokenizer_file.read_bytes())
         config = {

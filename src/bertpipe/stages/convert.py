@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpipe.artifacts import (
+    DATA,
     REJECTS_NAME,
     SPLITS,
     SUMMARY_NAME,
@@ -105,7 +106,7 @@ def run_convert(
     require(zip_file, made_by="bertpipe download")
     if not zip_file.is_dir() and engine is not None and not isinstance(engine, Processes):
         raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
-    with whole_directory(out, mark=SUMMARY_NAME) as staging:
+    with whole_directory(out, kind=DATA) as staging:
         if zip_file.is_dir():
             made = _convert_shards(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bertpipe.artifacts import (
     CARD_NAME,
+    EXPORT,
     EXPORT_FACTS_NAME,
     SUMMARY_NAME,
     Progress,
@@ -79,7 +80,7 @@ def run_export(
         card = model_card(export, facts)
     except DataError as error:
         raise DataError(f"{metrics}: {error}: run it again") from error
-    with whole_directory(out, mark=EXPORT_FACTS_NAME) as staging:
+    with whole_directory(out, kind=EXPORT) as staging:
         if reason is None:
             save_huggingface(staging, stored.bert, pad_id=tokenizer.special_ids[0])
             save_huggingface_tokenizer(staging, tokenizer, max_positions=stored.bert.params.max_positions)

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bertpipe.artifacts import (
     EPOCHS_COLUMNS,
     HISTORY_COLUMNS,
+    PLOTS,
     TIMING_COLUMNS,
     Progress,
     ignore_progress,
@@ -48,10 +49,6 @@ Metrics = Mapping[str, Any]
 Baselines = Sequence[tuple[str, float | None]]
 
 
-_FIRST = "loss.png"
-"""Always drawn: what tells a directory of pictures."""
-
-
 def run_plot(
     *,
     history: Path,
@@ -68,7 +65,7 @@ def run_plot(
         epochs: `epochs.csv` of the run.
         timing: `timing.csv`; None, or a file that is not there, leaves the throughput out.
         metrics: `metrics.json` of the evaluation, for the lines of simple predictors; likewise.
-        out: directory of the pictures, replaced whole.
+        out: directory of the pictures; what else it holds stays.
         on_progress: is told of each picture.
 
     Raises:
@@ -80,7 +77,7 @@ def run_plot(
     timings = _read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
     known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
     names: list[str] = []
-    with whole_directory(out, mark=_FIRST) as staging, style.context("default"), rc_context(_STYLE):
+    with whole_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):
         figures = {
             "loss": _draw_loss(steps, evaluations, known),
             "accuracy": _draw_accuracy(evaluations, known),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpipe.artifacts import (
+    DATA,
     DOCUMENTS_NAME,
     SPLITS,
     SUMMARY_NAME,
@@ -226,7 +227,7 @@ class _Reader:
 def _output(out: Path) -> Iterator[Path]:
     """Yield the directory to write Parquet to, which becomes `out`, or the zip at `out`, when the block ends."""
     if out.suffix != ".zip":
-        with whole_directory(out, mark=SUMMARY_NAME) as staging:
+        with whole_directory(out, kind=DATA) as staging:
             yield staging
         return
     with whole_file(out) as zip_file, scratch_directory(out) as folder:

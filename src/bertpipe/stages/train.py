@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from bertpipe import __version__
-from bertpipe.artifacts import CONFIG_NAME, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
+from bertpipe.artifacts import MODEL, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher, Batches
 from bertpipe.data.resident import batcher_for
 from bertpipe.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.evaluation import evaluate
-from bertpipe.files import check_place
+from bertpipe.files import check_target
 from bertpipe.locks import LOCK, only_one
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
@@ -88,7 +88,7 @@ def run_train(
                 on_note("the processes were started anew: one of them failed, left or came")
             with world.together():
                 if world.leads:
-                    check_place(paths.model, mark=CONFIG_NAME)
+                    check_target(paths.model, MODEL)
                 setting = setting_of(
                     model, train, masking, evaluation, runtime,
                     paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),

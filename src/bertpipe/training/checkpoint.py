@@ -57,7 +57,7 @@ class Checkpoints:
         Raises:
             WriteError: something cannot be removed.
         """
-        self._remove(".*.partial")
+        self._remove(".*.bertpipe-partial")
 
     def save(
         self,
@@ -76,7 +76,7 @@ class Checkpoints:
         """
         if not (self.directory / RUN).exists():
             write_json(self.directory / RUN, self.run)
-        with whole_directory(self._path(step)) as staging:
+        with whole_directory(self._path(step), kind=None) as staging:
             save_weights(staging / WEIGHTS, bert)
             save_file(dict(optimizer), staging / OPTIMIZER)
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
