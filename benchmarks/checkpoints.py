@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.rows import bert_masking, load_rows, with_vocabulary
 from benchmarks.sides import Bertpipe, bert_shape, train_params
-from bertpipe.data.dataset import PairDataset
+from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints
 
 _VOCAB, _BATCH = 30_522, 32

@@ -21,11 +21,11 @@ from benchmarks.measure import Work, alternate, ratio
 from benchmarks.peers.notebook_data import Notebook, notebook
 from benchmarks.rows import LONGEST, VARIABLE
 from benchmarks.workers import Worker, workers
-from bertpipe.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME
-from bertpipe.data.archive import ArchiveWriter, member_name
-from bertpipe.data.rows import COLUMNS, csv_text
-from bertpipe.data.tokenization import is_unknown_token, load_tokenizer
-from bertpipe.params import ConvertParams
+from bertpipe.core.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME
+from bertpipe.core.params import ConvertParams
+from bertpipe.data.tokenization.tokenizer import is_unknown_token, load_tokenizer
+from bertpipe.sources.notebook.archive import ArchiveWriter, member_name
+from bertpipe.sources.notebook.row import COLUMNS, csv_text
 from bertpipe.stages.convert import run_convert
 
 ROUNDS = 5

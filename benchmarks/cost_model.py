@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from benchmarks.sides import bert_shape
+from bertpipe.core.params import ModelParams
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset
-from bertpipe.data.tokenization import CLS_ID, SEP_ID
+from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert
-from bertpipe.params import ModelParams
-from bertpipe.training.throughput import training_flops
+from bertpipe.training.flops import training_flops
 
 _FLOAT32_BYTES = 4
 _STATE_BYTES = 16

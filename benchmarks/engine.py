@@ -8,7 +8,7 @@ from benchmarks.measure import alternate, ratio
 from benchmarks.rows import IMDB_VOCAB
 from benchmarks.sides import BertNetwork, Bertpipe, MatrixProduct, NotebookNetwork, bert_shape
 from benchmarks.workers import workers
-from bertpipe.params import MaskingUnit, ModelParams
+from bertpipe.core.params import MaskingUnit, ModelParams
 
 NOTEBOOK_VOCAB, BERT_VOCAB = 147_161, 30_522
 NOTEBOOK_BATCH, FREE_BATCH, BERT_BATCH = 3, 64, 32

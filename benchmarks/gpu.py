@@ -20,18 +20,18 @@ from benchmarks.measure import machine
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.rows import bert_masking, huggingface_batch
 from benchmarks.sides import bert_shape, train_params
+from bertpipe.core.params import CompileMode, ModelParams, TrainParams
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairDataset, read_dataset
-from bertpipe.data.resident import ResidentBatcher
-from bertpipe.data.tokenization import CLS_ID, SEP_ID
+from bertpipe.data.device_batcher import ResidentBatcher
+from bertpipe.data.pair_dataset import PairDataset, read_dataset
+from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
-from bertpipe.params import CompileMode, ModelParams, TrainParams
 from bertpipe.training.compiling import compile_objective
+from bertpipe.training.flops import peak_flops, published_peak_flops
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.throughput import peak_flops, published_peak_flops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

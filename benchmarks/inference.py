@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.measure import Work, alternate, ratio, set_up
 from benchmarks.workers import workers
-from bertpipe.artifacts import DOCUMENTS_NAME, TOKENIZER_NAME
-from bertpipe.files import whole_directory
+from bertpipe.core.artifacts import DOCUMENTS_NAME, TOKENIZER_NAME
+from bertpipe.core.atomic import whole_directory
 from bertpipe.inference.predictor import load_predictor
 
 ROUNDS = 3

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer
 
 from benchmarks.measure import Work, alternate, ratio
 from benchmarks.workers import peak_bytes, workers
-from bertpipe.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME
-from bertpipe.data.text import read_documents
-from bertpipe.data.wordpiece import train_wordpiece
-from bertpipe.files import whole_directory
-from bertpipe.params_file import load_params
+from bertpipe.core.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.params_file import load_params
+from bertpipe.data.tokenization.wordpiece import train_wordpiece
+from bertpipe.sources.text.documents import read_documents
 
 PARAMS = Path(__file__).parent.parent / PARAMS_FILE
 ROUNDS = 5

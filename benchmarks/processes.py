@@ -23,11 +23,11 @@ from benchmarks.sides import bert_shape, train_params
 from bertpipe.data.batching import Batcher
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import set_up_cpu
+from bertpipe.training.distributed.world import World, joined
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.spreading import spread
-from bertpipe.world import World, joined
+from bertpipe.training.parallel import spread
 
 VOCAB, BATCH = 30_522, 32
 SHAPES = ((64, 2), (256, 4))

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bertpipe.data.dataset import PairFile
+from bertpipe.data.pair_dataset import PairFile
 
 ROUNDS = 5
 

@@ -10,14 +10,14 @@ import torch
 
 from benchmarks.peers.huggingface import IGNORED, HuggingFaceBatch
 from benchmarks.peers.notebook import NotebookRow
-from bertpipe.artifacts import SPLITS, SUMMARY_NAME, read_json
+from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, read_json
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.params import ConvertParams, MaskingUnit
 from bertpipe.data.batching import Batch
-from bertpipe.data.dataset import PairDataset, read_dataset
 from bertpipe.data.masking import Masking
+from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.spans import SpanLaw
-from bertpipe.data.tokenization import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
-from bertpipe.files import whole_directory
-from bertpipe.params import ConvertParams, MaskingUnit
+from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
 from bertpipe.stages.convert import run_convert
 
 VARIABLE = "BERTPIPE_IMDB_ZIP"

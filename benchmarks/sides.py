@@ -24,15 +24,15 @@ from benchmarks.rows import (
     notebook_rows,
     with_vocabulary,
 )
+from bertpipe.core.params import MaskingUnit, ModelParams, TrainParams
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset, label_counts
 from bertpipe.data.masking import Masking
+from bertpipe.data.pair_dataset import PairDataset, label_counts
 from bertpipe.model.bert import Bert
-from bertpipe.params import MaskingUnit, ModelParams, TrainParams
+from bertpipe.training.flops import peak_flops
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.throughput import peak_flops
 
 DROPOUT = 0.1
 

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from benchmarks.measure import set_up
 from benchmarks.rows import IMDB_VOCAB
 from benchmarks.workers import peak_bytes
-from bertpipe.artifacts import ROWS_PER_GROUP
+from bertpipe.core.artifacts import ROWS_PER_GROUP
+from bertpipe.core.atomic import whole_file
+from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset, PairFile, label_counts, read_dataset
 from bertpipe.data.layout import GROUPS_PER_WINDOW
+from bertpipe.data.pair_dataset import PairDataset, PairFile, label_counts, read_dataset
 from bertpipe.data.shares import WHOLE, Share
-from bertpipe.files import whole_file
 from bertpipe.model.bert import Bert
-from bertpipe.params_file import load_params
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer

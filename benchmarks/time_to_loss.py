@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.rows import IMDB_VOCAB, Rows, huggingface_batch, load_rows
 from benchmarks.sides import Bertpipe, HuggingFace, bert_shape, random_batches, train_params
+from bertpipe.core.params import ModelParams
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairDataset
-from bertpipe.evaluation import evaluate
-from bertpipe.params import ModelParams
+from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.evaluation.evaluate import evaluate
 
 TARGET, LIMIT_S, GOAL_S = 7.0, 300.0, 120.0
 LEARNING_RATE, BATCH, EVERY = 4e-3, 16, 50

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from bertpipe.artifacts import EXPORT_DIR, MODEL_DIR, PARQUET_DIR, PLOTS_DIR, TIMING_FILE, ZIP_FILE
-from bertpipe.files import remove_own
+from bertpipe.core.artifacts import EXPORT_DIR, MODEL_DIR, PARQUET_DIR, PLOTS_DIR, TIMING_FILE, ZIP_FILE
+from bertpipe.core.atomic import remove_own
 
 PROJECT = Path(__file__).resolve().parent.parent
 

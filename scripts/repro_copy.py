@@ -14,9 +14,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bertpipe.errors import WriteError
-from bertpipe.files import whole_directory
-from bertpipe.manifest import Kind
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.errors import WriteError
+from bertpipe.core.manifest import Kind
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -12,14 +12,14 @@ import hypothesis
 import pytest
 import torch
 
-from bertpipe.artifacts import REJECTS_REPORT
-from bertpipe.data import chunks
-from bertpipe.params import Params
-from bertpipe.params_file import load_params
+from bertpipe.core.artifacts import REJECTS_REPORT
+from bertpipe.core.params import Params
+from bertpipe.core.params_file import load_params
+from bertpipe.sources.text import chunks
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
-from bertpipe.training import throughput
+from bertpipe.training import flops
 from models import save_tiny_huggingface, save_tiny_model
 from prepared import REVIEWS, Prepare, folder_of, preparer
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, paths_in, results, train
@@ -80,7 +80,7 @@ def _same_everywhere() -> Iterator[None]:
 def _quick_peak() -> Iterator[None]:
     """Let the machine's peak, which takes a training a second at its end, be measured on a small product."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(throughput._PEAK_WIDTH, "cpu", 256)
+        patch.setitem(flops._PEAK_WIDTH, "cpu", 256)
         yield
 
 

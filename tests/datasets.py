@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from bertpipe.data.archive import ArchiveWriter, member_name
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset, PairFile
-from bertpipe.data.rows import COLUMNS
-from bertpipe.data.tables import table_of
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer
+from bertpipe.data.pair_dataset import PairDataset, PairFile
+from bertpipe.data.parquet_writer import table_of
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bertpipe.sources.notebook.archive import ArchiveWriter, member_name
+from bertpipe.sources.notebook.row import COLUMNS
 
 Fields = Sequence[str]
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertpipe.artifacts import write_json
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
-from bertpipe.data.wordpiece import wordpiece_tokenizer
+from bertpipe.core.artifacts import write_json
+from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
+from bertpipe.data.tokenization.wordpiece import wordpiece_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import save_model
-from bertpipe.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.stages.export import run_export
 from models import tiny_bert
 

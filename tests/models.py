@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.core.params import ModelParams
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import save_model
-from bertpipe.params import ModelParams
 
 WORDS = ("the", "cat", "sat", "on", "mat", ".", "dog", "ran")
 PIECES = (

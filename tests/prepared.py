@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bertpipe.data.sample.reviews import generate_reviews
-from bertpipe.params import Params
+from bertpipe.core.params import Params
+from bertpipe.sources.sample.reviews import generate_reviews
 from bertpipe.stages.prepare import run_prepare
 from texts import write_files
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bertpipe.artifacts import Progress
-from bertpipe.params import Params
+from bertpipe.core.artifacts import Progress
+from bertpipe.core.params import Params
 from bertpipe.stages.train import run_train
 from bertpipe.training import loop
-from bertpipe.training.setting import TrainPaths
+from bertpipe.training.run_spec import TrainPaths
 
 RESULTS = (
     "model/config.json",

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairDataset
-from bertpipe.evaluation import evaluate
+from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import weights_sha256
-from bertpipe.params_file import load_params
+from bertpipe.training.distributed.world import ALONE, World, joined
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.spreading import Parallel, spread, whole_network
-from bertpipe.world import ALONE, World, joined
+from bertpipe.training.parallel import Parallel, spread, whole_network
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 

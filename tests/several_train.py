@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bertpipe.errors import BertpipeError
-from bertpipe.evaluation import evaluate
+from bertpipe.core.errors import BertpipeError
+from bertpipe.core.params_file import load_params
+from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.store import save_model
-from bertpipe.params_file import load_params
 from runs import STEPS, Crash, at_step, crash, train
 
 EXACT = {"batch_size": 64, "history_every": 1, "model": {"dropout": 0.0}}

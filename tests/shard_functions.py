@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
 
 
 def squared(number: int) -> tuple[int, int]:

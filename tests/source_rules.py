@@ -31,8 +31,8 @@ MAY_START_PROGRAMS = {
     "benchmarks/processes.py",
 }
 MAY_TALK = {
-    "src/bertpipe/data/transfer/answer.py",
-    "src/bertpipe/data/ray_engine.py",  # it asks whether anything answers at an address that the user gives
+    "src/bertpipe/sources/web/answer.py",
+    "src/bertpipe/sources/engines/ray.py",  # it asks whether anything answers at an address that the user gives
 }
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertpipe.core.params import Params
 from bertpipe.data.batching import Batch
-from bertpipe.data.dataset import read_dataset
+from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.model.bert import Bert
-from bertpipe.params import Params
 from bertpipe.training.loop import _backward
 from bertpipe.training.objective import PretrainingObjective
 from datasets import Pair, batch_of

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bertpipe.core.errors import DataError
 from bertpipe.data.ahead import read_ahead
-from bertpipe.data.dataset import PairDataset
 from bertpipe.data.layout import Layout
-from bertpipe.data.order import Window
-from bertpipe.errors import DataError
+from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.sampling import Window
 from datasets import Pair, pair_dataset
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data import archive as archive_module
-from bertpipe.data.archive import Archive, ArchiveWriter, check_archive, member_name, open_archive
-from bertpipe.data.tokenization import SPECIAL_TOKENS
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
+from bertpipe.sources.notebook import archive as archive_module
+from bertpipe.sources.notebook.archive import Archive, ArchiveWriter, check_archive, member_name, open_archive
 from datasets import GOOD, csv_text, write_zip
 
 WORDS = [*SPECIAL_TOKENS, "a", "é"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe import artifacts
-from bertpipe.artifacts import (
+from bertpipe.core import artifacts
+from bertpipe.core.artifacts import (
     Progress,
     file_sha256,
     ignore_progress,
@@ -18,7 +18,7 @@ from bertpipe.artifacts import (
     write_csv,
     write_json,
 )
-from bertpipe.errors import DataError, MissingInputError
+from bertpipe.core.errors import DataError, MissingInputError
 
 
 def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data.assembly import Frame, assemble, cut_to_room
-from bertpipe.data.dataset import read_dataset
+from bertpipe.core.params import Params
 from bertpipe.data.masking import Masking
-from bertpipe.data.segments import Segments
-from bertpipe.data.tables import PairWriter, table_of
-from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.params import Params
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.parquet_writer import PairWriter, table_of
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.sources.text.assembly import Frame, assemble, cut_to_room
+from bertpipe.sources.text.segments import Segments
 from test_fitting import one_by_one
 
 TOKENS = np.arange(100, 200, dtype=np.int32)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.baselines import (
+from bertpipe.data.pair_dataset import PairDataset, PairSource
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.evaluation.baselines import (
     _best_threshold,
     _Tally,
     constant_predictor,
@@ -17,8 +19,6 @@ from bertpipe.baselines import (
     two_neighbour_accuracy,
     word_overlap_accuracy,
 )
-from bertpipe.data.dataset import PairDataset, PairSource
-from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
 from datasets import Pair, pair_dataset, pair_file
 
 TOKENIZER = word_level_tokenizer([*SPECIAL_TOKENS, *"abcdefghij"])  # ids 5 to 14

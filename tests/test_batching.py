@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bertpipe.core.params import MaskingParams, MaskingUnit
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.dataset import PairDataset, PairFile
 from bertpipe.data.masking import Masking
-from bertpipe.data.tokenization import SPECIAL_TOKENS
-from bertpipe.params import MaskingParams, MaskingUnit
+from bertpipe.data.pair_dataset import PairDataset, PairFile
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from datasets import Pair, batch_of, pair_dataset, pair_file, word_piece_tokenizer
 from test_order import plain_order
 

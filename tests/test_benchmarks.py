@@ -19,9 +19,9 @@ from benchmarks.peers.notebook import NotebookLoop
 from benchmarks.rows import bert_masking, huggingface_batch, notebook_rows, with_vocabulary
 from benchmarks.streaming import WholeEpoch, limited, write_copies
 from benchmarks.workers import workers
-from bertpipe.data.dataset import read_dataset
-from bertpipe.data.tables import table_of
-from bertpipe.params import MaskingUnit
+from bertpipe.core.params import MaskingUnit
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.parquet_writer import table_of
 from datasets import Pair, batch_of, pair_dataset
 from prepared import REVIEWS
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertpipe import __version__, cli
-from bertpipe.artifacts import Progress, write_json
-from bertpipe.console import progress
-from bertpipe.params import Params
+from bertpipe import __version__
+from bertpipe.cli import app
+from bertpipe.cli.results import progress
+from bertpipe.core.artifacts import Progress, write_json
+from bertpipe.core.params import Params
 from exports import METRICS
 from models import save_tiny_model
 from prepared import REVIEWS, folder_of
@@ -50,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["bertpipe", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
         written = capsys.readouterr()
         return Ended(int(caught.value.code or 0), written.out, written.err)
 
@@ -224,7 +225,7 @@ def test_an_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("bertpipe.inference.predictor.load_predictor", fail)
     monkeypatch.setattr(sys, "argv", ["bertpipe", "infer", "mlm", "a [MASK]"])
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        app.main()
 
 
 # Results and messages
@@ -344,7 +345,7 @@ def test_a_rank_that_is_no_number_is_said_once(run: Run, monkeypatch: pytest.Mon
 def test_a_gpu_that_is_not_there_is_said_before_processes_start(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertpipe.launching.run_in_processes", pytest.fail)
+    monkeypatch.setattr("bertpipe.training.distributed.launch.run_in_processes", pytest.fail)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     params = project / "params.yaml"
     text = params.read_text(encoding="utf-8").replace("processes: 1", "processes: 2").replace(
@@ -521,10 +522,10 @@ def test_a_process_ends_as_main_does() -> None:
 def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
     code = (
         "import sys\n"
-        "from bertpipe import cli\n"
+        "from bertpipe.cli import app\n"
         f"sys.argv = ['bertpipe', *{arguments!r}]\n"
         "try:\n"
-        "    cli.main() if len(sys.argv) > 1 else None\n"
+        "    app.main() if len(sys.argv) > 1 else None\n"
         "except SystemExit:\n"
         "    pass\n"
         "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'pyarrow', 'matplotlib', 'dvc'}\n"

@@ -10,17 +10,17 @@ import torch.distributed as dist
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from bertpipe.data import resident
-from bertpipe.data.resident import ResidentBatcher
-from bertpipe.errors import ParamsError
+from bertpipe.core.errors import ParamsError
+from bertpipe.core.params import CompileMode, Params
+from bertpipe.data import device_batcher
+from bertpipe.data.device_batcher import ResidentBatcher
 from bertpipe.model.device import pick_device
-from bertpipe.params import CompileMode, Params
 from bertpipe.training.compiling import check_compile, compile_objective
+from bertpipe.training.distributed.world import World
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.spreading import Parallel, spread
-from bertpipe.world import World
+from bertpipe.training.parallel import Parallel, spread
 from models import tiny_bert
 from runs import results, train
 from test_resident import CPU, POSITIONS, VOCAB, batchers, differences, masking, pairs, settings, shapes, trained
@@ -156,7 +156,7 @@ def test_a_whole_run_on_resident_rows_ends_where_the_hosts_ends(
         compiled.append(mode)
         compile_objective(objective, mode, parallel, backend="eager")
 
-    for place in ("bertpipe.data.resident", "bertpipe.training.setting"):
+    for place in ("bertpipe.data.device_batcher", "bertpipe.training.run_spec"):
         monkeypatch.setattr(f"{place}.is_resident", lambda _: True)
     monkeypatch.setattr("bertpipe.stages.train.compile_objective", compile_it)
     made = train(tiny, tmp_path / "own", parquet, model={"dropout": 0.0}, runtime={"compile": "default"})
@@ -168,8 +168,8 @@ def test_a_whole_run_on_resident_rows_ends_where_the_hosts_ends(
 
 
 def test_a_gpu_has_its_batches_made_there() -> None:
-    assert resident.is_resident(torch.device("cuda", 0))
-    assert not resident.is_resident(CPU)
+    assert device_batcher.is_resident(torch.device("cuda", 0))
+    assert not device_batcher.is_resident(CPU)
 
 
 def test_float32_on_a_gpu_is_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:

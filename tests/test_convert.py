@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     ROWS_PER_GROUP,
     Progress,
     document_schema,
@@ -17,11 +17,11 @@ from bertpipe.artifacts import (
     pair_schema,
     reject_schema,
 )
-from bertpipe.data.dataset import read_dataset
-from bertpipe.data.tokenization import SPECIAL_TOKENS, load_tokenizer
-from bertpipe.errors import DataError, MissingInputError
-from bertpipe.manifest import MANIFEST_NAME
-from bertpipe.params import ConvertParams
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.manifest import MANIFEST_NAME
+from bertpipe.core.params import ConvertParams
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
 

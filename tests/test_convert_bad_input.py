@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertpipe.data.archive import ArchiveWriter, member_name
-from bertpipe.data.dataset import read_dataset
-from bertpipe.errors import BertpipeError, DataError
-from bertpipe.params import ConvertParams
+from bertpipe.core.errors import BertpipeError, DataError
+from bertpipe.core.params import ConvertParams
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.sources.notebook.archive import ArchiveWriter, member_name
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, csv_text, row_fields, write_zip
 

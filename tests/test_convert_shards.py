@@ -9,16 +9,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe import artifacts
-from bertpipe.artifacts import SPLITS, TABLES, Progress, file_sha256, table_sha256
-from bertpipe.data.archive import open_archive
-from bertpipe.data.dataset import read_dataset
-from bertpipe.data.engines import Engine, Processes
-from bertpipe.data.ray_engine import RayEngine
-from bertpipe.data.recovery.sentences import Lexicon
-from bertpipe.data.tokenization import SPECIAL_TOKENS, load_tokenizer
-from bertpipe.errors import DataError, MissingInputError
-from bertpipe.params import ConvertParams
+from bertpipe.core import artifacts
+from bertpipe.core.artifacts import SPLITS, TABLES, Progress, file_sha256, table_sha256
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.params import ConvertParams
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
+from bertpipe.sources.engines.engine import Engine, Processes
+from bertpipe.sources.engines.ray import RayEngine
+from bertpipe.sources.notebook.archive import open_archive
+from bertpipe.sources.notebook.recovery.sentences import Lexicon
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data import chunks as chunks_module
-from bertpipe.data.chunks import chunks
-from bertpipe.data.corpus import Corpus, Found, Kept
-from bertpipe.data.text import Document
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.text import chunks as chunks_module
+from bertpipe.sources.text.chunks import chunks
+from bertpipe.sources.text.corpus import Corpus, Found, Kept
+from bertpipe.sources.text.documents import Document
 
 Share = float | Literal["source"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.errors import DataError
-from bertpipe.params import Params
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import Params
 from bertpipe.training.checkpoint import check_checkpoint, checkpoints_in
 from runs import SMALL, Crash, at_step, crash, results, train
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.artifacts import ROWS_PER_GROUP
+from bertpipe.core.artifacts import ROWS_PER_GROUP
+from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairDataset, PairFile, in_row_groups, label_counts, read_dataset
-from bertpipe.data.tables import table_of
-from bertpipe.errors import DataError, MissingInputError
+from bertpipe.data.pair_dataset import PairDataset, PairFile, in_row_groups, label_counts, read_dataset
+from bertpipe.data.parquet_writer import table_of
 from datasets import Pair, pair_dataset, pair_file
 
 ROWS = pair_dataset(

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertpipe.artifacts import Progress, ignore_progress
-from bertpipe.data.archive import member_name
+from bertpipe.core.artifacts import Progress, ignore_progress
+from bertpipe.core.errors import BertpipeError, DataError, DownloadError, WriteError
+from bertpipe.core.params import MaskingUnit, Params
 from bertpipe.data.masking import Masking
-from bertpipe.data.tokenization import PAD_ID, word_level_tokenizer
-from bertpipe.data.transfer import fetching
-from bertpipe.errors import BertpipeError, DataError, DownloadError, WriteError
-from bertpipe.params import MaskingUnit, Params
+from bertpipe.data.tokenization.tokenizer import PAD_ID, word_level_tokenizer
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.web import fetching
 from bertpipe.stages.download import IMDB_COPY_VARIABLE, run_download
 from datasets import GOOD, write_zip
 from websites import ETAG, Answer, Site, body, ranged, status

@@ -12,9 +12,10 @@ import pytest
 import typer.main
 from ruamel.yaml import YAML
 
-from bertpipe import artifacts, cli
-from bertpipe.params import Params
-from bertpipe.sources import source_files
+from bertpipe.cli import app
+from bertpipe.core import artifacts
+from bertpipe.core.params import Params
+from bertpipe.core.source_hash import source_files
 
 PROJECT = Path(__file__).parent.parent
 DVC = YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -67,7 +68,7 @@ def words(stage: str) -> tuple[list[str], dict[str, str]]:
 
 def defaults(stage: str) -> dict[str, object]:
     """Return the default of each option of the stage's command; those for one text have none, and are as written."""
-    command: Any = typer.main.get_command(cli.app)
+    command: Any = typer.main.get_command(app.app)
     for word in words(stage)[0]:
         command = command.commands[word]
     own = words(stage)[1] if stage == FOR_EACH_TEXT else {}
@@ -104,7 +105,7 @@ def test_params_are_the_sections_that_the_stage_takes(stage: str) -> None:
 @pytest.mark.parametrize("stage", FUNCTIONS)
 def test_deps_are_the_modules_that_the_stage_imports(stage: str) -> None:
     module = FUNCTIONS[stage].split(":")[0]
-    source_root = Path(artifacts.__file__).parent.parent
+    source_root = Path(artifacts.__file__).parent.parent.parent
     imported = [f"src/{path.relative_to(source_root).as_posix()}" for path in source_files(module)]
     declared = [path for path in paths(STAGES[stage]["deps"]) if path.startswith("src/")]
     assert sorted(declared) == sorted(imported)

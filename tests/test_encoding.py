@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
-from bertpipe.data import encoding
-from bertpipe.data.encoding import Encoder
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
-from bertpipe.data.wordpiece import wordpiece_tokenizer
+from bertpipe.data.tokenization import encoder as encoding
+from bertpipe.data.tokenization.encoder import Encoder
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
+from bertpipe.data.tokenization.wordpiece import wordpiece_tokenizer
 
 WORDS = (
     "the", "cat", "sat", "##s", "##at", "c", "a", "b", "e", "s", "##c", "##a", "##b", "##e", "i", "##i", "é", "##é",

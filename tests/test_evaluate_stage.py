@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from bertpipe.artifacts import Progress
+from bertpipe.core.artifacts import Progress
+from bertpipe.core.errors import MissingInputError, ModelError
+from bertpipe.core.params import ConvertParams, Params
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import read_dataset
-from bertpipe.data.tokenization import load_tokenizer
-from bertpipe.errors import MissingInputError, ModelError
-from bertpipe.evaluation import evaluate
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.tokenization.tokenizer import load_tokenizer
+from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.store import load_model, save_model
-from bertpipe.params import ConvertParams, Params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.evaluate import comparison, run_evaluate
 from datasets import row_fields, write_zip

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bertpipe.data.batching import Batcher
-from bertpipe.evaluation import Evaluation, evaluate
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Wanted
 from datasets import Pair, pair_dataset, pair_file
 from models import tiny_bert

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from bertpipe.artifacts import file_sha256, write_json
-from bertpipe.errors import DataError, MissingInputError, ModelError, WriteError
+from bertpipe.core.artifacts import file_sha256, write_json
+from bertpipe.core.errors import DataError, MissingInputError, ModelError, WriteError
+from bertpipe.core.manifest import MANIFEST_NAME
+from bertpipe.core.params import Params
 from bertpipe.inference.predictor import load_predictor
-from bertpipe.loading import load_any_model
-from bertpipe.manifest import MANIFEST_NAME
+from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import load_model
-from bertpipe.params import Params
 from exports import METRICS, export_of, piece_tokenizer, save_model_with, word_tokenizer
 from models import save_tiny_huggingface
 
@@ -229,7 +229,7 @@ def test_a_failure_leaves_the_earlier_export(model: Path, monkeypatch: pytest.Mo
 
 
 def test_the_stage_loads_no_transformers() -> None:
-    code = "import sys, bertpipe.stages.export, bertpipe.publishing; sys.exit('transformers' in sys.modules)"
+    code = "import sys, bertpipe.stages.export, bertpipe.export.hub; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

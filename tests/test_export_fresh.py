@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertpipe.data.tokenization import Tokenizer
+from bertpipe.data.tokenization.tokenizer import Tokenizer
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import Bert
 from exports import export_of, piece_tokenizer, save_model_with, word_tokenizer

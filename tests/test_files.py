@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from bertpipe.artifacts import write_json
-from bertpipe.errors import BusyError, WriteError
-from bertpipe.files import scratch_directory, whole_directory, whole_file
-from bertpipe.manifest import MANIFEST_NAME, Kind
+from bertpipe.core.artifacts import write_json
+from bertpipe.core.atomic import scratch_directory, whole_directory, whole_file
+from bertpipe.core.errors import BusyError, WriteError
+from bertpipe.core.manifest import MANIFEST_NAME, Kind
 
 pytestmark = pytest.mark.promise("Whole files")
 
@@ -184,8 +184,8 @@ def leave_partial(path: Path, *, directory: bool) -> None:
     whole, inner = ("whole_directory", "partial / 'half'") if directory else ("whole_file", "partial")
     more = ", kind=Kind(name='x', entries=())" if directory else ""
     code = (
-        f"import os, sys; from pathlib import Path; from bertpipe.files import {whole}\n"
-        "from bertpipe.manifest import Kind\n"
+        f"import os, sys; from pathlib import Path; from bertpipe.core.atomic import {whole}\n"
+        "from bertpipe.core.manifest import Kind\n"
         f"with {whole}(Path(sys.argv[1]){more}) as partial:\n"
         f"    ({inner}).write_text('half')\n"
         "    os.kill(os.getpid(), 9)"
@@ -287,8 +287,8 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
-from bertpipe.errors import WriteError
-from bertpipe.artifacts import write_json
+from bertpipe.core.errors import WriteError
+from bertpipe.core.artifacts import write_json
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 path = Path(sys.argv[1])

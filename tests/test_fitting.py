@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data.fitting import kept_lengths
+from bertpipe.data.tokenization.fitting import kept_lengths
 
 
 def one_by_one(first: int, second: int, room: int) -> tuple[int, int]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bertpipe.errors import ModelError
-from bertpipe.model.huggingface import load_huggingface
+from bertpipe.core.errors import ModelError
+from bertpipe.model.huggingface_load import load_huggingface
 from models import save_tiny_huggingface
 
 
@@ -21,9 +21,8 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_importing_the_module_does_not_import_transformers() -> None:
-    code = (
-        "import sys, bertpipe.model.huggingface, bertpipe.inference.predictor; sys.exit('transformers' in sys.modules)"
-    )
+    modules = "bertpipe.model.huggingface_load, bertpipe.inference.predictor"
+    code = f"import sys, {modules}; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -121,8 +120,8 @@ def _load_by_name(name: str, tmp_path: Path, **environment: str) -> tuple[str, f
     code = (
         "import sys, time, transformers\n"
         "from transformers import AutoConfig, AutoTokenizer, BertForPreTraining\n"
-        "from bertpipe.errors import ModelError\n"
-        "from bertpipe.model.huggingface import load_huggingface\n"
+        "from bertpipe.core.errors import ModelError\n"
+        "from bertpipe.model.huggingface_load import load_huggingface\n"
         "started_at = time.perf_counter()\n"
         "try:\n"
         "    print(load_huggingface(sys.argv[1]).missing_heads)\n"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from bertpipe.data.huggingface_tokenizer import save_huggingface_tokenizer
-from bertpipe.data.tokenization import Tokenizer, parse_tokenizer
+from bertpipe.data.tokenization.tokenizer import Tokenizer, parse_tokenizer
+from bertpipe.export.huggingface_tokenizer import save_huggingface_tokenizer
 from exports import PIECES, WORDS, piece_tokenizer, word_tokenizer
 
 TOKENIZERS = {

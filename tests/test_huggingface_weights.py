@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForPreTraining
 
 from bertpipe.model.bert import Bert
-from bertpipe.model.huggingface import load_huggingface
+from bertpipe.model.huggingface_load import load_huggingface
 from bertpipe.model.huggingface_weights import copy_from_huggingface, to_huggingface
 from models import save_tiny_huggingface, tiny_bert, tiny_params
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertForPreTraining, BertModel
 
-from bertpipe.errors import InputError, MissingInputError, ModelError
+from bertpipe.core.errors import InputError, MissingInputError, ModelError
 from bertpipe.inference import engine, predictor
 from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor

@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertForPreTraining
 
-from bertpipe.artifacts import MODEL_DIR
-from bertpipe.data.tokenization import CLS_ID, MASK_ID, SEP_ID
-from bertpipe.errors import InputError, MissingInputError, ModelError
+from bertpipe.core.artifacts import MODEL_DIR
+from bertpipe.core.errors import InputError, MissingInputError, ModelError
+from bertpipe.core.params import InferParams, MlmExample, NspExample
+from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, SEP_ID
 from bertpipe.inference.predictor import Predictor, load_predictor
-from bertpipe.params import InferParams, MlmExample, NspExample
 from bertpipe.stages.infer import run_infer_examples
 from models import PIECES, WORDS, save_changed, save_tiny_huggingface, save_tiny_model
 
@@ -282,7 +282,7 @@ def test_a_local_name_that_is_not_there_never_asks_the_hub(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bertpipe.model.huggingface.load_huggingface", None)  # a call would be a TypeError
+    monkeypatch.setattr("bertpipe.model.huggingface_load.load_huggingface", None)  # a call would be a TypeError
     with pytest.raises(MissingInputError, match="run `bertpipe train` first"):
         load_predictor(name)
 
@@ -296,7 +296,7 @@ def test_a_hub_name_that_cannot_be_had_names_both_possibilities(
         raise ModelError("the hub cannot be reached")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bertpipe.model.huggingface.load_huggingface", refuse)
+    monkeypatch.setattr("bertpipe.model.huggingface_load.load_huggingface", refuse)
     with pytest.raises(ModelError, match=f"no directory {name} here, so it was taken for a hub name: the hub cannot"):
         load_predictor(name)
 

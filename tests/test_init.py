@@ -10,13 +10,13 @@ import pytest
 import torch
 import transformers
 
-from bertpipe.data.dataset import label_counts
-from bertpipe.data.tokenization import load_tokenizer
-from bertpipe.errors import DataError, MissingInputError, ModelError
-from bertpipe.loading import load_any_model
-from bertpipe.model.huggingface import load_huggingface
+from bertpipe.core.errors import DataError, MissingInputError, ModelError
+from bertpipe.core.params import ModelParams, Params
+from bertpipe.data.pair_dataset import label_counts
+from bertpipe.data.tokenization.tokenizer import load_tokenizer
+from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import load_model
-from bertpipe.params import ModelParams, Params
 from bertpipe.stages.evaluate import run_evaluate
 from bertpipe.training.inputs import read_training_data
 from bertpipe.training.start import start_of

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertpipe.data.tokenization import CLS_ID, PAD_ID, SEP_ID
-from bertpipe.errors import InputError, MissingInputError
+from bertpipe.core.errors import InputError, MissingInputError
+from bertpipe.data.tokenization.tokenizer import CLS_ID, PAD_ID, SEP_ID
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.store import load_model
 from bertpipe.stages.inspect import Inspection, Step, run_inspect

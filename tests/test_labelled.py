@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.data.holdout import choose, hold_out, text_digest
-from bertpipe.data.labelled import LabelledText, read_labelled
-from bertpipe.data.text_rows import encode_rows
-from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.data.wording import own_vocabulary
-from bertpipe.errors import DataError, MissingInputError
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.data.tokenization.model_tokenizer import own_vocabulary
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.sources.labelled.holdout import choose, hold_out, text_digest
+from bertpipe.sources.labelled.reading import LabelledText, read_labelled
+from bertpipe.sources.labelled.rows import encode_rows
 
 CSV = 'label,text\r\npos,"Good, very ""good""\nindeed."\r\n\r\nneg,Bad.<br />Really.\r\n'
 READ = [('Good, very "good"\nindeed.', "pos"), ("Bad.\nReally.", "neg")]

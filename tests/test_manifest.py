@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.errors import WriteError
-from bertpipe.files import check_target, remove_own, whole_directory
-from bertpipe.manifest import MANIFEST_NAME, Kind, contents_of, read_manifest, write_manifest
+from bertpipe.core.atomic import check_target, remove_own, whole_directory
+from bertpipe.core.errors import WriteError
+from bertpipe.core.manifest import MANIFEST_NAME, Kind, contents_of, read_manifest, write_manifest
 
 pytestmark = pytest.mark.promise("Other people's files")
 
@@ -240,8 +240,8 @@ needs_mounts = pytest.mark.skipif(
 def test_a_directory_that_cannot_be_renamed_takes_the_files(tmp_path: Path, kind: str) -> None:
     """A container's volume is a mount point, and often the only place that can be written to."""
     code = (
-        "import sys; from pathlib import Path; from bertpipe.files import whole_directory\n"
-        "from bertpipe.manifest import Kind\n"
+        "import sys; from pathlib import Path; from bertpipe.core.atomic import whole_directory\n"
+        "from bertpipe.core.manifest import Kind\n"
         "for text in ('first', 'second'):\n"
         "    with whole_directory(Path(sys.argv[1]), kind=Kind(name='thing', entries=['model'])) as staging:\n"
         "        (staging / 'model').write_text(text)\n"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bertpipe.core.params import MaskingParams, MaskingUnit
 from bertpipe.data.masking import Corruption, Masking
-from bertpipe.data.tokenization import MASK_ID, SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
-from bertpipe.params import MaskingParams, MaskingUnit
+from bertpipe.data.tokenization.tokenizer import MASK_ID, SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
 from datasets import word_piece_tokenizer
 
 ALMOST_ONE = 1 - 1e-12

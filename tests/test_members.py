@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data import members
-from bertpipe.data.members import Block, MemberReader, lines_of_rows
-from bertpipe.data.rows import COLUMNS
-from bertpipe.data.utf8 import Utf8Source, unmarked
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.notebook import csv_reader
+from bertpipe.sources.notebook.csv_reader import Block, MemberReader, lines_of_rows
+from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.notebook.utf8 import Utf8Source, unmarked
 from datasets import GOOD, Fields, csv_text
 
 
@@ -34,7 +34,7 @@ FIELD = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x10FEFF)
 def test_what_is_written_reads_back_whatever_the_block(rows: list[list[str]], block: int) -> None:
     longest = max((len(csv_text([row]).encode("utf-8")) for row in rows), default=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "_BLOCK_BYTES", longest + block)
+        patch.setattr(csv_reader, "_BLOCK_BYTES", longest + block)
         assert rows_of(csv_text(rows)) == dict(enumerate(rows, start=1))
 
 
@@ -42,7 +42,7 @@ def test_rows_without_five_fields_are_set_aside_and_the_others_keep_their_number
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = [GOOD, ["a", "b"], GOOD, [*GOOD, "more"], GOOD, GOOD, ["x"]]
-    monkeypatch.setattr(members, "_BLOCK_BYTES", 2 * len(csv_text([GOOD])))
+    monkeypatch.setattr(csv_reader, "_BLOCK_BYTES", 2 * len(csv_text([GOOD])))
     blocks, reader = read(csv_text(rows))
     assert np.concatenate([block.row for block in blocks]).tolist() == [1, 3, 5, 6]
     assert [(bad.row, bad.columns) for bad in reader.misshapen] == [(2, 2), (4, 6), (7, 1)]
@@ -105,7 +105,7 @@ def test_a_quote_that_is_never_closed_is_refused(rest: str, place: str) -> None:
 
 
 def test_a_row_longer_than_a_block_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(csv_reader, "_BLOCK_BYTES", 4096)
     with pytest.raises(DataError, match=r"some\.csv is not CSV after row 1: a row has more than 4,096 bytes"):
         read(csv_text([GOOD, *[["x" * 3000, *GOOD[1:]]] * 3]).replace("x" * 3000, "x" * 20_000, 1) + GOOD[0])
 

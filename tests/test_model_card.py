@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from bertpipe.artifacts import write_json
+from bertpipe.core.artifacts import write_json
 from exports import METRICS, export_of, save_model_with, word_tokenizer
 
 FACTS: dict[str, Any] = {

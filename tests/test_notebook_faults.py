@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertpipe.core.errors import DownloadError, ParamsError
+from bertpipe.core.params import Params
+from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import read_dataset
-from bertpipe.errors import DownloadError, ParamsError
-from bertpipe.evaluation import Evaluation, evaluate
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import NotebookEmbeddings, Wanted, sinusoidal_positions
 from bertpipe.model.store import load_model
-from bertpipe.params import Params
-from bertpipe.params_file import load_params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.train import run_train
@@ -239,6 +239,6 @@ def test_old_data_stay_until_new_ones_have_arrived(tiny: Params, tmp_path: Path)
 
 def test_the_vocabulary_is_as_large_as_the_data_say(trained: Path, parquet: Path) -> None:
     # The notebook's 147,161 belongs to another vocabulary than its ids.
-    from bertpipe.data.tokenization import load_tokenizer
+    from bertpipe.data.tokenization.tokenizer import load_tokenizer
 
     assert load_model(trained / "model").bert.vocab_size == load_tokenizer(parquet / "tokenizer.json").vocab_size

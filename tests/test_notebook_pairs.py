@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data.notebook_pairs import notebook_segments
-from bertpipe.data.segments import Segments
+from bertpipe.sources.text.notebook_pairs import notebook_segments
+from bertpipe.sources.text.segments import Segments
 
 END = 9
 """The token that ends a sentence."""

@@ -16,18 +16,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertpipe import console
-from bertpipe.artifacts import SPLITS, Progress, ignore_progress
-from bertpipe.baselines import constant_predictor
+from bertpipe.cli import results
+from bertpipe.core.artifacts import SPLITS, Progress, ignore_progress
+from bertpipe.core.errors import DataError, ModelError, TrainingError
+from bertpipe.core.params import ConvertParams, InferParams, MaskingUnit, MlmExample, NspExample, Params
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
-from bertpipe.data.tables import table_of
-from bertpipe.data.tokenization import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.errors import DataError, ModelError, TrainingError
+from bertpipe.data.parquet_writer import table_of
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.evaluation.baselines import constant_predictor
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_model
-from bertpipe.params import ConvertParams, InferParams, MaskingUnit, MlmExample, NspExample, Params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.evaluate import run_evaluate
 from bertpipe.stages.infer import run_infer_examples
@@ -222,8 +222,8 @@ def test_data_without_any_label_train_the_next_sentence_and_have_no_mlm_figure(
     assert {figure for who in ("model", "constant", "two_neighbours") for figure in mlm[who].values()} == {None}
     assert found.metrics["nsp"]["model"]["loss"] > 0
     assert len(found.pictures) == 8
-    console.show_metrics(found.metrics, as_json=False)
-    console.show_facts("Trained", found.trained, as_json=False)
+    results.show_metrics(found.metrics, as_json=False)
+    results.show_facts("Trained", found.trained, as_json=False)
     shown = capsys.readouterr().out
     assert "nan" not in shown.lower()
     assert "Masked-language modelling, 0 tokens" in shown

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from bertpipe.core.params import Params
 from bertpipe.data.batching import Batcher
-from bertpipe.params import Params
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bertpipe.params import Params, TrainParams
+from bertpipe.core.params import Params, TrainParams
 from bertpipe.training.optim import AdamW, learning_rate, make_optimizer
 from models import tiny_bert
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import ROWS_PER_GROUP
+from bertpipe.core.artifacts import ROWS_PER_GROUP
+from bertpipe.core.randomness import random_bits
 from bertpipe.data.layout import Layout
-from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
-from bertpipe.data.randomness import random_bits
+from bertpipe.data.sampling import Window, epoch_order, length_order, steps_of_epoch
 
 LENGTHS = np.random.default_rng(5).integers(5, 120, size=3 * ROWS_PER_GROUP + 77)
 Batches = list[NDArray[np.intp]]

@@ -5,11 +5,11 @@ import io
 import numpy as np
 import pytest
 
-from bertpipe.data.columns import RowColumns, read_block
-from bertpipe.data.dataset import PairDataset
-from bertpipe.data.members import MemberReader
-from bertpipe.data.packing import pack
-from bertpipe.data.tables import table_of
+from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.parquet_writer import table_of
+from bertpipe.sources.notebook.columns import RowColumns, read_block
+from bertpipe.sources.notebook.csv_reader import MemberReader
+from bertpipe.sources.notebook.packing import pack
 from datasets import GOOD, Fields, csv_text, row_fields
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertpipe.data.pairs import SentencePair, sentence_pairs
+from bertpipe.sources.notebook.sentence_pairs import SentencePair, sentence_pairs
 
 Document = list[tuple[int, ...]]
 

@@ -11,10 +11,10 @@ from typing import Any, get_type_hints
 import pytest
 from ruamel.yaml import YAML
 
-from bertpipe import params
-from bertpipe.errors import ParamsError
-from bertpipe.params import MaskingParams, ModelParams, Params
-from bertpipe.params_file import load_params
+from bertpipe.core import params
+from bertpipe.core.errors import ParamsError
+from bertpipe.core.params import MaskingParams, ModelParams, Params
+from bertpipe.core.params_file import load_params
 
 PROJECT = Path(__file__).parent.parent
 TINY = PROJECT / "params" / "tiny.yaml"
@@ -303,7 +303,7 @@ def test_sections_made_in_code_obey_their_rules_too() -> None:
 
 def test_importing_the_schema_loads_no_heavy_library() -> None:
     code = (
-        "import sys, bertpipe.params\n"
+        "import sys, bertpipe.core.params\n"
         "heavy = {'pydantic', 'pydantic_core', 'ruamel.yaml', 'torch', 'pandas', 'pyarrow', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.artifacts import read_json
+from bertpipe.core.artifacts import read_json
 from prepared import REVIEWS, folder_of
 from projects import Copy, make_copy
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     EPOCHS_COLUMNS,
     HISTORY_COLUMNS,
     TIMING_COLUMNS,
@@ -19,8 +19,8 @@ from bertpipe.artifacts import (
     write_csv,
     write_json,
 )
-from bertpipe.errors import DataError, MissingInputError
-from bertpipe.manifest import MANIFEST_NAME
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.stages import plot
 from bertpipe.stages.plot import run_plot
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     DOCUMENTS_NAME,
     ROWS_PER_GROUP,
     SPLITS,
@@ -17,11 +17,11 @@ from bertpipe.artifacts import (
     file_sha256,
     pair_schema,
 )
-from bertpipe.data.archive import open_archive
-from bertpipe.data.dataset import PairDataset, read_dataset
-from bertpipe.data.sentences import without_line_break_tags
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, load_tokenizer
-from bertpipe.manifest import MANIFEST_NAME
+from bertpipe.core.manifest import MANIFEST_NAME
+from bertpipe.data.pair_dataset import PairDataset, read_dataset
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
+from bertpipe.sources.notebook.archive import open_archive
+from bertpipe.sources.text.sentences import without_line_break_tags
 from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of
 
 
@@ -70,7 +70,7 @@ def test_files_are_those_of_the_contract(prepare: Prepare, reviews: Path, tmp_pa
 def test_row_groups_have_their_fixed_number_of_rows(
     prepare: Prepare, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertpipe.data.tables.ROWS_PER_GROUP", 7)
+    monkeypatch.setattr("bertpipe.data.parquet_writer.ROWS_PER_GROUP", 7)
     prepare(reviews, tmp_path / "out")
     with pq.ParquetFile(tmp_path / "out" / "train.parquet") as file:
         rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME, Progress
-from bertpipe.data.archive import open_archive
-from bertpipe.data.tokenization import load_tokenizer
-from bertpipe.errors import DataError, MissingInputError
-from bertpipe.params import Params
+from bertpipe.core.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME, Progress
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.params import Params
+from bertpipe.data.tokenization.tokenizer import load_tokenizer
+from bertpipe.sources.notebook.archive import open_archive
 from bertpipe.stages.convert import run_convert
 from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of
 from texts import write_files

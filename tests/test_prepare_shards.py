@@ -13,22 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertpipe import artifacts
-from bertpipe.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, Progress, file_sha256, table_sha256
-from bertpipe.data import wordpiece
-from bertpipe.data.corpus import split_bound
-from bertpipe.data.dataset import read_dataset
-from bertpipe.data.engines import Processes
-from bertpipe.data.shard_work import survey_shard
-from bertpipe.data.survey import DROPPED, Survey, count_splits, decide
-from bertpipe.data.text import text_shards
-from bertpipe.data.tokenization import basic_english
-from bertpipe.data.vocabulary import rank_counts, rank_words
-from bertpipe.data.word_counts import WordCounts, count_words
-from bertpipe.data.wordpiece import train_wordpiece, train_wordpiece_on_counts
-from bertpipe.errors import DataError, MissingInputError
-from bertpipe.manifest import MANIFEST_NAME
-from bertpipe.params import Params
+from bertpipe.core import artifacts
+from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, Progress, file_sha256, table_sha256
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.manifest import MANIFEST_NAME
+from bertpipe.core.params import Params
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.tokenization import wordpiece
+from bertpipe.data.tokenization.tokenizer import basic_english
+from bertpipe.data.tokenization.vocabulary import WordCounts, count_words
+from bertpipe.data.tokenization.vocabulary_building import rank_counts, rank_words
+from bertpipe.data.tokenization.wordpiece import train_wordpiece, train_wordpiece_on_counts
+from bertpipe.sources.engines.engine import Processes
+from bertpipe.sources.text.corpus import split_bound
+from bertpipe.sources.text.documents import text_shards
+from bertpipe.sources.text.shards import survey_shard
+from bertpipe.sources.text.survey import DROPPED, Survey, count_splits, decide
 from prepared import REVIEWS, Prepare, bytes_of, preparer
 from runs import train
 from texts import json_lines, write_files

@@ -10,11 +10,11 @@ from typing import IO, Any, Literal
 
 import pytest
 
-from bertpipe.artifacts import Progress
-from bertpipe.data.archive import member_name
-from bertpipe.data.text import folder
-from bertpipe.data.text.streams import ByteStream
-from bertpipe.errors import DataError
+from bertpipe.core.artifacts import Progress
+from bertpipe.core.errors import DataError
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.text.documents import containers as folder
+from bertpipe.sources.text.documents.streams import ByteStream
 from prepared import BERT_VOCABULARY, REVIEWS, Prepare
 from texts import write, write_files, zipped
 

@@ -14,15 +14,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from bertpipe.artifacts import Progress
-from bertpipe.classification import bag_of_words, by_class, figures, majority
-from bertpipe.data.labelled import LabelledText
-from bertpipe.data.labelled_splits import read_splits
-from bertpipe.data.sample.reviews import Review, generate_reviews
-from bertpipe.data.text_rows import TextRows
-from bertpipe.errors import DataError, MissingInputError, ModelError, TrainingError
+from bertpipe.core.artifacts import Progress
+from bertpipe.core.errors import DataError, MissingInputError, ModelError, TrainingError
+from bertpipe.core.params import Params, ProbeParams, TrainParams
+from bertpipe.evaluation.metrics import bag_of_words, by_class, figures, majority
 from bertpipe.model.store import load_model
-from bertpipe.params import Params, ProbeParams, TrainParams
+from bertpipe.sources.labelled.reading import LabelledText
+from bertpipe.sources.labelled.rows import TextRows
+from bertpipe.sources.labelled.splits import read_splits
+from bertpipe.sources.sample.reviews import Review, generate_reviews
 from bertpipe.stages import probe as stage
 from bertpipe.stages.probe import run_probe
 from bertpipe.training.classifier import (

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from bertpipe.artifacts import write_json
-from bertpipe.errors import PushError
-from bertpipe.publishing import push_directory
+from bertpipe.core.artifacts import write_json
+from bertpipe.core.errors import PushError
+from bertpipe.export.hub import push_directory
 from exports import METRICS, export_of, save_model_with, word_tokenizer
 from hubs import Hub, Repository, running_hub
 

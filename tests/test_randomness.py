@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data.randomness import below, random_bits, uniform
+from bertpipe.core.randomness import below, random_bits, uniform
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 WORD = 2**64

@@ -16,11 +16,11 @@ from typing import Literal
 
 import pytest
 
-from bertpipe.artifacts import SUMMARY_NAME
-from bertpipe.data.engines import Processes, make_engine
-from bertpipe.data.ray_engine import RayEngine
-from bertpipe.errors import DataError
-from bertpipe.params import Params
+from bertpipe.core.artifacts import SUMMARY_NAME
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import Params
+from bertpipe.sources.engines.engine import Processes, make_engine
+from bertpipe.sources.engines.ray import RayEngine
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.prepare import run_prepare
 from conftest import TINY

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.peers.notebook_data import Notebook, notebook, sentences_of, words_of
-from bertpipe.artifacts import vocabulary_schema
-from bertpipe.data.recovery.ranking import fill, rank
-from bertpipe.data.recovery.sentences import Lexicon, sentence_table
-from bertpipe.data.recovery.votes import Votes, agreed
-from bertpipe.data.sample.reviews import generate_reviews
-from bertpipe.data.tokenization import load_tokenizer
-from bertpipe.params import ConvertParams
+from bertpipe.core.artifacts import vocabulary_schema
+from bertpipe.core.params import ConvertParams
+from bertpipe.data.tokenization.tokenizer import load_tokenizer
+from bertpipe.sources.notebook.recovery.cooccurrence import Votes, agreed
+from bertpipe.sources.notebook.recovery.rank_alignment import fill, rank
+from bertpipe.sources.notebook.recovery.sentences import Lexicon, sentence_table
+from bertpipe.sources.sample.reviews import generate_reviews
 from bertpipe.stages.convert import run_convert
 from datasets import write_zip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.errors import WriteError
+from bertpipe.core.errors import WriteError
 from scripts import repro_copy
 
 

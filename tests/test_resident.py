@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bertpipe.core.params import MaskingParams, MaskingUnit, Params, TrainParams
 from bertpipe.data.batching import IGNORED, Batch, Batcher
-from bertpipe.data.dataset import PairDataset
-from bertpipe.data.fixed_batches import FixedBatch, Room, bucket_length
+from bertpipe.data.device_batcher import ResidentBatcher, ResidentRows, batcher_for
+from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
 from bertpipe.data.masking import Masking
-from bertpipe.data.resident import ResidentBatcher, ResidentRows, batcher_for
+from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.shares import WHOLE, Share
-from bertpipe.data.tokenization import SPECIAL_TOKENS
-from bertpipe.params import MaskingParams, MaskingUnit, Params, TrainParams
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
+from bertpipe.training.flops import training_flops
 from bertpipe.training.loop import StepReport, _backward, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.throughput import training_flops
 from datasets import Pair, pair_dataset, word_piece_tokenizer
 from models import tiny_bert
 
@@ -134,7 +134,7 @@ def test_floating_point_operations_are_counted_alike() -> None:
 
 def test_tokens_are_masked_in_several_goes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [asked(batch) for batch in batchers(masking("span"))[1].epoch(1, batch_size=8)]
-    monkeypatch.setattr("bertpipe.data.resident._TOKENS_AT_ONCE", 100)  # rows have up to 61
+    monkeypatch.setattr("bertpipe.data.device_batcher._TOKENS_AT_ONCE", 100)  # rows have up to 61
     assert [asked(batch) for batch in batchers(masking("span"))[1].epoch(1, batch_size=8)] == whole
 
 

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bertpipe.artifacts import ROWS_PER_GROUP, SPLITS
-from bertpipe.data.dataset import PairFile
-from bertpipe.errors import BusyError, StoppedError
-from bertpipe.locks import only_one
+from bertpipe.core.artifacts import ROWS_PER_GROUP, SPLITS
+from bertpipe.core.errors import BusyError, StoppedError
+from bertpipe.core.locks import only_one
+from bertpipe.core.params import Params
+from bertpipe.data.pair_dataset import PairFile
 from bertpipe.model import store
 from bertpipe.model.bert import Bert
-from bertpipe.params import Params
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, checkpoints_in
 from bertpipe.training.optim import AdamW
-from bertpipe.training.stopping import stop_requests
+from bertpipe.training.signals import stop_requests
 from models import tiny_bert
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, crash_in, results, train
 
@@ -185,7 +185,7 @@ def test_the_end_of_dvc_stops_a_run_that_dvc_waits_for(
     parents = iter([4711] * 6)
     with monkeypatch.context() as patch:
         patch.setenv("DVC_STAGE", "train")
-        patch.setattr("bertpipe.training.stopping.os.getppid", lambda: next(parents, 1))
+        patch.setattr("bertpipe.training.signals.os.getppid", lambda: next(parents, 1))
         with pytest.raises(StoppedError, match="stopped by the end of the DVC process") as stopped:
             train(tiny, tmp_path, parquet, **SMALL)
     assert stopped.value.exit_code == 143
@@ -225,7 +225,7 @@ def test_without_dvc_a_run_outlives_its_parent(
 ) -> None:
     parents = iter([4711] * 3)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.setattr("bertpipe.training.stopping.os.getppid", lambda: next(parents, 1))
+    monkeypatch.setattr("bertpipe.training.signals.os.getppid", lambda: next(parents, 1))
     train(tiny, tmp_path, parquet, **SMALL)
     assert results(tmp_path) == whole
 

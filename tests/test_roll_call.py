@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from bertpipe import roll_call
-from bertpipe.roll_call import Absence, Member, call_roll
+from bertpipe.training.distributed import liveness
+from bertpipe.training.distributed.liveness import Absence, Member, call_roll
 
 
 class Store:
@@ -51,7 +51,7 @@ class LostStore(Store):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("_HANGING_S", 1.5), ("_ENDED_S", 1.5), ("_STORE_S", 0.3)):
-        monkeypatch.setattr(roll_call, name, seconds)
+        monkeypatch.setattr(liveness, name, seconds)
 
 
 def ended_process() -> int:

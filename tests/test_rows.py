@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertpipe.data.masking import Corruption
-from bertpipe.data.pairs import SentencePair
-from bertpipe.data.rows import PairRow, RowFault, csv_fields, parse_row
+from bertpipe.sources.notebook.row import PairRow, RowFault, csv_fields, parse_row
+from bertpipe.sources.notebook.sentence_pairs import SentencePair
 from datasets import GOOD, Fields, row_fields
 
 VOCAB = 19

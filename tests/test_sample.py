@@ -12,16 +12,16 @@ from collections import Counter
 
 import pytest
 
-from bertpipe.data.sample.craft import CAMERA, MUSIC, SETTING, WRITING
-from bertpipe.data.sample.facts import COUNTRIES
-from bertpipe.data.sample.genres import GENRES
-from bertpipe.data.sample.judgement import CLOSING, JOINERS
-from bertpipe.data.sample.lexicon import gerund, past, plural, third_person, with_articles
-from bertpipe.data.sample.reviews import Review, generate_reviews
-from bertpipe.data.sample.scope import Scope
-from bertpipe.data.sample.story import ACTING, OPENING, PLOT
-from bertpipe.data.sample.tones import TONES
-from bertpipe.data.sample.world import Film, Person, generate_films
+from bertpipe.sources.sample.craft import CAMERA, MUSIC, SETTING, WRITING
+from bertpipe.sources.sample.facts import COUNTRIES
+from bertpipe.sources.sample.genres import GENRES
+from bertpipe.sources.sample.judgement import CLOSING, JOINERS
+from bertpipe.sources.sample.lexicon import gerund, past, plural, third_person, with_articles
+from bertpipe.sources.sample.patterns import ACTING, OPENING, PLOT
+from bertpipe.sources.sample.reviews import Review, generate_reviews
+from bertpipe.sources.sample.template import Scope
+from bertpipe.sources.sample.tones import TONES
+from bertpipe.sources.sample.world import Film, Person, generate_films
 
 GENERIC_PATTERNS = OPENING + PLOT + SETTING + ACTING + CAMERA + MUSIC + WRITING + CLOSING
 REMARKS = tuple(remark for genre in GENRES for remark in genre.remarks)
@@ -85,7 +85,7 @@ def test_a_review_does_not_depend_on_how_many_follow_it() -> None:
 
 def test_no_hash_of_a_string_decides_anything() -> None:
     code = (
-        "from bertpipe.data.sample.reviews import generate_reviews\n"
+        "from bertpipe.sources.sample.reviews import generate_reviews\n"
         "for review in generate_reviews(seed=3, films=30, reviews=20): print(review.text)"
     )
     runs = [

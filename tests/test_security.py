@@ -20,13 +20,13 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from bertpipe.artifacts import REJECTS_REPORT
-from bertpipe.cli import main
-from bertpipe.data import archive as archive_module
-from bertpipe.data.archive import check_archive
-from bertpipe.errors import DataError, ModelError
-from bertpipe.model.huggingface import load_huggingface
-from bertpipe.params import Params
+from bertpipe.cli.app import main
+from bertpipe.core.artifacts import REJECTS_REPORT
+from bertpipe.core.errors import DataError, ModelError
+from bertpipe.core.params import Params
+from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.sources.notebook import archive as archive_module
+from bertpipe.sources.notebook.archive import check_archive
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from datasets import GOOD, write_zip
@@ -150,7 +150,7 @@ def test_what_is_harmless_is_no_fault(source: str) -> None:
     ("source", "file"),
     [
         ("import subprocess", "benchmarks/startup.py"),
-        ("from urllib.request import Request", "src/bertpipe/data/transfer/answer.py"),
+        ("from urllib.request import Request", "src/bertpipe/sources/web/answer.py"),
     ],
 )
 def test_some_files_may_start_programs_and_one_may_talk(source: str, file: str) -> None:
@@ -162,7 +162,7 @@ def test_some_files_may_start_programs_and_one_may_talk(source: str, file: str) 
 SET_ASIDE = {
     "everywhere": {"S101"},  # assert states our own invariants, and never checks what comes from outside
     "scripts/*.py": {"S603", "S607"},  # git and dvc, from fixed lists of words
-    "src/bertpipe/data/sample/*.py": {"S311"},  # chance in a story
+    "src/bertpipe/sources/sample/*.py": {"S311"},  # chance in a story
     "tests/**": {"S"},
 }
 EXCUSED = {
@@ -170,8 +170,8 @@ EXCUSED = {
     ("benchmarks/prepare.py", "S603"),  # fixed lists of words, no shell
     ("benchmarks/processes.py", "S603"),
     ("benchmarks/startup.py", "S603"),
-    ("src/bertpipe/model_card.py", "S701"),  # Markdown, not HTML
-    ("src/bertpipe/data/transfer/answer.py", "S310"),  # its scheme was checked before, and is at each redirect
+    ("src/bertpipe/export/model_card.py", "S701"),  # Markdown, not HTML
+    ("src/bertpipe/sources/web/answer.py", "S310"),  # its scheme was checked before, and is at each redirect
 }
 
 
@@ -328,7 +328,7 @@ def test_nobody_is_asked_to_convert_pickled_weights(
     theirs: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
     """Transformers would ask a bot, under the user's name, for a pull request to the model's repository."""
-    import bertpipe.model.huggingface as module
+    import bertpipe.model.huggingface_load as module
 
     name = "DISABLE_SAFETENSORS_CONVERSION"
     monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertpipe.data.segments import Segments, Sentences, bert_segments
+from bertpipe.sources.text.segments import Segments, Sentences, bert_segments
 
 FRAME = 3
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bertpipe.data.sentences import split_sentences, without_line_break_tags
+from bertpipe.sources.text.sentences import split_sentences, without_line_break_tags
 
 WHITE_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 

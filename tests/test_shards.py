@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.artifacts import SPLITS, file_sha256, read_json, split_path, table_sha256
-from bertpipe.data.dataset import PairDataset, PairFile, label_counts
+from bertpipe.core.artifacts import SPLITS, file_sha256, read_json, split_path, table_sha256
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.params import Params
 from bertpipe.data.layout import Layout
-from bertpipe.data.tables import table_of
-from bertpipe.errors import DataError, MissingInputError
-from bertpipe.params import Params
+from bertpipe.data.pair_dataset import PairDataset, PairFile, label_counts
+from bertpipe.data.parquet_writer import table_of
 from bertpipe.stages.evaluate import run_evaluate
 from bertpipe.training.inputs import read_training_data
 from datasets import Pair, pair_dataset

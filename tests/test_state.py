@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.errors import BusyError, InputError
-from bertpipe.locks import only_one
-from bertpipe.params import Params
+from bertpipe.core.errors import BusyError, InputError
+from bertpipe.core.locks import only_one
+from bertpipe.core.params import Params
 from bertpipe.stages.state import run_state
 from bertpipe.training.checkpoint import checkpoints_in
 from runs import SMALL, STEPS, train

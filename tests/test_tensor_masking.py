@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bertpipe.data import randomness, tensor_randomness
+from bertpipe.core import randomness
+from bertpipe.core.params import MaskingParams, MaskingUnit
+from bertpipe.data import tensor_randomness
+from bertpipe.data.device_masking import TensorMasking
 from bertpipe.data.masking import Masking
 from bertpipe.data.ragged import places_within
-from bertpipe.data.tensor_masking import TensorMasking
-from bertpipe.data.tokenization import SPECIAL_TOKENS
-from bertpipe.params import MaskingParams, MaskingUnit
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from datasets import word_piece_tokenizer
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.text import TextFormat, text_size
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.text.documents import TextFormat, text_size
 from texts import Files, documents, gz, json_lines, places, tar, texts, write, zipped, zst
 
 FILES = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.archive import member_name
-from bertpipe.data.rows import COLUMNS
-from bertpipe.data.text import read_documents, text_size
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.text.documents import read_documents, text_size
 from datasets import csv_text, write_zip
 from texts import Files, documents, gz, places, tar, write, write_files, zipped
 

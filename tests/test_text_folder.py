@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.text import TextFormat, text_size
-from bertpipe.data.text.streams import CountedFile, ignore_bytes
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.text.documents import TextFormat, text_size
+from bertpipe.sources.text.documents.streams import CountedFile, ignore_bytes
 from texts import documents, gz, json_lines, places, texts, write, write_files, zst
 
 

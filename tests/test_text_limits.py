@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.archive import member_name
-from bertpipe.data.rows import COLUMNS
-from bertpipe.data.text import TextFormat, read_documents, text_size
-from bertpipe.data.text.formats import documents_in
-from bertpipe.data.text.limits import FREE_EXPANSION, LARGEST_DOCUMENT, LARGEST_EXPANSION, Expansion
-from bertpipe.data.text.streams import CHUNK
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.text.documents import TextFormat, read_documents, text_size
+from bertpipe.sources.text.documents.formats import documents_in
+from bertpipe.sources.text.documents.limits import FREE_EXPANSION, LARGEST_DOCUMENT, LARGEST_EXPANSION, Expansion
+from bertpipe.sources.text.documents.streams import CHUNK
 from texts import documents, gz, json_lines, tar, write, write_files, zipped, zst
 
 MIB = 1 << 20

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bertpipe.data.tokenization import (
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.data.tokenization.tokenizer import (
     MASK_ID,
     SPECIAL_TOKENS,
     UNK_ID,
@@ -16,8 +17,7 @@ from bertpipe.data.tokenization import (
     load_tokenizer,
     word_level_tokenizer,
 )
-from bertpipe.data.vocabulary import rank_words
-from bertpipe.errors import DataError, MissingInputError
+from bertpipe.data.tokenization.vocabulary_building import rank_words
 from datasets import word_piece_tokenizer
 
 WORDS = ("the", "cat", "'", "s", ".", "mask")

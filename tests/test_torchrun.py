@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from bertpipe.params import Params
+from bertpipe.core.params import Params
 from bertpipe.training.checkpoint import checkpoints_in
 from projects import make_copy, started_in
 from runs import EACH_STEP, Crash, at_step, crash, train

@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, Progress
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, Progress
+from bertpipe.core.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError, WriteError
+from bertpipe.core.params import ConvertParams, Params, TrainParams
 from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import read_dataset
-from bertpipe.data.tokenization import SPECIAL_TOKENS, load_tokenizer
-from bertpipe.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError, WriteError
-from bertpipe.evaluation import evaluate
+from bertpipe.data.pair_dataset import read_dataset
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
+from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model import store
 from bertpipe.model.store import load_model
-from bertpipe.params import ConvertParams, Params, TrainParams
 from bertpipe.stages.convert import run_convert
 from bertpipe.training.history import History
 from bertpipe.training.loop import plan, train_steps

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.artifacts import Progress, ignore_progress
-from bertpipe.data.transfer import fetching
-from bertpipe.errors import BertpipeError, DataError, DownloadError
-from bertpipe.params import DownloadParams, Params
+from bertpipe.core.artifacts import Progress, ignore_progress
+from bertpipe.core.errors import BertpipeError, DataError, DownloadError
+from bertpipe.core.params import DownloadParams, Params
+from bertpipe.sources.web import fetching
 from websites import ETAG, Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.artifacts import Progress
-from bertpipe.data.transfer import fetching
-from bertpipe.data.transfer.address import parse_address, shown
-from bertpipe.errors import DownloadError
-from bertpipe.params import DownloadParams, Params
+from bertpipe.core.artifacts import Progress
+from bertpipe.core.errors import DownloadError
+from bertpipe.core.params import DownloadParams, Params
+from bertpipe.sources.web import fetching
+from bertpipe.sources.web.address import parse_address, shown
 from websites import ETAG, Site, body, ranged, running, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]

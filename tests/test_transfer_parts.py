@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from bertpipe.artifacts import Progress, ignore_progress
-from bertpipe.data.transfer import fetching, part
-from bertpipe.errors import BusyError, DataError, DownloadError, WriteError
-from bertpipe.params import DownloadParams, Params
+from bertpipe.core.artifacts import Progress, ignore_progress
+from bertpipe.core.errors import BusyError, DataError, DownloadError, WriteError
+from bertpipe.core.params import DownloadParams, Params
+from bertpipe.sources.web import fetching, part
 from bertpipe.stages.state import run_state
 from websites import ETAG, Site, body, ranged, stalls, status
 
@@ -234,7 +234,7 @@ def test_a_full_disk_is_told_and_what_was_saved_before_is_kept(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("bertpipe.data.transfer.part.os.fsync", full)
+        patch.setattr("bertpipe.sources.web.part.os.fsync", full)
         patch.setattr(part, "_SAVE_EVERY_S", 0)
         with pytest.raises(WriteError, match=r"/part cannot be written \(No space .*\(1,000 bytes of it are kept"):
             get(begun)
@@ -246,9 +246,9 @@ def test_a_full_disk_is_told_and_what_was_saved_before_is_kept(
 CHILD = """
 import dataclasses, sys
 from pathlib import Path
-from bertpipe.artifacts import ZIP_FILE
-from bertpipe.data.transfer import part
-from bertpipe.params_file import load_params
+from bertpipe.core.artifacts import ZIP_FILE
+from bertpipe.sources.web import part
+from bertpipe.core.params_file import load_params
 from bertpipe.stages.download import run_download
 part._SAVE_EVERY_S = 0
 params = load_params(Path(sys.argv[1]))

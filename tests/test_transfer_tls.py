@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bertpipe.artifacts import ignore_progress
-from bertpipe.data.transfer import fetching
-from bertpipe.errors import DownloadError
-from bertpipe.params import Params
+from bertpipe.core.artifacts import ignore_progress
+from bertpipe.core.errors import DownloadError
+from bertpipe.core.params import Params
+from bertpipe.sources.web import fetching
 from websites import ETAG, Site, ranged, running, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]

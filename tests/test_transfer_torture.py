@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.transfer import fetching
-from bertpipe.errors import DataError, DownloadError
-from bertpipe.params import Params
+from bertpipe.core.errors import DataError, DownloadError
+from bertpipe.core.params import Params
+from bertpipe.sources.web import fetching
 from bertpipe.stages.download import run_download
 from datasets import GOOD, write_zip
 from websites import Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.given_tokenizer import given_tokenizer
-from bertpipe.data.sample.reviews import generate_reviews
-from bertpipe.data.tokenization import SPECIAL_TOKENS, Tokenizer, load_tokenizer, word_level_tokenizer
-from bertpipe.data.wordpiece import train_wordpiece, wordpiece_tokenizer
-from bertpipe.errors import DataError, MissingInputError
+from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer, word_level_tokenizer
+from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
+from bertpipe.data.tokenization.wordpiece import train_wordpiece, wordpiece_tokenizer
+from bertpipe.sources.sample.reviews import generate_reviews
 
 BERT_ORDER = ("[PAD]", "the", "cat", "##s", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Special tokens elsewhere than ours, as in bert-base-uncased."""

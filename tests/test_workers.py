@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.data.workers import cores, ordered_map
-from bertpipe.errors import DataError
+from bertpipe.core.errors import DataError
+from bertpipe.sources.engines.processes import cores, ordered_map
 
 
 class Squares:
@@ -95,7 +95,7 @@ def test_processes_end_when_the_first_one_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(
         "import os, sys, time\n"
-        "from bertpipe.data.workers import ordered_map\n"
+        "from bertpipe.sources.engines.processes import ordered_map\n"
         "class Wait:\n"
         "    def __call__(self, at):\n"
         "        if at: time.sleep(600)\n"

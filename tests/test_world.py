@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.errors import WorldError
-from bertpipe.ranks import local_rank, rank
-from bertpipe.world import ALONE, joined
+from bertpipe.core.errors import WorldError
+from bertpipe.training.distributed.environment import local_rank, rank
+from bertpipe.training.distributed.world import ALONE, joined
 
 HERE = Path(__file__).parent
 PATIENCE_S = 100.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bertpipe.data.text import Document, TextFormat, read_documents
+from bertpipe.sources.text.documents import Document, TextFormat, read_documents
 
 Files = Mapping[str, bytes]
 """Content by relative name."""

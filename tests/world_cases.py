@@ -6,8 +6,8 @@ import time
 
 import torch
 
-from bertpipe.errors import BertpipeError, DataError
-from bertpipe.world import World, joined
+from bertpipe.core.errors import BertpipeError, DataError
+from bertpipe.training.distributed.world import World, joined
 
 TIMEOUT_S = 2.0
 

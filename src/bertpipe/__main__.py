@@ -1,6 +1,6 @@
 """`python -m bertpipe` is the `bertpipe` command."""
 
-from bertpipe.cli import main
+from bertpipe.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from bertpipe.artifacts import REJECTS_REPORT
+from bertpipe.core.artifacts import REJECTS_REPORT
+from bertpipe.core.params import Params
+from bertpipe.core.params_file import load_params
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_model, save_model
-from bertpipe.params import Params
-from bertpipe.params_file import load_params
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.stages.prepare import run_prepare

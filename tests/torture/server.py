@@ -18,8 +18,8 @@ import pyarrow.parquet  # noqa: F401 - spares each case its import
 import tokenizers  # noqa: F401
 import torch
 
-from bertpipe.errors import BertpipeError
-from bertpipe.training import throughput
+from bertpipe.core.errors import BertpipeError
+from bertpipe.training import flops
 from torture.operations import LONGER_TRAINING, OPERATIONS
 
 KINDS = ("open", "write", "fsync", "rename", "unlink", "mkdir", "change")
@@ -28,7 +28,7 @@ DONE, MENDABLE, BROKEN = 0, 1, 3
 
 def main() -> None:
     """Answer requests until there are no more."""
-    throughput._PEAK_WIDTH["cpu"] = 64  # spares each training a second
+    flops._PEAK_WIDTH["cpu"] = 64  # spares each training a second
     faults = ctypes.CDLL(None) if os.environ.get("LD_PRELOAD") else None
     for line in sys.stdin:
         request = json.loads(line)

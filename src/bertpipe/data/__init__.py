@@ -1,1 +1,1 @@
-"""Everything between a text and a batch of tensors, each step a pure piece."""
+"""The Parquet contract, and batches of it."""

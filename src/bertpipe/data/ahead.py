@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from bertpipe.data.dataset import PairDataset, PairSource
-from bertpipe.data.order import Window
+from bertpipe.data.pair_dataset import PairDataset, PairSource
+from bertpipe.data.sampling import Window
 
 
 def read_ahead(source: PairSource, windows: Iterable[Window]) -> Iterator[tuple[Window, PairDataset]]:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertpipe.data.dataset import PairDataset, PairSource
 from bertpipe.data.masking import Masking
-from bertpipe.data.order import Window, epoch_order, length_order, steps_of_epoch
+from bertpipe.data.pair_dataset import PairDataset, PairSource
 from bertpipe.data.ragged import flat_indices, places_within
+from bertpipe.data.sampling import Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.shares import WHOLE, Share
-from bertpipe.data.tokenization import PAD_ID
+from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 if TYPE_CHECKING:
     from torch import Tensor

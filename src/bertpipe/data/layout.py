@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import ROWS_PER_GROUP
+from bertpipe.core.artifacts import ROWS_PER_GROUP
 from bertpipe.data.ragged import flat_indices
 
 GROUPS_PER_WINDOW = 16

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.data.randomness import below, uniform
+from bertpipe.core.params import MaskingParams, MaskingUnit
+from bertpipe.core.randomness import below, uniform
 from bertpipe.data.spans import SpanLaw
-from bertpipe.data.tokenization import Tokenizer
-from bertpipe.params import MaskingParams, MaskingUnit
+from bertpipe.data.tokenization.tokenizer import Tokenizer
 
 CHOICE, CORRUPTION, WORD = range(10, 13)  # streams of randomness, one a kind of choice
 

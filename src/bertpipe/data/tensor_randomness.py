@@ -1,10 +1,10 @@
-"""The draws of `bertpipe.data.randomness` as tensors: made on the device that the counters are on, equal to the bit."""
+"""The draws of `bertpipe.core.randomness` as tensors: made on the device that the counters are on, equal to the bit."""
 
 import torch
 from torch import Tensor
 
-from bertpipe.data import randomness
-from bertpipe.data.randomness import FRACTION_BITS, GAMMA, mix
+from bertpipe.core import randomness
+from bertpipe.core.randomness import FRACTION_BITS, GAMMA, mix
 
 _WORD = 1 << 64
 

@@ -1,1 +1,1 @@
-"""Questions to a model, and its answers."""
+"""Questions to one model."""

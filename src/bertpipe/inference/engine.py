@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertpipe.data.tokenization import PAD_ID
+from bertpipe.data.tokenization.tokenizer import PAD_ID
 from bertpipe.model.bert import Bert, Wanted
 
 _TOKENS_A_BATCH = 4096

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from bertpipe.data.text.naming import JSON_LINES_SUFFIXES, kind_of
-from bertpipe.errors import InputError, MissingInputError
+from bertpipe.core.errors import InputError, MissingInputError
+from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, kind_of
 
 STANDARD_INPUT = "-"
 _JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertpipe.data.fitting import kept_lengths
-from bertpipe.data.tokenization import is_unknown_token
-from bertpipe.data.wording import MASK, Encoded, Vocabulary
-from bertpipe.errors import InputError, ModelError
+from bertpipe.core.errors import InputError, ModelError
+from bertpipe.data.tokenization.fitting import kept_lengths
+from bertpipe.data.tokenization.model_tokenizer import MASK, Encoded, Vocabulary
+from bertpipe.data.tokenization.tokenizer import is_unknown_token
 from bertpipe.inference.answers import Candidate, EmbeddingAnswer, MaskAnswer, MlmAnswer, NspAnswer, ScoreAnswer
 from bertpipe.inference.engine import Row, all_states, states_at
-from bertpipe.loading import LoadedModel, load_any_model
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
+from bertpipe.model.loading import LoadedModel, load_any_model
 from bertpipe.model.pooling import mean_states
 
 _MOST_LOGITS = 2**20

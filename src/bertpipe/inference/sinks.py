@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.errors import InputError
-from bertpipe.files import whole_file
+from bertpipe.core.atomic import whole_file
+from bertpipe.core.errors import InputError
 from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
 from bertpipe.inference.lines import Line
 

@@ -1,1 +1,1 @@
-"""The network, how it is stored, and how foreign weights come in."""
+"""The network, stored and loaded."""

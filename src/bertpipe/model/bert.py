@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertpipe.core.params import ModelParams
 from bertpipe.model.dropout import Dropout
 from bertpipe.model.undrawn import Undrawn
 from bertpipe.model.vocabulary_loss import vocabulary_loss
-from bertpipe.params import ModelParams
 
 Head = Literal["mlm", "nsp"]
 """A task that the network is trained on, and the part that answers it."""

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from bertpipe.errors import ParamsError
+from bertpipe.core.errors import ParamsError
 from bertpipe.model.memory import keep_freed_memory
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     CONFIG_NAME,
     MODEL,
     TOKENIZER_NAME,
@@ -20,10 +20,10 @@ from bertpipe.artifacts import (
     require,
     write_json,
 )
-from bertpipe.errors import DataError, ModelError
-from bertpipe.files import whole_directory
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.errors import DataError, ModelError
+from bertpipe.core.params import ModelParams
 from bertpipe.model.bert import Bert
-from bertpipe.params import ModelParams
 
 _FORMAT = "bertpipe-1"
 _TIED_NAME = "mlm_decoder.weight"

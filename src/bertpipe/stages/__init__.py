@@ -1,1 +1,1 @@
-"""One module a stage of the pipeline: read inputs, call the floors below, write outputs."""
+"""One module per command: each reads, calls and writes."""

@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     DATA,
     REJECTS_NAME,
     SPLITS,
@@ -26,10 +26,21 @@ from bertpipe.artifacts import (
     shards_sha256,
     write_json,
 )
-from bertpipe.data.archive import open_archive
-from bertpipe.data.archives import common_facts, zip_files
-from bertpipe.data.columns import RowColumns
-from bertpipe.data.conversion import (
+from bertpipe.core.atomic import whole_directory, whole_file
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import ConvertParams
+from bertpipe.data.tokenization.tokenizer import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    is_unknown_token,
+    unknown_token,
+    word_level_tokenizer,
+)
+from bertpipe.sources.engines.engine import Engine, Processes, told
+from bertpipe.sources.notebook.archive import open_archive
+from bertpipe.sources.notebook.archives import common_facts, zip_files
+from bertpipe.sources.notebook.columns import RowColumns
+from bertpipe.sources.notebook.conversion import (
     Converted,
     SplitCounts,
     Words,
@@ -39,21 +50,10 @@ from bertpipe.data.conversion import (
     count_documents,
     merged,
 )
-from bertpipe.data.engines import Engine, Processes, told
-from bertpipe.data.recovery.report import recovery_report, write_vocabulary
-from bertpipe.data.recovery.vocabulary import learn_vocabulary
-from bertpipe.data.rows import Reject
-from bertpipe.data.tokenization import (
-    SPECIAL_TOKENS,
-    Tokenizer,
-    is_unknown_token,
-    unknown_token,
-    word_level_tokenizer,
-)
-from bertpipe.data.valid_rows import ValidRows
-from bertpipe.errors import DataError
-from bertpipe.files import whole_directory, whole_file
-from bertpipe.params import ConvertParams
+from bertpipe.sources.notebook.recovery.report import recovery_report, write_vocabulary
+from bertpipe.sources.notebook.recovery.vocabulary import learn_vocabulary
+from bertpipe.sources.notebook.row import Reject
+from bertpipe.sources.notebook.valid_rows import ValidRows
 
 _RESTORED_SHARE = 0.99
 """Share of the masked tokens that have to be restored before the true tokens count as known."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from bertpipe.artifacts import Progress, file_sha256, ignore_progress
-from bertpipe.data.archive import check_archive
-from bertpipe.data.sample.dataset import write_sample
-from bertpipe.data.transfer.address import shown
-from bertpipe.data.transfer.fetching import fetch
-from bertpipe.errors import BertpipeError, DataError, DownloadError
-from bertpipe.files import whole_file
-from bertpipe.params import DownloadParams, MaskingParams, SampleParams
+from bertpipe.core.artifacts import Progress, file_sha256, ignore_progress
+from bertpipe.core.atomic import whole_file
+from bertpipe.core.errors import BertpipeError, DataError, DownloadError
+from bertpipe.core.params import DownloadParams, MaskingParams, SampleParams
+from bertpipe.sources.notebook.archive import check_archive
+from bertpipe.sources.sample.dataset import write_sample
+from bertpipe.sources.web.address import shown
+from bertpipe.sources.web.fetching import fetch
 
 IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/bZaoQD52DcMpE7-kxwAG8A.zip"
 """The notebook's zip."""

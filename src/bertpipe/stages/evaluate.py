@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     SPLITS,
     TOKENIZER_NAME,
     Progress,
@@ -16,20 +16,20 @@ from bertpipe.artifacts import (
     split_path,
     write_json,
 )
-from bertpipe.baselines import (
+from bertpipe.core.errors import ModelError
+from bertpipe.core.params import EvaluateParams, RuntimeParams
+from bertpipe.data.batching import Batcher
+from bertpipe.data.pair_dataset import PairFile
+from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from bertpipe.evaluation.baselines import (
     constant_predictor,
     second_sentence_accuracy,
     two_neighbour_accuracy,
     word_overlap_accuracy,
 )
-from bertpipe.data.batching import Batcher
-from bertpipe.data.dataset import PairFile
-from bertpipe.data.tokenization import Tokenizer, load_tokenizer
-from bertpipe.errors import ModelError
-from bertpipe.evaluation import Evaluation, evaluate
-from bertpipe.loading import LoadedModel, load_any_model
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.params import EvaluateParams, RuntimeParams
+from bertpipe.model.loading import LoadedModel, load_any_model
 
 if TYPE_CHECKING:
     import pandas as pd

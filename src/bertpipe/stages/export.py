@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     CARD_NAME,
     EXPORT,
     EXPORT_FACTS_NAME,
@@ -18,14 +18,14 @@ from bertpipe.artifacts import (
     require,
     write_json,
 )
-from bertpipe.data.huggingface_tokenizer import save_huggingface_tokenizer
-from bertpipe.data.tokenization import Tokenizer, load_tokenizer
-from bertpipe.errors import DataError, ModelError
-from bertpipe.files import whole_directory
-from bertpipe.model.huggingface_files import missing_counterpart, save_huggingface
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.errors import DataError, ModelError
+from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
+from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from bertpipe.export.huggingface import missing_counterpart, save_huggingface
+from bertpipe.export.huggingface_tokenizer import save_huggingface_tokenizer
+from bertpipe.export.model_card import CardFacts, model_card
 from bertpipe.model.store import StoredModel, load_model
-from bertpipe.model_card import CardFacts, model_card
-from bertpipe.params import ExportParams, InferParams, MlmExample, NspExample
 
 _FORMAT = "bertpipe-export-1"
 _QUESTION = "[MASK]"

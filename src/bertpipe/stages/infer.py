@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertpipe.artifacts import Progress, ignore_progress, write_json
-from bertpipe.errors import BertpipeError, InputError, MissingInputError, ModelError
+from bertpipe.core.artifacts import Progress, ignore_progress, write_json
+from bertpipe.core.errors import BertpipeError, InputError, MissingInputError, ModelError
+from bertpipe.core.params import InferParams, MlmExample, NspExample
 from bertpipe.inference.answers import MlmAnswer, NspAnswer
 from bertpipe.inference.predictor import Predictor, load_predictor
-from bertpipe.params import InferParams, MlmExample, NspExample
 
 
 def run_infer_examples(

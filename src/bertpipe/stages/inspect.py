@@ -12,11 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bertpipe.data.tokenization import PAD_ID
-from bertpipe.data.wording import Vocabulary
-from bertpipe.errors import InputError
-from bertpipe.loading import load_any_model
+from bertpipe.core.errors import InputError
+from bertpipe.data.tokenization.model_tokenizer import Vocabulary
+from bertpipe.data.tokenization.tokenizer import PAD_ID
 from bertpipe.model.bert import Bert, BertEmbeddings, EncoderLayer, attention_mask
+from bertpipe.model.loading import load_any_model
 
 _PADDING = 2
 """Padding tokens put after the input: one input alone needs none, and its mask would hide nothing."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     EPOCHS_COLUMNS,
     HISTORY_COLUMNS,
     PLOTS,
@@ -21,8 +21,8 @@ from bertpipe.artifacts import (
     read_json,
     require,
 )
-from bertpipe.errors import DataError
-from bertpipe.files import whole_directory
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.errors import DataError
 
 # Colours that colour-blind readers tell apart (Okabe and Ito 2008).
 _BLUE, _VERMILION, _GREEN, _BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"

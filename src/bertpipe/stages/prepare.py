@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     DATA,
     DOCUMENTS_NAME,
     SPLITS,
@@ -20,24 +20,24 @@ from bertpipe.artifacts import (
     shards_sha256,
     write_json,
 )
-from bertpipe.data.chunks import Counts, Preparation, chunks
-from bertpipe.data.corpus import Corpus, Found, Kept
-from bertpipe.data.engines import Engine, Processes, told
-from bertpipe.data.given_tokenizer import given_tokenizer
-from bertpipe.data.notebook_zip import write_notebook_zip
-from bertpipe.data.preparable import check_pairs, check_splits, check_tokenizer
-from bertpipe.data.shard_work import SettledShard, count_shard, survey_shard, write_shard
-from bertpipe.data.survey import Survey, count_splits, decide
-from bertpipe.data.tables import DocumentWriter, PairWriter
-from bertpipe.data.text import Document, TextShard, read_documents, text_shards, text_size
-from bertpipe.data.tokenization import Tokenizer, basic_english, parse_tokenizer, word_level_tokenizer
-from bertpipe.data.vocabulary import rank_counts, rank_words
-from bertpipe.data.word_counts import WordCounts
-from bertpipe.data.wordpiece import train_wordpiece, train_wordpiece_on_counts
-from bertpipe.data.workers import cores, ordered_map
-from bertpipe.errors import DataError
-from bertpipe.files import scratch_directory, whole_directory, whole_file
-from bertpipe.params import MaskingParams, PrepareParams, RuntimeParams
+from bertpipe.core.atomic import scratch_directory, whole_directory, whole_file
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
+from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
+from bertpipe.data.tokenization.tokenizer import Tokenizer, basic_english, parse_tokenizer, word_level_tokenizer
+from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
+from bertpipe.data.tokenization.vocabulary import WordCounts
+from bertpipe.data.tokenization.vocabulary_building import rank_counts, rank_words
+from bertpipe.data.tokenization.wordpiece import train_wordpiece, train_wordpiece_on_counts
+from bertpipe.sources.engines.engine import Engine, Processes, told
+from bertpipe.sources.engines.processes import cores, ordered_map
+from bertpipe.sources.notebook.writer import write_notebook_zip
+from bertpipe.sources.text.checks import check_pairs, check_splits, check_tokenizer
+from bertpipe.sources.text.chunks import Counts, Preparation, chunks
+from bertpipe.sources.text.corpus import Corpus, Found, Kept
+from bertpipe.sources.text.documents import Document, TextShard, read_documents, text_shards, text_size
+from bertpipe.sources.text.shards import SettledShard, count_shard, survey_shard, write_shard
+from bertpipe.sources.text.survey import Survey, count_splits, decide
 
 _BYTES_FOR_A_PROCESS = 1 << 23
 """Bytes of text for which it pays to start one more process."""

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertpipe.artifacts import Progress, ignore_note, ignore_progress, write_json
-from bertpipe.classification import bag_of_words, by_class, figures, majority
-from bertpipe.data.labelled_splits import LabelledSplits, read_splits
-from bertpipe.data.text_rows import TextRows, encode_rows
-from bertpipe.errors import ModelError
-from bertpipe.loading import LoadedModel, load_any_model
+from bertpipe.core.artifacts import Progress, ignore_note, ignore_progress, write_json
+from bertpipe.core.errors import ModelError
+from bertpipe.core.params import ProbeParams, RuntimeParams, SampleParams, TrainParams
+from bertpipe.evaluation.metrics import bag_of_words, by_class, figures, majority
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.params import ProbeParams, RuntimeParams, SampleParams, TrainParams
+from bertpipe.model.loading import LoadedModel, load_any_model
+from bertpipe.sources.labelled.rows import TextRows, encode_rows
+from bertpipe.sources.labelled.splits import LabelledSplits, read_splits
 from bertpipe.training.classifier import (
     ClassifierStep,
     LayerMeans,

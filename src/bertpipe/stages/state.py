@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bertpipe.artifacts import DOWNLOADS_DIR, STATE_DIR, read_json
-from bertpipe.data.transfer.part import FACTS
-from bertpipe.errors import BusyError, DataError, InputError, write_errors
-from bertpipe.locks import LOCK, is_held, only_one
+from bertpipe.core.artifacts import DOWNLOADS_DIR, STATE_DIR, read_json
+from bertpipe.core.errors import BusyError, DataError, InputError, write_errors
+from bertpipe.core.locks import LOCK, is_held, only_one
+from bertpipe.sources.web.part import FACTS
 from bertpipe.training.checkpoint import RUN, check_checkpoint, checkpoints_in
 
 ALL = "all"

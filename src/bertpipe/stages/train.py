@@ -16,31 +16,31 @@ import torch
 from torch import nn
 
 from bertpipe import __version__
-from bertpipe.artifacts import MODEL, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
+from bertpipe.core.artifacts import MODEL, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
+from bertpipe.core.atomic import check_target
+from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
+from bertpipe.core.locks import LOCK, only_one
+from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
+from bertpipe.core.source_hash import source_digest
 from bertpipe.data.batching import Batcher, Batches
-from bertpipe.data.resident import batcher_for
-from bertpipe.errors import Interrupted, StoppedError, TrainingError
-from bertpipe.evaluation import evaluate
-from bertpipe.files import check_target
-from bertpipe.locks import LOCK, only_one
+from bertpipe.data.device_batcher import batcher_for
+from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
 from bertpipe.model.store import save_model, weights_sha256
-from bertpipe.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
-from bertpipe.ranks import is_launched, local_rank
-from bertpipe.sources import source_digest
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints
 from bertpipe.training.compiling import compile_objective
+from bertpipe.training.distributed.environment import is_launched, local_rank
+from bertpipe.training.distributed.world import World, joined
+from bertpipe.training.flops import peak_flops, published_peak_flops
 from bertpipe.training.history import History
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import AdamW, make_optimizer
+from bertpipe.training.parallel import spread, unwrapped, whole_network
 from bertpipe.training.resuming import remark_on, restore
-from bertpipe.training.setting import Setting, TrainPaths, setting_of
-from bertpipe.training.spreading import spread, unwrapped, whole_network
-from bertpipe.training.stopping import StopRequest, stop_requests
-from bertpipe.training.throughput import peak_flops, published_peak_flops
-from bertpipe.world import World, joined
+from bertpipe.training.run_spec import Setting, TrainPaths, setting_of
+from bertpipe.training.signals import StopRequest, stop_requests
 
 _DRIFTED = "one of them computes otherwise, so look for other hardware or libraries, or for a defect"
 

@@ -1,1 +1,1 @@
-"""The training loop and its parts: objective, optimizer, checkpoints."""
+"""Optimizer steps, and what makes a run exact and resumable."""

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertpipe.artifacts import file_sha256, json_text, read_json, write_json
-from bertpipe.errors import DataError, write_errors
-from bertpipe.files import whole_directory
-from bertpipe.locks import LOCK
+from bertpipe.core.artifacts import file_sha256, json_text, read_json, write_json
+from bertpipe.core.atomic import whole_directory
+from bertpipe.core.errors import DataError, write_errors
+from bertpipe.core.locks import LOCK
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
 

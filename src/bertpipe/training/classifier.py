@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bertpipe.core.errors import TrainingError
+from bertpipe.core.params import TrainParams
+from bertpipe.core.randomness import random_bits
 from bertpipe.data.batching import padded
 from bertpipe.data.layout import Layout
-from bertpipe.data.order import epoch_order, length_order, steps_of_epoch
-from bertpipe.data.randomness import random_bits
-from bertpipe.data.text_rows import TextRows
-from bertpipe.errors import TrainingError
+from bertpipe.data.sampling import epoch_order, length_order, steps_of_epoch
 from bertpipe.model.bert import Bert, attention_mask
 from bertpipe.model.dropout import Dropout
 from bertpipe.model.pooling import mean_states
-from bertpipe.params import TrainParams
+from bertpipe.sources.labelled.rows import TextRows
 from bertpipe.training.optim import learning_rate, make_optimizer
 
 _DROPOUT = 72  # stream of randomness

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from bertpipe.errors import ParamsError
-from bertpipe.params import CompileMode, TrainParams
+from bertpipe.core.errors import ParamsError
+from bertpipe.core.params import CompileMode, TrainParams
 from bertpipe.training.objective import PretrainingObjective
-from bertpipe.training.spreading import Parallel
+from bertpipe.training.parallel import Parallel
 
 _MOST_SHAPES = 256
 """PyTorch's own limit is 8, fewer than a corpus of long rows has."""
@@ -28,7 +28,7 @@ def compile_objective(
     layer's weights together just before the layer is computed, so there each layer is compiled by itself.
 
     Args:
-        objective: is changed; takes batches of fixed shapes, see `bertpipe.data.fixed_batches`.
+        objective: is changed; takes batches of fixed shapes, see `bertpipe.data.fixed_batch`.
         mode: `reduce-overhead` replays CUDA graphs; see `check_compile`.
         parallel: how several processes train; None for one process.
         backend: what compiles, as `torch.compile` takes it.

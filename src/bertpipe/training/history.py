@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertpipe.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv
-from bertpipe.errors import TrainingError
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv
+from bertpipe.core.errors import TrainingError
 from bertpipe.training.loop import StepReport
 
 Rows = list[Sequence[float | int | None]]

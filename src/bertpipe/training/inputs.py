@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertpipe.artifacts import (
+from bertpipe.core.artifacts import (
     SPLITS,
     SUMMARY_NAME,
     TOKENIZER_NAME,
@@ -14,11 +14,11 @@ from bertpipe.artifacts import (
     split_path,
     table_sha256,
 )
-from bertpipe.data.dataset import PairFile
+from bertpipe.core.errors import DataError, ParamsError
+from bertpipe.core.params import MaskingParams, ModelParams
 from bertpipe.data.masking import Masking
-from bertpipe.data.tokenization import Tokenizer, load_tokenizer
-from bertpipe.errors import DataError, ParamsError
-from bertpipe.params import MaskingParams, ModelParams
+from bertpipe.data.pair_dataset import PairFile
+from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

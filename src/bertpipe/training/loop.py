@@ -8,14 +8,14 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from bertpipe.core.params import TrainParams
+from bertpipe.core.randomness import random_bits
 from bertpipe.data.batching import Batch, Batches
-from bertpipe.data.randomness import random_bits
-from bertpipe.params import TrainParams
+from bertpipe.training.distributed.world import ALONE, World
+from bertpipe.training.flops import training_flops
 from bertpipe.training.objective import Losses
 from bertpipe.training.optim import AdamW, learning_rate
-from bertpipe.training.spreading import gradients_kept, passes_are_shared, settles, unwrapped
-from bertpipe.training.throughput import training_flops
-from bertpipe.world import ALONE, World
+from bertpipe.training.parallel import gradients_kept, passes_are_shared, settles, unwrapped
 
 _DROPOUT = 40  # stream of randomness
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bertpipe.params import TrainParams
-from bertpipe.training.spreading import local, whole
-from bertpipe.world import ALONE, World
+from bertpipe.core.params import TrainParams
+from bertpipe.training.distributed.world import ALONE, World
+from bertpipe.training.parallel import local, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from bertpipe.model.bert import Bert
 from bertpipe.training.checkpoint import Checkpoints, Restored
-from bertpipe.world import World
+from bertpipe.training.distributed.world import World
 
 
 def restore(

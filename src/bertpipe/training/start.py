@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from bertpipe.data.dataset import label_counts
-from bertpipe.errors import ModelError
-from bertpipe.loading import LoadedModel, load_any_model
+from bertpipe.core.errors import ModelError
+from bertpipe.core.params import ModelParams, TrainParams
+from bertpipe.data.pair_dataset import label_counts
 from bertpipe.model.bert import Bert
+from bertpipe.model.loading import LoadedModel, load_any_model
 from bertpipe.model.store import weights_sha256
-from bertpipe.params import ModelParams, TrainParams
 from bertpipe.training.inputs import TrainingData
 
 

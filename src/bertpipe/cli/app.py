@@ -1,0 +1,389 @@
+"""The command line: each command loads params, calls one stage and shows what it returned."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from bertpipe import __version__
+from bertpipe.cli import results
+from bertpipe.cli.infer import infer_app
+from bertpipe.cli.options import (
+    AddressOption,
+    DataOption,
+    EngineOption,
+    EpochsOption,
+    HistoryOption,
+    JsonOption,
+    ModelOption,
+    ParamsOption,
+    TimingOption,
+    ZipOption,
+    undisturbed,
+)
+from bertpipe.core import artifacts
+from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
+from bertpipe.training.distributed import environment
+
+app = typer.Typer(
+    name="bertpipe",
+    help="Pretrain BERT from scratch: download, convert or prepare, train, evaluate, plot, export, infer. "
+    "The pipeline's commands are DVC stages.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # an unexpected exception is our bug and keeps its plain traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(infer_app, name="infer")
+
+_PARENT = os.getppid()
+"""The process that started this one: as early as can be known, because it may end while libraries are read."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        results.show_text(f"bertpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    if (
+        context.invoked_subcommand != "train"
+        and environment.environment_number("WORLD_SIZE", 1) > 1
+        and environment.is_launched()
+    ):
+        raise WorldError(
+            f"{context.invoked_subcommand} works in one process, and torchrun has started "
+            f"{os.environ['WORLD_SIZE']}: start it without torchrun",
+            shown=environment.rank() == 0,
+        )
+
+
+@app.command()
+def download(
+    source: Annotated[
+        str | None,
+        typer.Option(help="sample, imdb, a URL or a path; default: download.source in the params."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the zip goes.")] = artifacts.ZIP_FILE,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the zip, hexadecimal.")] = None,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Bring the zip of CSV files, whole and verified, or nothing."""
+    from dataclasses import replace
+
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.stages.download import run_download
+
+    loaded = load_params(params)
+    section = replace(loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256)
+    with results.progress() as on_progress:
+        result = run_download(section, loaded.sample, loaded.masking, out=out, on_progress=on_progress)
+    results.show_facts("Downloaded", result, as_json=json_)
+
+
+@app.command()
+def convert(
+    zip_file: ZipOption = artifacts.ZIP_FILE,
+    out: Annotated[Path, typer.Option(help="Where the Parquet files go.")] = artifacts.PARQUET_DIR,
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Turn the CSV files inside the zip into Parquet, every row checked."""
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.sources.engines.engine import make_engine
+        from bertpipe.stages.convert import run_convert
+
+    loaded = load_params(params)
+    workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
+    with results.progress() as on_progress:
+        summary = run_convert(
+            loaded.convert,
+            zip_file=zip_file,
+            out=out,
+            rejects_report=artifacts.REJECTS_REPORT,
+            engine=workers,
+            on_progress=on_progress,
+        )
+    results.show_conversion(summary, out, as_json=json_)
+
+
+@app.command()
+def prepare(
+    text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
+    out: Annotated[Path, typer.Option(help="Where the Parquet files go; or, if it ends in .zip, the notebook's zip.")],
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.sources.engines.engine import make_engine
+        from bertpipe.stages.prepare import run_prepare
+
+    loaded = load_params(params)
+    workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
+    with results.progress() as on_progress:
+        summary = run_prepare(
+            loaded.prepare, loaded.masking, loaded.runtime,
+            text=text, out=out, engine=workers, on_progress=on_progress,
+        )  # fmt: skip
+    results.show_preparation(summary, out, as_json=json_)
+
+
+@app.command()
+def train(
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="Where the model goes.")] = artifacts.MODEL_DIR,
+    history: HistoryOption = artifacts.HISTORY_FILE,
+    epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
+    timing: TimingOption = artifacts.TIMING_FILE,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Start from this model: a directory of bertpipe's, a Hugging Face directory, or a hub name."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run was.")] = True,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Train BERT on MLM and NSP, evaluating and saving after each epoch."""
+    from dataclasses import replace
+
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.model.device import check_device
+        from bertpipe.stages.train import run_train
+        from bertpipe.training.distributed.launch import processes_to_train_in, run_in_processes
+        from bertpipe.training.run_spec import TrainPaths
+
+    loaded = load_params(params)
+    processes = processes_to_train_in(loaded.runtime)
+    if processes > 1 and not environment.is_launched():
+        check_device(loaded.runtime.device, processes=processes)
+        restarts = loaded.runtime.max_restarts
+        run_in_processes(sys.argv[1:], processes=processes, max_restarts=restarts, parent=_PARENT)
+        return
+    section = replace(
+        loaded.train,
+        epochs=loaded.train.epochs if epochs is None else epochs,
+        init=loaded.train.init if init is None else init,
+    )
+    changed = [name for name in ("epochs", "init") if getattr(section, name) != getattr(loaded.train, name)]
+    overrides = {f"train.{name}": getattr(section, name) for name in changed}
+    paths = TrainPaths(
+        data=data or Path(loaded.data.dir),
+        model=out,
+        history=history,
+        epochs=epoch_history,
+        timing=timing,
+        state=artifacts.STATE_DIR,
+    )
+    with results.progress() as on_progress:
+        summary = run_train(
+            loaded.model, section, loaded.masking, loaded.evaluate, loaded.runtime,
+            paths=paths, resume=resume, overrides=overrides, parent=_PARENT,
+            on_progress=on_progress, on_note=results.show_note,
+        )  # fmt: skip
+    if environment.rank() == 0:
+        with results.whoever_reads():
+            results.show_facts("Trained", summary, as_json=json_)
+        if (out, params) == (artifacts.MODEL_DIR, artifacts.PARAMS_FILE):  # those of the pipeline
+            results.warn_of_overrides(overrides, params)
+
+
+@app.command()
+def evaluate(
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="JSON file for the metrics.")] = artifacts.METRICS_FILE,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a model on the test split, beside simple predictors on the same rows."""
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.stages.evaluate import run_evaluate
+
+    loaded = load_params(params)
+    with results.progress() as on_progress:
+        metrics = run_evaluate(
+            loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir), out=out,
+            on_progress=on_progress, on_note=results.show_note,
+        )  # fmt: skip
+    results.show_metrics(metrics, as_json=json_)
+
+
+@app.command()
+def probe(
+    labelled: Annotated[
+        str, typer.Argument(help="A CSV, JSONL or Parquet file of texts and labels; or sample: its reviews' verdicts.")
+    ],
+    test: Annotated[
+        Path | None, typer.Option(help="A file to test on.", show_default="probe.test_share of LABELLED")
+    ] = None,
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = artifacts.PROBE_FILE,
+    mode: Annotated[
+        Literal["frozen", "whole"] | None, typer.Option(help="Instead of probe.mode in the params.")
+    ] = None,
+    train_texts: Annotated[int | None, typer.Option(min=1, help="Instead of probe.train_texts in the params.")] = None,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Train a classifier of labelled texts on a model, and measure it beside a bag of words."""
+    from dataclasses import replace
+
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.stages.probe import run_probe
+
+    loaded = load_params(params)
+    section = loaded.probe
+    section = replace(section, mode=mode or section.mode, train_texts=train_texts or section.train_texts)
+    with results.progress() as on_progress:
+        report = run_probe(
+            section, loaded.train, loaded.sample, loaded.runtime,
+            labelled=labelled, test=test, model=model, out=out,
+            on_progress=on_progress, on_note=results.show_note,
+        )  # fmt: skip
+    results.show_probe(report, as_json=json_)
+
+
+@app.command()
+def plot(
+    history: HistoryOption = artifacts.HISTORY_FILE,
+    epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
+    timing: TimingOption = artifacts.TIMING_FILE,
+    metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = artifacts.METRICS_FILE,
+    out: Annotated[Path, typer.Option(help="Where PNG and SVG files go.")] = artifacts.PLOTS_DIR,
+    json_: JsonOption = False,
+) -> None:
+    """Draw losses, accuracies, learning rate and throughput as PNG and SVG."""
+    with undisturbed():
+        from bertpipe.stages.plot import run_plot
+
+    with results.progress() as on_progress:
+        result = run_plot(
+            history=history,
+            epochs=epoch_history,
+            timing=timing,
+            metrics=metrics,
+            out=out,
+            on_progress=on_progress,
+        )
+    results.show_facts("Plotted", result, as_json=json_)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Option(help="A model directory of bertpipe's.")] = artifacts.MODEL_DIR,
+    metrics: Annotated[Path, typer.Option(help="JSON file of its metrics.")] = artifacts.METRICS_FILE,
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="Where the Hugging Face directory goes.")] = artifacts.EXPORT_DIR,
+    or_card: Annotated[
+        bool, typer.Option("--or-card", help="Write the card alone for a network that transformers does not have.")
+    ] = False,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face hub, as this model.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone see what is pushed; without, it has to be private.")
+    ] = False,
+    params: ParamsOption = artifacts.PARAMS_FILE,
+    json_: JsonOption = False,
+) -> None:
+    """Write the model as a Hugging Face directory, with its model card."""
+    with undisturbed():
+        from bertpipe.core.params_file import load_params
+        from bertpipe.stages.export import run_export
+
+    if public and push is None:
+        raise typer.BadParameter("--public says who may see what is pushed: give --push OWNER/NAME too")
+    loaded = load_params(params)
+    with results.progress() as on_progress:
+        result = run_export(
+            loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
+            or_card=or_card, on_progress=on_progress, on_note=results.show_note,
+        )  # fmt: skip
+        if push is not None:
+            with undisturbed():
+                from bertpipe.export.hub import push_directory
+
+            result |= push_directory(
+                out, result["files"], push, public=public, on_progress=on_progress, on_note=results.show_note
+            )
+    results.show_facts("Exported", result, as_json=json_)
+
+
+@app.command()
+def state(
+    clear: Annotated[
+        list[str] | None, typer.Option(help="Remove this state, by its name, or `all`; can be given several times.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List what interrupted commands have left to go on from, or clear it."""
+    with undisturbed():
+        from bertpipe.stages.state import run_state
+
+    results.show_state(run_state(artifacts.WORK_DIR, clear=clear or ()), as_json=json_)
+
+
+@app.command()
+def inspect(
+    text: Annotated[str, typer.Argument(help="A sentence.")],
+    second: Annotated[str | None, typer.Argument(help="A second sentence.")] = None,
+    model: ModelOption = str(artifacts.MODEL_DIR),
+    json_: JsonOption = False,
+) -> None:
+    """Walk one input through the network, step by step, with shapes and first values."""
+    with undisturbed():
+        from bertpipe.stages.inspect import run_inspect
+
+    results.show_inspection(run_inspect(text, second, model=model), as_json=json_)
+
+
+def main() -> None:
+    """Run the command line.
+
+    An error that the user can mend is one message and exit code 1; a signal is one message and 128 plus its number,
+    130 for Ctrl-C. Of several processes, those without anything of their own to say say nothing.
+    """
+    if sys.stdout is None:  # closed, as `>&-` has it
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    for number in INTERRUPTIONS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it, and a shell's `&`
+            signal.signal(number, _interrupt)
+    try:
+        app(prog_name="bertpipe")
+    except Interrupted as interruption:
+        if environment.rank() == 0:
+            results.show_note(f"{interruption}; what was there before is as it was")
+        sys.exit(interruption.exit_code)
+    except BertpipeError as error:
+        if error.shown:
+            show = results.show_note if isinstance(error, StoppedError) else results.show_error
+            show(f"rank {environment.rank()}: {error}" if environment.rank() else str(error))
+        sys.exit(error.exit_code)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)

@@ -1,0 +1,52 @@
+"""What several commands share: their options, and how they import what they need."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bertpipe.core.errors import INTERRUPTIONS
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files, or a directory of such zips.")]
+EngineOption = Annotated[
+    Literal["processes", "ray"], typer.Option("--engine", help="Who works on shards: this machine's processes, or Ray.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray's: local, auto or HOST:PORT.", show_default="local, which starts one here"),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="The directory of Parquet files.", show_default="data.dir in the params"),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased)."),
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input", help="A file with an input a line: .jsonl, or plain text; - is standard input.", show_default=False
+    ),
+]
+AnswersOption = Annotated[
+    Path | None, typer.Option("--out", help="A .jsonl file for the answers.", show_default="standard output")
+]
+HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, a row an interval of steps.")]
+EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, a row an epoch.")]
+TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, a row an interval of steps.")]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold signals back until the block ends: what they raise in the midst of PyTorch's import gets lost there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)

@@ -1,0 +1,415 @@
+"""What a person sees: results on standard output, progress, notes and errors on standard error."""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertpipe.core.artifacts import Progress, ignore_progress, json_text, read_json
+from bertpipe.training.distributed import environment
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
+    from bertpipe.stages.inspect import Inspection, Step
+
+_SHOWN_NUMBERS = 8
+_WIDTH_ELSEWHERE = 100
+"""Columns where standard output is a file or a pipe."""
+
+
+def show_text(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(text + "\n")
+
+
+def show_error(message: str) -> None:
+    """Print an error the user can mend."""
+    _say(f"error: {message}", style="red")
+
+
+def show_note(message: str) -> None:
+    """Print what the user should know."""
+    _say(f"note: {message}", style="yellow")
+
+
+def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
+    """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
+    if not overrides:
+        return
+    said = " and ".join(f"{name} was {value}" for name, value in overrides.items())
+    options = " ".join(f"-S {name}={value}" for name, value in overrides.items())
+    _say(
+        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; "
+        f"to keep this one as an experiment: dvc exp run {options}"
+    )
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that draws: a bar on a terminal, plain lines elsewhere; of several processes one does."""
+    if environment.rank():
+        yield ignore_progress
+        return
+    console = _errors()
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, amount="", detail="")
+
+        def draw(report: Progress) -> None:
+            bars.update(
+                task, description=report.label, completed=report.completed, total=report.total,
+                amount=_amount(report), detail=report.detail,
+            )  # fmt: skip
+
+        yield draw
+
+
+@contextmanager
+def whoever_reads() -> Iterator[None]:
+    """Let work that is done end well, even if what the block prints of it cannot be printed.
+
+    A failure would have torchrun train once more, and DVC throw the model away.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except (OSError, UnicodeError, SystemExit) as error:  # rich leaves the program at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the very end
+        reason = "nobody reads it" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
+        show_note(f"all is done, and its summary could not be printed ({reason.splitlines()[0]})")
+
+
+def show_facts(title: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the facts a stage returned, one a line."""
+    if as_json:
+        _print_json(facts)
+        return
+    table = _table(title, ("", ""))
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), _cell(value))
+    _results().print(table)
+
+
+def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    """Print the counts of a conversion, a column a split."""
+    if as_json:
+        _print_json(summary)
+        return
+    _results().print(_split_table(f"Converted to {out}", summary))
+    _show_vocabulary(summary)
+    if "recovery" in summary:
+        _show_recovery(summary["recovery"])
+
+
+def show_preparation(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    """Print what was found in a text, and what became of it, a column a split."""
+    if as_json:
+        _print_json(summary)
+        return
+    show_facts("Found", summary["found"], as_json=False)
+    _results().print(_split_table(f"Prepared in {out}", summary))
+    _show_vocabulary(summary)
+
+
+def _split_table(title: str, summary: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see _table
+    splits = summary["splits"]
+    table = _table(title, ("", *splits))
+    for name in next(iter(splits.values())):
+        table.add_row(name.replace("_", " "), *(_cell(counts[name]) for counts in splits.values()))
+    return table
+
+
+def _show_vocabulary(summary: Mapping[str, Any]) -> None:
+    vocabulary = summary["vocabulary"]
+    facts = {
+        "documents": summary["documents"],
+        "vocabulary": vocabulary["size"],
+        "words known": vocabulary["known"],
+        "true tokens known under masks": "yes" if summary["masked_tokens_known"] else "no",
+    }
+    show_facts("Of both splits", facts, as_json=False)
+
+
+def _show_recovery(recovery: Mapping[str, Any]) -> None:
+    _results().print(_split_table("Recovered from the texts", recovery))
+    check, words = recovery["rank_check"], recovery["words"]
+    show_text(
+        f"{words['read']:,} words read, {words['by_rank']:,} found by rank, {words['unknown']:,} unknown; of "
+        f"{check['hidden']:,} words hidden to test the ranks, {check['found']:,} were found, {check['right']:,} rightly"
+    )
+
+
+def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the evaluation: for each task a table with a row a predictor."""
+    if as_json:
+        _print_json(metrics)
+        return
+    from bertpipe.stages.evaluate import comparison
+
+    for task, title in (
+        ("mlm", f"Masked-language modelling, {metrics['mlm']['tokens']:,} tokens"),
+        ("nsp", f"Next-sentence prediction, {metrics['nsp']['rows']:,} pairs"),
+    ):
+        _show_frame(title, comparison(metrics, task))
+    if metrics["nsp"]["model"] is None:
+        return
+    confusion = metrics["nsp"]["model"]["confusion"]
+    table = _table("NSP confusion, pairs", ("", "called next", "called not next"))
+    table.add_row("is next", _cell(confusion["next_called_next"]), _cell(confusion["next_called_not"]))
+    table.add_row("is not next", _cell(confusion["not_called_next"]), _cell(confusion["not_called_not"]))
+    _results().print(table)
+
+
+def show_nsp(answer: "NspAnswer", *, as_json: bool) -> None:
+    """Print both probabilities and the verdict."""
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    verdict = "B follows A" if answer.is_next else "B does not follow A"
+    show_text(f"{verdict}   next {answer.probability_next:.4f}   not next {answer.probability_not_next:.4f}")
+    _warn(answer.warnings)
+
+
+def show_mlm(answer: "MlmAnswer", *, as_json: bool) -> None:
+    """Print the candidates for each mask and the filled text."""
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    for mask in answer.masks:
+        table = _table(f"[MASK] at token {mask.position}", ("token", "probability"))
+        for candidate in mask.candidates:
+            table.add_row(_plain(candidate.token), f"{candidate.probability:.4f}")
+        _results().print(table)
+    show_text(answer.filled_text)
+    _warn(answer.warnings)
+
+
+def show_score(answer: "ScoreAnswer", *, as_json: bool) -> None:
+    """Print each token's log-probability, and their sum."""
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    table = _table("Each token masked in turn", ("token", "log-probability"))
+    for token, value in zip(answer.tokens, answer.log_probabilities, strict=True):
+        table.add_row(_plain(token), f"{value:.4f}")
+    _results().print(table)
+    total, perplexity = answer.pseudo_log_likelihood, answer.pseudo_perplexity
+    show_text(f"pseudo-log-likelihood {total:.4f} nats   pseudo-perplexity {perplexity:,.2f}")
+    _warn(answer.warnings)
+
+
+def show_embedding(answer: "EmbeddingAnswer", *, as_json: bool) -> None:
+    """Print the vector's size and first numbers; all of it as JSON."""
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    shown = "  ".join(f"{value:.4f}" for value in answer.vector[:_SHOWN_NUMBERS].tolist())
+    show_text(f"{len(answer.vector)} numbers: {shown}  …")
+    _warn(answer.warnings)
+
+
+def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print every example's question, answer and whether it is as expected."""
+    if as_json:
+        _print_json(result)
+        return
+    rows = read_json(Path(result["file"]))
+    table = _table("Examples", ("question", "model", "answer", "as expected"))
+    marks = {True: "yes", False: "no", None: ""}
+    for row in rows:
+        question = " / ".join(row["inputs"].values())
+        answer = f"none: {row['reason']}" if row["answer"] is None else _short_answer(row)
+        table.add_row(_plain(question), _plain(row["model"]), _plain(answer), marks[row["as_expected"]])
+    _results().print(table)
+    answered = f"{result['answered']} of {result['asked']} answered"
+    show_text(
+        f"{answered}; of {result['expected']} of them something was expected, and {result['as_expected']} have it: the "
+        "verdict, or the word among the first guesses"
+    )
+
+
+def show_state(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what interrupted commands have left."""
+    if as_json:
+        _print_json(result)
+        return
+    for name in result["cleared"]:
+        show_text(f"{name} is cleared")
+    if not result["kept"]:
+        show_text("nothing is kept")
+        return
+    table = _table("Kept to go on from", ("name", "what", "done", "MB", "changed", ""))
+    for kept in result["kept"]:
+        mark = "at work" if kept["held"] else ""
+        table.add_row(
+            kept["name"], _plain(kept["what"]), kept["done"], f"{kept['bytes'] / 1e6:,.1f}", kept["changed"], mark
+        )
+    _results().print(table)
+
+
+def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
+    """Print the walk through one input, a table a step."""
+    if as_json:
+        _print_json(inspection.to_dict())
+        return
+    console = _results()
+    table = _table(f"Input to {inspection.model} ({inspection.architecture})", ("position", "token", "id", "segment"))
+    for token in inspection.tokens:
+        table.add_row(str(token.position), _plain(token.token), str(token.token_id), token.segment)
+    console.print(table)
+    for step in inspection.steps:
+        _show_step(step)
+    table = _table("Where the last layer attends most", ("head", "token", "attends to", "weight"))
+    for entry in inspection.attention:
+        table.add_row(
+            str(entry.head),
+            _plain(f"{entry.position} {entry.token}"),
+            _plain(f"{entry.most_attended_position} {entry.most_attended_token}"),
+            f"{entry.weight:.3f}",
+        )
+    console.print(table)
+    _warn(inspection.notes)
+
+
+def show_probe(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a classifier on a model got, a row a predictor."""
+    if as_json:
+        _print_json(report)
+        return
+    data, settings = report["data"], report["settings"]
+    splits = f"{data['train']['texts']:,} texts to train on, {data['test']['texts']:,} to test on"
+    show_text(f"Probe of {report['model']}, {settings['mode']}, {splits}")
+    table = _table("", ("predictor", "accuracy", "macro F1"))
+    for name, figures in report["predictors"].items():
+        cells = ("", "") if figures is None else (_cell(figures["accuracy"]), _cell(figures["macro_f1"]))
+        table.add_row(name.replace("_", " "), *cells)
+    _results().print(table)
+
+
+def _show_step(step: "Step") -> None:
+    shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
+    console = _results()
+    console.print(f"{step.name}  [{shape}]", style="bold", markup=False, highlight=False)
+    console.print(f"  {step.meaning}", markup=False, highlight=False)
+    for row in step.rows:
+        values = "  ".join(_number(value) for value in row.values)
+        console.print(f"  {row.label:<14} {values}", markup=False, highlight=False, soft_wrap=True)
+    show_text("")
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:8.4f}"
+
+
+def _show_frame(title: str, frame: "pd.DataFrame") -> None:
+    table = _table(title, (str(frame.index.name), *map(str, frame.columns)))
+    for name, row in frame.iterrows():
+        table.add_row(str(name), *("" if math.isnan(value) else _cell(float(value)) for value in row))
+    _results().print(table)
+
+
+def _short_answer(row: Mapping[str, Any]) -> str:
+    answer = row["answer"]
+    if row["task"] == "nsp":
+        return f"{'next' if answer['is_next'] else 'not next'} ({answer['probability_next']:.3f})"
+    return answer["filled_text"]  # type: ignore[no-any-return]
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        show_note(warning)
+
+
+def _plain_lines() -> Callable[[Progress], None]:
+    last_label = ""
+
+    def draw(report: Progress) -> None:
+        nonlocal last_label
+        is_new, last_label = report.label != last_label, report.label
+        if is_new or report.detail:
+            parts = (report.label, _amount(report) if report.detail else "", report.detail)
+            _say("  ".join(filter(None, parts)))
+
+    return draw
+
+
+def _say(line: str, *, style: str | None = None) -> None:
+    """Print a line on standard error; work goes on, and its end has its own code, where nobody reads that any more."""
+    with suppress(OSError, SystemExit):  # rich leaves the program at a broken pipe
+        _errors().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _amount(report: Progress) -> str:
+    if report.unit == "bytes":
+        million = f"{report.completed / 1e6:,.1f}"
+        return f"{million} MB" if report.total is None else f"{million} / {report.total / 1e6:,.1f} MB"
+    if report.total is None:
+        return ""
+    return f"{report.completed:,.0f}/{report.total:,.0f} {report.unit}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"  # noqa: PLR2004
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return "\n".join(map(str, value))
+    return str(value)
+
+
+def _table(title: str, columns: Sequence[str]) -> Any:  # noqa: ANN401 - rich is imported when it is needed
+    from rich import box
+    from rich.table import Table
+
+    numeric = [len(columns) > 1 and index > 0 for index in range(len(columns))]
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    for name, is_number in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if is_number and name not in _TEXT_COLUMNS else "left", overflow="fold")
+    return table
+
+
+_TEXT_COLUMNS = frozenset({"", "model", "answer", "as expected", "token", "attends to", "segment", "what", "changed"})
+
+
+def _plain(text: str) -> Any:  # noqa: ANN401
+    """Return text whose square brackets rich leaves alone."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _results() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+
+
+def _errors() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _print_json(content: object) -> None:
+    sys.stdout.write(json_text(content))

@@ -1,0 +1,294 @@
+"""Whole writes: what appears under a name is complete, or it is what stood there before.
+
+What is being written stands beside its place as `.NAME.bertpipe-partial`, private, under a lock that ends with the
+process. A partial that nobody holds was left by an ended process; the next writer of that name removes it.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bertpipe.core.errors import WriteError, write_errors
+from bertpipe.core.locks import hold, hold_new_directory, hold_new_file, is_at
+from bertpipe.core.manifest import (
+    MANIFEST_NAME,
+    Contents,
+    Digests,
+    Kind,
+    contents_of,
+    digests_of,
+    read_manifest,
+    write_manifest,
+)
+
+_INSIDE = ".bertpipe-partial"
+"""Where the files of a directory are written that cannot be renamed."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it becomes `path` at once when the block ends without an error.
+
+    Raises:
+        BusyError: another process is writing `path`.
+        WriteError: the operating system refuses a write; what stood at `path` stays.
+    """
+    partial = _beside(path, "partial")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = hold_new_file(partial)
+        try:
+            yield partial
+            _sync(partial)
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+            _sync(path.parent)
+        finally:
+            _remove(partial, [handle])
+            os.close(handle)
+
+
+@contextmanager
+def whole_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
+    """Yield a temporary directory; what it holds stands at `path` when the block ends without an error.
+
+    Where `path` holds nothing but what bertpipe wrote, the new directory takes its place: the earlier one stands aside
+    as `.NAME.bertpipe-earlier` for the moment of the change, and the next writer brings it back if the process ended in
+    that moment. Where it holds anything else, or cannot be moved (a mount point, a parent folder that is read-only),
+    the new files are put into it one by one, and of the earlier ones those of the manifest go away; all else stays. A
+    symbolic link stays one: what it leads to changes.
+
+    Args:
+        path: the directory.
+        kind: what the block writes; see `check_target`. None for a private directory of ours, which is replaced
+            whatever it holds.
+
+    Raises:
+        BusyError: another process is writing `path`.
+        WriteError: the operating system refuses a write, or the new files would destroy one of the user's.
+    """
+    with write_errors(path):
+        place, path = path, path.resolve()
+        inside = _must_stay(path)
+        partial = path / _INSIDE if inside else _beside(path, "partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        handles = [hold_new_directory(partial)]
+        try:
+            if not inside:
+                _settle(path, private=kind is None)
+            if kind is not None:
+                check_target(place, kind)
+            yield partial
+            if kind is not None:
+                write_manifest(partial, kind, digests_of(partial))
+            _finish(partial)
+            if path.exists() and not inside:
+                handles.append(hold(path))  # it is ours to remove under another name, too
+            _take_place(partial, path, kind, inside=inside)
+            _sync(path.parent)
+        finally:
+            _remove(partial, handles)
+            for handle in handles:
+                os.close(handle)
+
+
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """Yield a private directory beside `path`, which goes away with the block.
+
+    Raises:
+        BusyError: another process has it.
+        WriteError: the operating system refuses it.
+    """
+    scratch = _beside(path, "scratch")
+    with write_errors(path):
+        handle = hold_new_directory(scratch)
+        try:
+            yield scratch
+        finally:
+            _remove(scratch, [handle])
+            os.close(handle)
+
+
+def check_target(path: Path, kind: Kind) -> None:
+    """Refuse a place for a directory of ours where that would destroy something of the user's.
+
+    Args:
+        path: where the directory is written.
+        kind: what is going to be written.
+
+    Raises:
+        WriteError: `path` is a file; or a directory of another kind that bertpipe wrote; or one with an entry of this
+            kind that bertpipe did not write, or with a file that bertpipe wrote and somebody changed; or nothing can be
+            written there.
+    """
+    with write_errors(path):
+        if path.is_dir():
+            _check_replaceable(path, contents_of(path), kind, [*kind.entries, MANIFEST_NAME])
+        elif path.exists():
+            raise WriteError(f"{path} is a file, and a directory is to be written: name another place, or remove it")
+        _check_writable(path.resolve())
+
+
+def remove_own(directory: Path) -> None:
+    """Remove what bertpipe wrote into a directory, and the directory if nothing else is in it."""
+    _remove_files(directory, contents_of(directory).own)
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def _check_replaceable(path: Path, contents: Contents, kind: Kind, names: Collection[str]) -> None:
+    if contents.kind not in {None, kind.name}:
+        raise WriteError(
+            f"{path} holds the {contents.kind} that bertpipe wrote there, and the {kind.name} would replace it: name "
+            "another directory"
+        )
+    lost = contents.not_replaceable(names)
+    if lost:
+        changed = lost[0] in contents.changed
+        raise WriteError(
+            f"{path} holds {', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}, which "  # noqa: PLR2004
+            f"{'was changed since bertpipe wrote it' if changed else 'bertpipe did not write'} "
+            f"(see {MANIFEST_NAME}) and would be replaced: name another directory, or move what you want to keep"
+        )
+
+
+def _check_writable(path: Path) -> None:
+    """Raise what the operating system says where nothing could be written at `path`, which may not exist yet."""
+    folder = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(folder))
+
+
+def _must_stay(path: Path) -> bool:
+    """Return whether a directory exists that cannot be renamed: a mount point, or one in a read-only folder."""
+    return path.is_dir() and (path.is_mount() or not os.access(path.parent, os.W_OK | os.X_OK))
+
+
+def _remove(partial: Path, handles: Sequence[int]) -> None:
+    """Remove what stands at `partial` if it is one of ours."""
+    if any(is_at(handle, partial) for handle in handles):
+        _discard(partial)
+
+
+def _discard(path: Path) -> None:
+    """Remove whatever stands at `path`; what cannot be removed is left to the next writer."""
+    if path.is_symlink() or path.is_file():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _beside(path: Path, role: str) -> Path:
+    return path.with_name(f".{path.name}.bertpipe-{role}")
+
+
+def _finish(directory: Path) -> None:
+    """Give everything the permissions of the user's other files, and bring it to the disk."""
+    for file in directory.rglob("*"):
+        # safetensors makes its files private.
+        file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
+        _sync(file)
+    directory.chmod(0o777 & ~_umask())
+    _sync(directory)
+
+
+def _take_place(partial: Path, path: Path, kind: Kind | None, *, inside: bool) -> None:
+    """Put what `partial` holds at `path`, and take away what bertpipe wrote there before."""
+    if not path.exists():
+        partial.replace(path)
+        return
+    contents = Contents() if kind is None else contents_of(path)
+    if kind is not None and (inside or contents.foreign):
+        _put_into(partial, path, kind, contents)
+        return
+    if kind is not None:
+        _check_replaceable(path, contents, kind, ())
+    _change_places(partial, path)
+    _remove_earlier(_beside(path, "earlier"), private=kind is None)
+
+
+def _change_places(partial: Path, path: Path) -> None:
+    """Put `partial` at `path`, and what stood there aside."""
+    earlier = _beside(path, "earlier")
+    path.replace(earlier)
+    try:
+        partial.replace(path)
+    except BaseException:
+        earlier.replace(path)
+        raise
+
+
+def _put_into(partial: Path, path: Path, kind: Kind, contents: Contents) -> None:
+    """Move the files of `partial` into `path`, one by one, and remove those of an earlier manifest.
+
+    While that goes on, the manifest allows the earlier and the new hash of each file: whoever is interrupted here can
+    start over.
+    """
+    before, new = read_manifest(path), digests_of(partial)
+    earlier: Digests = before.digests if before else {}
+    _check_replaceable(path, contents, kind, [*new, MANIFEST_NAME])
+    nothing: frozenset[str] = frozenset()
+    either = {name: earlier.get(name, nothing) | new.get(name, nothing) for name in {**earlier, **new}}
+    write_manifest(path, kind, either)
+    for name in new:
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).replace(target)
+        _sync(target.parent)
+    _remove_files(path, contents.own - {*new, MANIFEST_NAME})
+    (partial / MANIFEST_NAME).replace(path / MANIFEST_NAME)
+    _sync(path)
+
+
+def _remove_files(directory: Path, names: Collection[str]) -> None:
+    """Remove files of a directory, and the folders that are empty without them."""
+    for name in names:
+        (directory / name).unlink()
+    folders = {parent for name in names for parent in Path(name).parents if parent.name}
+    for folder in sorted(folders, reverse=True):
+        with suppress(OSError):  # it holds something else
+            (directory / folder).rmdir()
+
+
+def _settle(path: Path, *, private: bool) -> None:
+    """Undo or finish a change of place in the midst of which a process ended."""
+    earlier = _beside(path, "earlier")
+    if not earlier.exists():
+        return
+    handle = hold(earlier)
+    try:
+        if path.exists():
+            _remove_earlier(earlier, private=private)
+        else:
+            earlier.replace(path)
+    finally:
+        os.close(handle)
+
+
+def _remove_earlier(earlier: Path, *, private: bool) -> None:
+    """Remove what bertpipe wrote into a directory that has been replaced."""
+    if private:
+        _discard(earlier)
+    else:
+        remove_own(earlier)  # a file of the user's may have come into it at the last moment
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    # The process's mask can only be read by setting it; private files are made without it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,464 @@
+"""The typed schema of `params.yaml`.
+
+The schema has no defaults: every value lives in `params.yaml`, so `dvc params diff` sees all of them. Importing
+this module loads neither pydantic nor a YAML reader; only `bertpipe.core.params_file` does, when it reads.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A bound on one number, checked by pydantic when `params.yaml` is loaded."""
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    def check(self, value: float) -> float:
+        """Return `value`, or raise ValueError that names the bound it breaks."""
+        if math.isinf(value):
+            raise ValueError(f"{value} must be finite")
+        if self.above is not None and not value > self.above:
+            raise ValueError(f"{value} must be above {self.above}")
+        if self.at_least is not None and not value >= self.at_least:
+            raise ValueError(f"{value} must be at least {self.at_least}")
+        if self.below is not None and not value < self.below:
+            raise ValueError(f"{value} must be below {self.below}")
+        if self.at_most is not None and not value <= self.at_most:
+            raise ValueError(f"{value} must be at most {self.at_most}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> "CoreSchema":  # noqa: ANN401
+        """Hook `check` in after pydantic's own type check (its protocol for `Annotated` markers)."""
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+Count = Annotated[int, Limit(at_least=1)]
+Seed = Annotated[int, Limit(at_least=0, at_most=2**63 - 1)]
+Positive = Annotated[float, Limit(above=0)]
+NotNegative = Annotated[float, Limit(at_least=0)]
+Share = Annotated[float, Limit(at_least=0, at_most=1)]
+ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
+MaskingUnit = Literal["token", "word", "span"]
+CompileMode = Literal["none", "default", "reduce-overhead"]
+
+
+class _ByTask:
+    """Lets the `task` of an example decide its class, so that only that class's faults are named."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> "CoreSchema":  # noqa: ANN401
+        """Choose by tag, not by trial (pydantic's protocol for `Annotated` markers)."""
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        choices = {"nsp": handler.generate_schema(NspExample), "mlm": handler.generate_schema(MlmExample)}
+        return core_schema.tagged_union_schema(choices, discriminator="task")
+
+
+_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadParams:
+    """Where the zip of CSV files comes from."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    source: str
+    """`sample`, `imdb`, an http, https or file URL, or a path."""
+    sha256: str | None
+    """The expected SHA-256 of the zip in hexadecimal; null takes whatever comes."""
+    timeout_s: Positive
+    """Seconds without a byte from the web after which a try has failed."""
+    retries: Annotated[int, Limit(at_least=0)]
+    """Tries after a failed one, before the download fails; new ones after each MiB that has come."""
+    max_minutes: Annotated[float, Limit(above=0, at_most=100_000)]
+    """Minutes that a download from the web may take in all; what has come by then is kept for the next run."""
+    max_bytes: Count
+    """Bytes of the largest file that is taken from the web."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleParams:
+    """The embedded sample: generated reviews of invented films."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Seed
+    """Seed of the film world, the reviews, the pairs and the static masks."""
+    films: Annotated[int, Limit(at_least=20)]
+    """Number of invented films."""
+    reviews: Annotated[int, Limit(at_least=20)]
+    """Number of reviews, training and test together."""
+    test_share: Annotated[float, Limit(above=0, below=1)]
+    """Share of the reviews that goes to the test split, whole reviews at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskingParams:
+    """How tokens are chosen and corrupted for MLM (Devlin et al. 2018 and Joshi et al. 2020, section 3.1 of each).
+
+    All but `mode` is about dynamic masks and the static ones of the sample; other data bring their own static masks.
+    """
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    mode: Literal["auto", "static", "dynamic"]
+    """`static`: the masks stored in the data; `dynamic`: new ones each epoch; `auto`: dynamic where possible."""
+    unit: MaskingUnit
+    """What is chosen as a whole: a `token`, all pieces of a `word`, or a `span` of several words in a row."""
+    rate: Annotated[float, Limit(above=0, below=1)]
+    """Share of the words that is chosen; of the tokens, where `unit` is `token`."""
+    mask_share: Share
+    """Share of the chosen tokens whose input becomes `[MASK]`; a span shares one fate."""
+    random_share: Share
+    """Share of the chosen tokens whose input becomes a random word; the rest stays as it is."""
+    span_p: Annotated[float, Limit(above=0, at_most=1)]
+    """Parameter of the geometric distribution of a span's words: 1 - span_p times as many spans a word longer."""
+    span_max: Annotated[int, Limit(at_least=1, at_most=512)]
+    """Words of the longest span; the distribution is cut off there."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that add up to more than one."""
+        if self.mask_share + self.random_share > 1:
+            raise ValueError(
+                f"mask_share {self.mask_share} and random_share {self.random_share} add up to more than 1: lower one"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertParams:
+    """From the zip of CSV files to Parquet."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    subset: Literal["sampled", "full"]
+    """Which CSV members of the zip are read: the `_sampled` ones, or the whole set."""
+    max_length: Annotated[int, Limit(at_least=8)]
+    """Longest row kept whole, in tokens with `[CLS]` and `[SEP]`; longer rows lose tokens from the longer half."""
+    max_reject_rate: Share
+    """Share of bad rows above which the stage fails."""
+    recover: Literal["nothing", "words", "labels"]
+    """What is done about a zip without a vocabulary. `words`: the words behind the ids and the true tokens under the
+    masks are found from the texts; `labels`: also, labels that are not the true token are replaced by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataParams:
+    """Which data set is trained on, and the texts that one can be made of."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    dir: str
+    """The directory of Parquet files that `train` and `evaluate` read: `data/parquet`, or `data/text/NAME`."""
+    corpora: dict[str, str]
+    """Path of each text by its NAME; the stage `prepare@NAME` writes `data/text/NAME`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareParams:
+    """From text to sentence pairs."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Seed
+    """Seed of the split, the pairs and the static masks."""
+    text_format: Literal["auto", "file", "blocks", "lines", "jsonl"]
+    """What a document is: a `file`, a block between `blocks` of empty lines, one of the `lines`, a line of `jsonl`."""
+    shards: Literal["one", "files"]
+    """`one`: each split is one file; `files`: each file of a folder is a shard, and becomes one of each split."""
+    field: str
+    """The field of a JSON line that holds the text."""
+    language: str
+    """Code of the language (`en`, `es`, `zh`) by whose rules text is split into sentences."""
+    test_share: Literal["source"] | Annotated[float, Limit(above=0, below=1)]
+    """Share of the documents in the test split; `source` takes the splits that the corpus itself has."""
+    tokenizer: str
+    """`wordpiece` and `words` are made from the training documents; else a path to a tokenizer.json or vocab.txt,
+    or to a directory with one of them, such as a model's."""
+    vocab_size: Annotated[int, Limit(at_least=100)]
+    """Most entries of a `wordpiece` vocabulary that is made here, special tokens included."""
+    min_frequency: Count
+    """How often a piece has to be seen to come into that vocabulary."""
+    lowercase: bool
+    """Whether `wordpiece`, or a vocab.txt with `##` pieces, lower-cases the text."""
+    strip_accents: bool
+    """Whether these take the accents off the letters."""
+    pairs: Literal["bert", "notebook"]
+    """The recipe of the sentence pairs: `bert` packs sentences up to `max_length`, `notebook` is the notebook's."""
+    max_length: Annotated[int, Limit(at_least=8)]
+    """Longest row, in tokens with `[CLS]` and `[SEP]`; longer pairs lose tokens from the longer half."""
+    short_share: Share
+    """Share of the `bert` pairs that are packed up to a shorter length, drawn evenly."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not the code of a language; the sentence splitter would take it for English."""
+        if not re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", self.language):
+            raise ValueError(
+                f"language {self.language!r} is not a language code: write en, es, fr, de, zh, ... "
+                "(ISO 639, in small letters; en-gb, pt-br and such work too)"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelParams:
+    """The shape of BERT."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    architecture: Literal["bert", "notebook"]
+    """`bert`: the published BERT; `notebook`: the course notebook's network, made right."""
+    vocab_size: Literal["auto"] | Count
+    """Rows of the token embedding; `auto` takes the size of the tokenizer."""
+    embedding_dim: Count
+    """Width of the embeddings and of every layer."""
+    heads: Count
+    """Attention heads a layer; must divide `embedding_dim`."""
+    layers: Count
+    """Encoder layers."""
+    feed_forward_dim: Count
+    """Inner width of a layer's feed-forward block."""
+    max_positions: Annotated[int, Limit(at_least=8)]
+    """Longest input in tokens."""
+    dropout: ShareBelowOne
+    """Dropout probability in embeddings, attention and layers, in training only."""
+    tied: bool
+    """Whether the MLM decoder shares its matrix with the token embedding."""
+    activation: Literal["auto", "gelu", "gelu_tanh", "relu"]
+    """Function inside the feed-forward block and the MLM transform; `auto`: `gelu` for `bert`, `relu` for `notebook`.
+    `gelu_tanh` is the approximation that some checkpoints were trained with."""
+    norm_epsilon: Literal["auto"] | Positive
+    """Term against division by zero in LayerNorm; `auto`: 1e-12 for `bert`, 1e-5 for `notebook`."""
+
+    def __post_init__(self) -> None:
+        """Refuse head counts that do not divide the embedding dim."""
+        if self.embedding_dim >= 1 and self.heads >= 1 and self.embedding_dim % self.heads:
+            divisors = [n for n in range(1, self.embedding_dim + 1) if self.embedding_dim % n == 0]
+            near = [n for n in divisors if n < self.heads][-1:] + [n for n in divisors if n > self.heads][:1]
+            raise ValueError(
+                f"embedding_dim {self.embedding_dim} is not a multiple of heads {self.heads}: "
+                f"try {' or '.join(str(n) for n in near)} heads"
+            )
+
+    @property
+    def activation_name(self) -> Literal["gelu", "gelu_tanh", "relu"]:
+        """The activation, `auto` resolved."""
+        if self.activation == "auto":
+            return "gelu" if self.architecture == "bert" else "relu"
+        return self.activation
+
+    @property
+    def epsilon(self) -> float:
+        """LayerNorm's epsilon, `auto` resolved."""
+        if self.norm_epsilon == "auto":
+            return 1e-12 if self.architecture == "bert" else 1e-5
+        return self.norm_epsilon
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainParams:
+    """The training run."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Seed
+    """Seed of the initial weights, the order of rows, dynamic masks and dropout."""
+    init: str | None
+    """Model to start from: a directory of bertpipe's, a Hugging Face directory, a hub name; null: random weights."""
+    epochs: Count
+    """Passes over the training rows."""
+    batch_size: Annotated[int, Limit(at_least=1, at_most=65_536)]
+    """Rows (sentence pairs) an optimiser step, over all processes; at most those that are shuffled together."""
+    micro_batch_size: Literal["all"] | Count
+    """Rows a forward and backward pass, whose gradients add up to the step's: less memory; `all` takes the batch."""
+    learning_rate: Positive
+    """Highest learning rate of the schedule."""
+    warmup_share: ShareBelowOne
+    """Share of all steps in which the learning rate rises linearly from zero."""
+    decay_share: Share
+    """Share of all steps, at the end, in which it falls linearly to zero; it is held in between."""
+    weight_decay: NotNegative
+    """AdamW's decoupled weight decay; never on biases and LayerNorm."""
+    adam_beta1: ShareBelowOne
+    """AdamW's decay rate of the gradient's mean."""
+    adam_beta2: ShareBelowOne
+    """AdamW's decay rate of the squared gradient's mean."""
+    adam_epsilon: Positive
+    """AdamW's term against division by zero."""
+    max_grad_norm: Positive
+    """Global gradient norm to which larger gradients are scaled down."""
+    nsp_weight: NotNegative
+    """Weight of the NSP loss; the MLM loss has weight 1."""
+    precision: Literal["float32", "bfloat16"]
+    """Type of the matrix products: float32 in full, never TF32; `bfloat16` is mixed precision, for a GPU, with weights
+    and sums in float32."""
+    history_every: Count
+    """Steps a row of `history.csv`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a warm-up and a decay that overlap."""
+        _refuse_overlap(self.warmup_share, self.decay_share)
+
+
+def _refuse_overlap(warmup_share: float, decay_share: float) -> None:
+    if warmup_share + decay_share > 1:
+        raise ValueError(f"warmup_share {warmup_share} and decay_share {decay_share} add up to more than 1: lower one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateParams:
+    """The evaluation of a trained model."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    batch_size: Count
+    """Rows a forward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierParams:
+    """The training of a classifier; what else AdamW needs is that of `train`."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    epochs: Count
+    """Passes over the training texts."""
+    batch_size: Count
+    """Texts an optimiser step."""
+    learning_rate: Positive
+    """Highest learning rate of the schedule."""
+    warmup_share: ShareBelowOne
+    """Share of all steps in which the learning rate rises linearly from zero."""
+    decay_share: Share
+    """Share of all steps, at the end, in which it falls linearly to zero."""
+    weight_decay: NotNegative
+    """AdamW's decoupled weight decay; never on biases and LayerNorm."""
+
+    def __post_init__(self) -> None:
+        """Refuse a warm-up and a decay that overlap."""
+        _refuse_overlap(self.warmup_share, self.decay_share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeParams:
+    """What a model is worth to a classifier of labelled texts."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    seed: Seed
+    """Seed of the test split, the order of rows and dropout."""
+    mode: Literal["frozen", "whole"]
+    """`frozen`: a linear classifier on what the model makes of a text; `whole`: all weights of the model too."""
+    text_field: str
+    """The column of the text, in CSV and Parquet; the field in JSON."""
+    label_field: str
+    """The column of the label."""
+    test_share: Annotated[float, Limit(above=0, below=1)]
+    """Share of the texts of each class that is held out, where no test file is given."""
+    train_texts: Literal["all"] | Count
+    """Texts to train on: fewer than there are show what a model is worth where labels are few."""
+    frozen: ClassifierParams
+    """How the linear classifier is trained."""
+    whole: ClassifierParams
+    """How the model is trained with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NspExample:
+    """One NSP question for `infer examples`."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    task: Literal["nsp"]
+    first: str
+    """Sentence A."""
+    second: str
+    """Sentence B."""
+    model: str | None = None
+    """A model directory or hub name; null asks the trained model."""
+    expect: bool | None = None
+    """Whether B should be said to follow A; null has no expectation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlmExample:
+    """One MLM question for `infer examples`."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    task: Literal["mlm"]
+    text: str
+    """A text with `[MASK]` in it."""
+    model: str | None = None
+    """A model directory or hub name; null asks the trained model."""
+    expect: str | None = None
+    """A word that should be among the first `top_k` for the first `[MASK]`; null has no expectation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferParams:
+    """The inference examples."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    top_k: Count
+    """Candidates shown for each `[MASK]`."""
+    examples: tuple[Annotated[NspExample | MlmExample, _ByTask()], ...]
+    """Questions that `infer examples` asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportParams:
+    """What the card of an exported model says that no file knows."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    title: str
+    """Its heading."""
+    license: str | None
+    """The licence of the weights, as the Hugging Face hub names it (`apache-2.0`, `mit`); null leaves it out."""
+    language: str | None
+    """Code of the text's language (`en`); null leaves it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeParams:
+    """Settings of the machine, which do not define a result."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    device: Literal["auto", "cpu", "cuda"]
+    """Where tensors live; `auto` takes a GPU if there is one."""
+    threads: Literal["auto"] | Count
+    """CPU threads of PyTorch; results are equal to the bit for equal numbers of threads."""
+    processes: Literal["auto"] | Count
+    """Processes, on this machine, of `prepare`, of `convert` on several zips, and of `train`. `auto`: one for each
+    core, or one for little text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
+    parallel: Literal["ddp", "fsdp"]
+    """How several processes train: `ddp`, each holds the model; `fsdp`, each holds a part of it."""
+    max_restarts: Annotated[int, Limit(at_least=0)]
+    """How often `train` in several processes starts them anew after one of them failed; torchrun has its own."""
+    timeout_s: Positive
+    """Seconds after which one of several processes that does not answer counts as hanging."""
+    compile: CompileMode
+    """Whether `train` on a GPU goes through `torch.compile`, and in which of its modes; a CPU's batches have too many
+    shapes for it."""
+    log_every: Count
+    """Steps between two progress reports."""
+    checkpoint_every_s: Literal["auto"] | NotNegative
+    """Seconds of training between two checkpoints; `auto`: at least 30, and as many that they take at most 1 %."""
+    keep_checkpoints: Count
+    """Checkpoints of a run that are kept, the newest ones; all of them go away with the end of the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """All of `params.yaml`: one section a stage, and the sections stages share."""
+
+    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    data: DataParams
+    download: DownloadParams
+    sample: SampleParams
+    masking: MaskingParams
+    convert: ConvertParams
+    prepare: PrepareParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    probe: ProbeParams
+    infer: InferParams
+    export: ExportParams
+    runtime: RuntimeParams

@@ -1,0 +1,62 @@
+"""What was found in rows, counted part by part."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.data.pair_dataset import PairDataset
+
+_PERCENTILES = (50, 99)
+
+
+@dataclass(slots=True, kw_only=True)
+class RowCounts:
+    """Counts of the rows of one split; its children count more."""
+
+    rows: int = 0
+    tokens: int = 0
+    rows_cut: int = 0
+    tokens_cut: int = 0
+    rows_without_labels: int = 0
+    supervised_tokens: int = 0
+    next_rows: int = 0
+    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """How many rows have each length."""
+
+    def add_rows(self, rows: PairDataset) -> None:
+        """Count rows."""
+        supervised = np.concatenate([[0], np.cumsum(rows.masked_labels != 0)])[rows.masked_offsets]
+        self.rows += len(rows)
+        self.tokens += len(rows.token_ids)
+        self.rows_without_labels += int((np.diff(supervised) == 0).sum())
+        self.supervised_tokens += int(supervised[-1])
+        self.next_rows += int(rows.is_next.sum())
+        self.lengths = _sum(self.lengths, np.bincount(rows.lengths))
+
+    def add_cuts(self, tokens_cut: NDArray[np.int64]) -> None:
+        """Count the tokens that each row has lost."""
+        self.rows_cut += int((tokens_cut > 0).sum())
+        self.tokens_cut += int(tokens_cut.sum())
+
+    def merge(self, other: "RowCounts") -> None:
+        """Add what was counted elsewhere by the same kind of counts."""
+        for name in (each.name for each in fields(self) if each.name != "lengths"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lengths = _sum(self.lengths, other.lengths)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts by name, the lengths as the median, the 99th percentile and the longest."""
+        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "lengths"}
+        up_to = np.cumsum(self.lengths)
+        below = {f"length_p{share}": int(np.searchsorted(up_to, share / 100 * self.rows)) for share in _PERCENTILES}
+        return counts | below | {"longest_row": max(len(self.lengths) - 1, 0)}
+
+
+def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sum of two histograms, of which one may be longer."""
+    total = np.zeros(max(len(one), len(other)), dtype=np.int64)
+    total[: len(one)] += one
+    total[: len(other)] += other
+    return total

@@ -1,0 +1,118 @@
+"""Many texts to token ids: what a tokenizer gives, without asking it twice for the same word."""
+
+import json
+import re
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
+
+_WORDS_KEPT = 1 << 17
+"""Words whose ids are kept; when there are more, all are forgotten."""
+_LONGEST_WORD_KEPT = 64
+"""Characters of the longest word whose ids are kept."""
+
+# Python splits words at these too, BERT's normalizer takes them away as control characters.
+BERT_JOINS_AT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+# `basic_english` takes `<br />` for white space, and `"` away, so that this is found across white space.
+WORDS_JOIN_AT = re.compile("<")
+_ASCII_PIECES = re.compile("[0-9A-Za-z]+|[^0-9A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of texts, one text after the other."""
+
+    token_ids: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    """Tokens of each text; shape [texts]."""
+
+
+class Encoder:
+    """Encodes texts as `Tokenizer.encode` does, but for one thing: `[MASK]` and its like in a text are mere letters.
+
+    A word's ids do not depend on what stands before or after its white space where text is prepared as in BERT or by
+    `basic_english`; such a tokenizer is asked once for each word. Any other tokenizer is given all text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())  # what is set below stays here
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._unknown_id = tokenizer.unknown_id
+        self._is_hidden = tokenizer.is_special.copy()
+        self._is_hidden[tokenizer.unknown_id] = False
+        kind = _kind(json.loads(backend.to_str()))
+        self._joins_at = {"bert": BERT_JOINS_AT, "words": WORDS_JOIN_AT}.get(kind)
+        pieces = _Kept(self._ask)
+        self._words = _Kept(lambda word: _by_pieces(word, pieces) if kind == "bert" else self._ask(word))
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the ids of every text, without `[CLS]` and `[SEP]`."""
+        if self._joins_at is None:
+            ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+            counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+            return Encoded(self._real(np.fromiter(chain.from_iterable(ids), dtype=np.int32)), counts)
+        packed = [self._packed(text) for text in texts]
+        counts = np.fromiter(map(len, packed), dtype=np.int64, count=len(packed)) // _ID_BYTES
+        return Encoded(self._real(np.frombuffer(b"".join(packed), dtype=np.int32)), counts)
+
+    def _packed(self, text: str) -> bytes:
+        assert self._joins_at is not None
+        if self._joins_at.search(text):
+            return self._ask(text)
+        return b"".join(map(self._words.__getitem__, text.split()))
+
+    def _ask(self, text: str) -> bytes:
+        return array("i", self._backend.encode(text, add_special_tokens=False).ids).tobytes()
+
+    def _real(self, token_ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the ids, with `[UNK]` where the text itself spells a special token that is an entry like any other."""
+        return np.where(self._is_hidden[token_ids], np.int32(self._unknown_id), token_ids)
+
+
+_ID_BYTES = 4
+
+
+class _Kept(dict[str, bytes]):
+    """The packed ids of each word, made when they are first looked up."""
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, word: str) -> bytes:
+        made = self._make(word)
+        if len(word) <= _LONGEST_WORD_KEPT:
+            if len(self) >= _WORDS_KEPT:
+                self.clear()
+            self[word] = made
+        return made
+
+
+def _by_pieces(word: str, pieces: _Kept) -> bytes:
+    """Return a word's ids, piece by piece where it is known how BERT cuts it: at each sign of ASCII."""
+    if not (word.isascii() and word.isprintable()):
+        return pieces[word]
+    return b"".join(map(pieces.__getitem__, _ASCII_PIECES.findall(word)))
+
+
+def _kind(content: dict[str, Any]) -> str:
+    """Return how a `tokenizer.json` takes text apart: as in `bert`, as our `words`, or in an `other` way."""
+    if any(not token["special"] for token in content["added_tokens"]):
+        return "other"
+    if content["model"]["type"] not in {"WordPiece", "WordLevel"}:
+        return "other"
+    parts = {name: content[name] for name in ("normalizer", "pre_tokenizer")}
+    if [part and part["type"] for part in parts.values()] == ["BertNormalizer", "BertPreTokenizer"]:
+        return "bert"
+    ours = json.loads(word_level_tokenizer(SPECIAL_TOKENS).backend.to_str())
+    return "words" if all(ours[name] == part for name, part in parts.items()) else "other"

@@ -1,0 +1,50 @@
+"""How often words and characters stand in texts: what a vocabulary is made of, counted part by part."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from bertpipe.data.tokenization.encoder import BERT_JOINS_AT, WORDS_JOIN_AT
+from bertpipe.data.tokenization.tokenizer import basic_english
+from bertpipe.data.tokenization.wordpiece import bert_words
+
+
+@dataclass(slots=True, kw_only=True)
+class WordCounts:
+    """Counts of the words that a tokenizer sees, and of the characters of the text as it stands."""
+
+    words: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, other: "WordCounts") -> None:
+        """Add what was counted elsewhere."""
+        self.words.update(other.words)
+        self.characters.update(other.characters)
+
+
+def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_accents: bool) -> WordCounts:
+    """Return the counts of some texts.
+
+    A word does not depend on what stands beyond its white space, but for the few texts that `Encoder` gives to a
+    tokenizer whole; so each distinct one is cut once.
+
+    Args:
+        texts: any texts; what is held of them are the distinct words.
+        as_words: whether text is cut as by `basic_english`; else as BERT does before it looks for pieces.
+        lowercase: whether BERT lower-cases the text; `basic_english` always does.
+        strip_accents: whether BERT takes accents off.
+    """
+    if as_words:
+        cut, joins_at = basic_english, WORDS_JOIN_AT
+    else:
+        cut, joins_at = partial(bert_words, lowercase=lowercase, strip_accents=strip_accents), BERT_JOINS_AT
+    between_spaces: Counter[str] = Counter()
+    counts = WordCounts()
+    for text in texts:
+        between_spaces.update([text] if joins_at.search(text) else text.split())
+        counts.characters.update(text)
+    for words, count in zip(cut(between_spaces), between_spaces.values(), strict=True):
+        for word in words:
+            counts.words[word] += count
+    return counts

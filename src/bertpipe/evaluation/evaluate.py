@@ -1,0 +1,110 @@
+"""The whole test split, once: losses and accuracies as sums over tokens and rows divided by their counts."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from bertpipe.data.batching import Batcher
+from bertpipe.model.bert import Bert, Wanted
+from bertpipe.training.distributed.world import ALONE, World
+
+_TOP = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a model gets on a data set; None where there is nothing to count."""
+
+    rows: int
+    mlm_tokens: int
+    mlm_loss: float | None
+    """Nats a supervised token."""
+    mlm_perplexity: float | None
+    mlm_bits_per_byte: float | None
+    """Of the text behind the supervised tokens, where it is known: what compares across vocabularies."""
+    mlm_top1_accuracy: float | None
+    mlm_top5_accuracy: float | None
+    nsp_loss: float | None
+    """Nats a row."""
+    nsp_accuracy: float | None
+    nsp_confusion: tuple[tuple[int, int], tuple[int, int]]
+    """Rows by (true class, predicted class); class 1 is next."""
+
+
+def evaluate(
+    bert: Bert,
+    batcher: Batcher,
+    *,
+    batch_size: int,
+    device: torch.device,
+    token_bytes: NDArray[np.int64] | None = None,
+    world: World = ALONE,
+) -> Evaluation:
+    """Return the evaluation over all rows, in memory that does not grow with their number.
+
+    Args:
+        bert: the model.
+        batcher: the rows, with the masks they store.
+        batch_size: rows a forward pass.
+        device: where the model is.
+        token_bytes: bytes of text that each id stands for, 0 where that is not known; None asks for no bits per byte.
+            Shape [tokenizer's vocab].
+        world: the processes that share the rows; each has the whole model, and gets the evaluation of all.
+    """
+    sizes = torch.zeros(bert.vocab_size, dtype=torch.long)
+    if token_bytes is not None:
+        sizes[: len(token_bytes)] = torch.from_numpy(token_bytes)
+    sizes = sizes.to(device)
+    was_training = bert.training
+    bert.eval()
+    mlm_sum = nsp_sum = known_sum = 0.0
+    mlm_tokens = top1 = top5 = known_bytes = 0
+    confusion = torch.zeros(4, dtype=torch.long)
+    with torch.inference_mode():
+        for batch in batcher.in_length_order(batch_size=batch_size, share=world.share):
+            batch = batch.to(device)  # noqa: PLW2901
+            wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
+            hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)
+            logits = bert.mlm_logits(hidden[batch.rows :])
+            losses = F.cross_entropy(logits, batch.masked_labels, reduction="none")
+            mlm_sum += losses.sum().item()
+            size = sizes[batch.masked_labels]
+            known_sum += losses[size > 0].sum().item()
+            known_bytes += int(size.sum())
+            found = logits.topk(min(_TOP, bert.vocab_size)).indices == batch.masked_labels[:, None]
+            top1 += int(found[:, 0].sum())
+            top5 += int(found.sum())
+            mlm_tokens += len(batch.masked_labels)
+            nsp = bert.nsp_logits(hidden[: batch.rows, None])
+            nsp_sum += F.cross_entropy(nsp, batch.is_next, reduction="sum").item()
+            confusion += torch.bincount(2 * batch.is_next + nsp.argmax(dim=-1), minlength=4).cpu()
+    bert.train(was_training)
+    sums = torch.tensor([mlm_sum, nsp_sum, known_sum], dtype=torch.float64)
+    mlm_sum, nsp_sum, known_sum = world.total(sums).tolist()
+    mlm_tokens, top1, top5, known_bytes = world.total(torch.tensor([mlm_tokens, top1, top5, known_bytes])).tolist()
+    counts = world.total(confusion).tolist()
+    rows = sum(counts)
+    mlm_loss = mlm_sum / mlm_tokens if mlm_tokens else None
+    return Evaluation(
+        rows=rows,
+        mlm_tokens=mlm_tokens,
+        mlm_loss=mlm_loss,
+        mlm_perplexity=None if mlm_loss is None else _perplexity(mlm_loss),
+        mlm_bits_per_byte=known_sum / math.log(2) / known_bytes if known_bytes else None,
+        mlm_top1_accuracy=top1 / mlm_tokens if mlm_tokens else None,
+        mlm_top5_accuracy=top5 / mlm_tokens if mlm_tokens else None,
+        nsp_loss=nsp_sum / rows if rows else None,
+        nsp_accuracy=(counts[0] + counts[3]) / rows if rows else None,
+        nsp_confusion=((counts[0], counts[1]), (counts[2], counts[3])),
+    )
+
+
+def _perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,1 @@
+"""A model on its way out: Hugging Face's format, its card, the hub."""

@@ -1,0 +1,127 @@
+"""A directory on its way to the Hugging Face hub: the one place from which bertpipe sends anything."""
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+from bertpipe.core.artifacts import Progress, ignore_note, ignore_progress
+from bertpipe.core.errors import PushError
+from bertpipe.model.huggingface_load import is_network_error, one_line
+
+_MESSAGE = "Export from bertpipe"
+_NOT_ALLOWED = {401, 403}
+_HIDDEN = "[token]"
+_TOKEN = re.compile(r"[!-~]+")
+
+
+def push_directory(
+    directory: Path,
+    files: Sequence[str],
+    name: str,
+    *,
+    public: bool,
+    on_progress: Callable[[Progress], None] = ignore_progress,
+    on_note: Callable[[str], None] = ignore_note,
+) -> dict[str, str]:
+    """Upload files of a directory as one commit, and return where they are.
+
+    The token is the one that huggingface_hub finds: HF_TOKEN, or that of its login. A repository that is not there is
+    made, private unless `public`; one that is there keeps its other files.
+
+    Args:
+        directory: where the files lie.
+        files: their names.
+        name: of the model on the hub, OWNER/NAME.
+        public: whether everyone may see it. If not, and the repository is public, nothing is sent.
+        on_progress: told of what is at work.
+        on_note: told of what the hub has to say of the card.
+
+    Raises:
+        PushError: there is no token, the hub cannot be reached or does not take the files, or the repository is public.
+    """
+    token = _token(directory)
+    on_progress(Progress(label="pushing to the hub", completed=0, total=None, unit="files"))
+    api = HfApi(token=token)
+    with _errors(directory, name, token), _quiet(), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)  # what the hub has to say of a card comes as one
+        if name.count("/") != 1:
+            raise HFValidationError(name)
+        api.create_repo(name, private=not public, exist_ok=True)
+        is_private = bool(api.model_info(name).private)
+        if not is_private and not public:
+            raise PushError(f"{name} is a public model on the hub, so nothing was sent: say --public, or name another")
+        operations = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files]
+        api.create_commit(name, operations, commit_message=_MESSAGE)
+    for warning in warned:
+        on_note(" ".join(str(warning.message).split()).replace(token, _HIDDEN))
+    return {"pushed_to": f"{api.endpoint}/{name}", "visibility": "private" if is_private else "public"}
+
+
+def _token(directory: Path) -> str:
+    token = get_token()
+    if not token:
+        raise PushError(
+            f"there is no token for the Hugging Face hub: set HF_TOKEN, or log in with `hf auth login`; "
+            f"{_kept(directory)}"
+        )
+    if not _TOKEN.fullmatch(token):  # a client's error about such a header would quote it
+        raise PushError(
+            f"the token for the Hugging Face hub holds characters that no token has: set HF_TOKEN anew; "
+            f"{_kept(directory)}"
+        )
+    return token
+
+
+@contextmanager
+def _errors(directory: Path, name: str, token: str) -> Iterator[None]:
+    """Turn what the hub and its client say into one line that does not hold the token."""
+
+    def fail(message: str, error: Exception) -> NoReturn:
+        raise PushError(f"{message}; {_kept(directory)}".replace(token, _HIDDEN)) from error
+
+    try:
+        yield
+    except HFValidationError as error:
+        fail(f"{name!r} is no name of a model on the hub: write OWNER/NAME", error)
+    except OfflineModeIsEnabled as error:
+        fail("HF_HUB_OFFLINE forbids the hub: unset it to push", error)
+    except PushError as error:
+        fail(str(error), error)
+    except HfHubHTTPError as error:
+        if error.response.status_code in _NOT_ALLOWED:
+            fail(f"the Hugging Face hub does not let this token write {name}: take one with write access to it", error)
+        fail(f"the Hugging Face hub did not take {name}: {one_line(error)}", error)
+    except (ValueError, RuntimeError) as error:  # what the hub says of a card, or of one file's upload
+        fail(f"the Hugging Face hub did not take {name}: {one_line(error)}", error)
+    except Exception as error:
+        if not is_network_error(error):
+            raise
+        fail(f"the Hugging Face hub cannot be reached ({one_line(error)}): check the network and push again", error)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep huggingface_hub from writing to the terminal."""
+    verbosity, had_bars = hub_logging.get_verbosity(), not are_progress_bars_disabled()
+    hub_logging.set_verbosity(logging.ERROR)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)
+        if had_bars:
+            enable_progress_bars()
+
+
+def _kept(directory: Path) -> str:
+    return f"{directory} is complete"

@@ -1,0 +1,161 @@
+"""The model card of an exported model: front matter for the hub, and Markdown for its readers."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import ExportParams, ModelParams
+from bertpipe.export.model_card_template import TEMPLATE
+
+_TAGS = ("bert", "masked-language-modeling", "next-sentence-prediction", "pretraining", "bertpipe")
+_COLUMNS = {
+    "mlm": ("loss", "perplexity", "bits_per_byte", "top1_accuracy", "top5_accuracy"),
+    "nsp": ("loss", "accuracy"),
+}
+_TASKS = {
+    "mlm": ("fill-mask", "Masked-language modelling"),
+    "nsp": ("text-classification", "Next-sentence prediction"),
+}
+_METRIC_TYPES = {"perplexity": "perplexity", "top1_accuracy": "accuracy", "accuracy": "accuracy"}
+_JUDGED = {"mlm": "top1_accuracy", "nsp": "accuracy"}
+"""The figure of each task that every predictor has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What is known of a model when its card is written."""
+
+    shape: ModelParams
+    """Without any `auto`."""
+    parameters: int
+    """Number of weights."""
+    tokenizer: str
+    """Kind of its tokenizer: `WordPiece`, `WordLevel`, ..."""
+    training: Mapping[str, Any]
+    """What the model's own config.json says of its training; may be empty."""
+    results: Mapping[str, Any]
+    """What `bertpipe evaluate` wrote."""
+    results_sha256: str
+    """Of the file that holds the results."""
+    data: Mapping[str, Any] | None
+    """The summary of the data that the model was trained on; None where they are not at hand."""
+    question: str
+    """A text with `[MASK]`, for the example."""
+    pair: tuple[str, str]
+    """Sentences A and B, for the example."""
+    missing_counterpart: str | None
+    """Why the directory holds no weights; None where it does."""
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the data are known to be generated text."""
+        return self.data is not None and self.data["source"].get("generated") is True
+
+
+def model_card(export: ExportParams, facts: CardFacts) -> str:
+    """Return the whole README.md.
+
+    Raises:
+        DataError: the results are not what `bertpipe evaluate` writes.
+    """
+    try:
+        tables = {task: dict(_predictors(facts.results[task])) for task in _TASKS}
+        evaluated = [result for task in _TASKS for result in _eval_results(task, tables[task], facts)]
+        counts = {"mlm": facts.results["mlm"]["tokens"], "nsp": facts.results["nsp"]["rows"]}
+        remarks = [remark for task in _TASKS for remark in _remarks(task, tables[task])]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"it is not what `bertpipe evaluate` writes ({error!r})") from error
+    front = _front_matter(export, evaluated, is_loadable=facts.missing_counterpart is None)
+    body = (
+        _environment()
+        .from_string(TEMPLATE)
+        .render(
+            title=_one_line(export.title), facts=facts, tables=tables, columns=_COLUMNS, counts=counts, remarks=remarks
+        )
+    )
+    return f"---\n{front}\n---\n\n{body.strip()}\n"
+
+
+def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loadable: bool) -> str:
+    """Return what the hub reads of the card, as YAML."""
+    data = ModelCardData(
+        language=export.language,
+        license=export.license,
+        library_name="transformers" if is_loadable else "bertpipe",
+        pipeline_tag="fill-mask" if is_loadable else None,
+        tags=list(_TAGS),
+        model_name=_one_line(export.title),
+        eval_results=evaluated or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _eval_results(task: str, table: Mapping[str, Any], facts: CardFacts) -> Iterator[EvalResult]:
+    """Yield the model's figures of a task that there are, as the hub's index of results has them."""
+    kind, name = _TASKS[task]
+    digests = facts.training.get("data_sha256", {})
+    test = "test" if "test" in digests else "test.parquet"  # shards, or one file
+    for figure in _COLUMNS[task]:
+        value = (table["model"] or {}).get(figure)
+        if value is not None:
+            yield EvalResult(
+                task_type=kind,
+                task_name=name,
+                dataset_type="custom",
+                dataset_name=f"{test} (SHA-256 {digests[test]})" if test in digests else test,
+                dataset_split="test",
+                metric_type=_METRIC_TYPES.get(figure, figure),
+                metric_name=figure.replace("_", " "),
+                metric_value=value,
+            )
+
+
+def _predictors(task: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """Yield each predictor of a task with its figures, the model first; its figures are None without a head."""
+    yield "model", task["model"]
+    yield from ((name, figures) for name, figures in task.items() if name != "model" and isinstance(figures, Mapping))
+
+
+def _remarks(task: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence on each simple predictor that does as well as the model."""
+    figure, (_, name) = _JUDGED[task], _TASKS[task]
+    own = (table["model"] or {}).get(figure)
+    for predictor, figures in table.items():
+        other = None if predictor == "model" else figures.get(figure)
+        if own is not None and other is not None and other >= own:
+            yield (
+                f"{name}: *{predictor.replace('_', ' ')}* reaches {other:.4f} and the model {own:.4f}, so this figure "
+                "shows nothing that counting words does not."
+            )
+
+
+def _environment() -> jinja2.Environment:
+    """Return what fills the template; Markdown is not HTML, so nothing is escaped but what would end a table's cell."""
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False  # noqa: S701
+    )  # fmt: skip
+    environment.filters |= {
+        "figure": _figure,
+        "cell": lambda value: _one_line(value).replace("|", "\\|"),
+        "words": lambda name: name.replace("_", " "),
+        "string": partial(json.dumps, ensure_ascii=False),
+    }
+    environment.globals["asdict"] = asdict
+    return environment
+
+
+def _figure(value: float | None) -> str:
+    """Return a count or a figure as a table shows it; nothing where there is none."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())

@@ -1,0 +1,344 @@
+"""A Hugging Face BERT, from a directory or the hub, as bertpipe's own network.
+
+Nothing here imports transformers, which takes seconds, before a model is asked for. Code that a repository
+brings with it or names is never run: no modules, no attention kernels, no pickle but of plain tensors.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bertpipe.core.errors import ModelError
+from bertpipe.core.params import ModelParams
+from bertpipe.model.bert import Bert, Head
+from bertpipe.model.huggingface_weights import copy_from_huggingface
+
+_HUB_TIMEOUT_S = 10.0
+_HEAD_WEIGHTS: dict[Head, tuple[str, ...]] = {
+    "nsp": ("cls.seq_relationship.", "bert.pooler."),
+    "mlm": ("cls.predictions.",),
+}
+_ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu"]] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+"""Names there of the activations that `model.activation` knows."""
+_DECODER_BIASES = {"cls.predictions.bias", "cls.predictions.decoder.bias"}
+_FEWEST_POSITIONS = 8
+_OLD_NAMES = (".gamma", ".beta")
+"""What the first BERT checkpoints call a LayerNorm's weight and bias."""
+_HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
+_SPECIAL_TOKENS = 5
+_NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+"""Variable that keeps transformers from asking a bot, under the user's name, to convert weights that were pickled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HuggingFaceBert:
+    """A Hugging Face BERT as bertpipe's own network, with its tokenizer."""
+
+    bert: Bert
+    """In evaluation mode, on the CPU, in float32."""
+    tokenizer: Any
+    """The fast tokenizer that belongs to it."""
+    tokenizer_file: Path | None
+    """Its `tokenizer.json`, in the directory or in the hub's local cache."""
+    missing_heads: frozenset[Head]
+    """Heads that the checkpoint does not have; they hold bertpipe's first weights."""
+    notes: tuple[str, ...]
+    """What is worth knowing of how it was read."""
+
+
+def load_huggingface(source: str | Path) -> HuggingFaceBert:
+    """Return the BERT of a directory (a `Path`) or of a hub name (a `str`), on the CPU, in evaluation mode.
+
+    A hub name is looked for in the local cache first. Only if it is not there is the network asked, once: a
+    machine without a network gets its answer within seconds.
+
+    Raises:
+        ModelError: there is no such model, it is not a BERT, its encoder is not whole, or it has what `Bert` does not.
+    """
+    with _quiet():
+        if isinstance(source, Path):
+            try:
+                return _read(source, local_only=True)
+            except OSError as error:
+                raise ModelError(f"{source} cannot be read as a Hugging Face model: {one_line(error)}") from error
+        try:
+            return _read(source, local_only=True)
+        except OSError:
+            _ask_hub(source)
+        try:
+            return _read(source, local_only=False)
+        except OSError as error:
+            raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {one_line(error)}") from error
+
+
+def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
+    """Return the model; OSError where a file of it is not to be had."""
+    from transformers import AutoConfig, AutoTokenizer, BertForPreTraining  # noqa: PLC0415
+
+    options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+    except OSError:
+        raise
+    except ValueError as error:  # a model type that transformers does not know, or a config that is not JSON
+        raise ModelError(f"{source} is not a BERT that transformers can read: {one_line(error)}") from error
+    except Exception as error:  # a value of the wrong type has an error of huggingface_hub's own
+        raise ModelError(f"the config of {source} cannot be read: {one_line(error)}") from error
+    if config.model_type != "bert":
+        raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
+    tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
+    if len(tokenizer) <= _SPECIAL_TOKENS:
+        # Without vocabulary files transformers makes up a tokenizer of nothing but special tokens.
+        raise OSError("it has no vocabulary (tokenizer.json or vocab.txt)")
+    _check_tokenizer(source, tokenizer, config.vocab_size)
+    weights = {
+        "config": config,
+        "dtype": torch.float32,
+        "output_loading_info": True,
+        "local_files_only": local_only,
+        "weights_only": True,
+        "attn_implementation": "sdpa",  # a config may name a kernel of the hub, which is code
+        "trust_remote_code": False,
+    }
+    network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
+    state = network.state_dict()
+    lost = _DECODER_BIASES & info["missing_keys"]
+    if len(lost) == 1:  # one tensor under two names, of which a file may hold either
+        (name,), (other,) = lost, _DECODER_BIASES - lost
+        state[name] = state[other]
+    else:
+        lost = set()
+    missing = sorted(info["missing_keys"] - lost)
+    absent = frozenset(
+        head for head, prefixes in _HEAD_WEIGHTS.items() if any(name.startswith(prefixes) for name in missing)
+    )
+    encoder = [name for name in missing if not name.startswith(sum(_HEAD_WEIGHTS.values(), ()))]
+    if encoder:
+        raise ModelError(
+            f"{source} has no whole encoder ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
+            f"take another checkpoint of a BERT"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what a missing head holds is the same each time
+        bert = Bert(_params(source, config), config.vocab_size, drawn=bool(absent))
+    first_weights = _head_tensors(bert, absent)
+    copy_from_huggingface(state, bert)
+    bert.load_state_dict(first_weights, strict=False)
+    return HuggingFaceBert(
+        bert=bert.eval(),
+        tokenizer=tokenizer,
+        tokenizer_file=_file(source, "tokenizer.json", local_only=local_only),
+        missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
+        notes=tuple(_notes(source, config, absent, local_only=local_only)),
+    )
+
+
+def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
+    """Return the shape that a config describes.
+
+    Raises:
+        ModelError: it describes what `Bert` does not compute.
+    """
+    if config.hidden_act not in _ACTIVATIONS:
+        raise ModelError(
+            f"{source} has the activation {config.hidden_act!r}, and bertpipe computes "
+            f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
+        )
+    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS:
+        raise ModelError(
+            f"{source} has {config.num_hidden_layers} layers and {config.max_position_embeddings} positions, and "
+            f"bertpipe needs 1 and {_FEWEST_POSITIONS} at least: take another checkpoint"
+        )
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute" or config.is_decoder or config.add_cross_attention:
+        kind = f"{positions!r} positions" if positions != "absolute" else "a decoder's attention"
+        raise ModelError(f"{source} has {kind}, and bertpipe reads encoders with absolute positions: take another one")
+    return ModelParams(
+        architecture="bert",
+        vocab_size=config.vocab_size,
+        embedding_dim=config.hidden_size,
+        heads=config.num_attention_heads,
+        layers=config.num_hidden_layers,
+        feed_forward_dim=config.intermediate_size,
+        max_positions=config.max_position_embeddings,
+        dropout=config.hidden_dropout_prob,
+        tied=config.tie_word_embeddings,
+        activation=_ACTIVATIONS[config.hidden_act],
+        norm_epsilon=config.layer_norm_eps,
+    )
+
+
+def _head_tensors(bert: Bert, heads: frozenset[Head]) -> dict[str, Tensor]:
+    """Return copies of the tensors of these heads; a tied decoder's matrix is the embedding's, not the head's."""
+    prefixes = {"nsp": ("pooler.", "nsp_head."), "mlm": ("mlm_transform.", "mlm_decoder.")}
+    wanted = tuple(prefix for head in heads for prefix in prefixes[head])
+    shared = "mlm_decoder.weight" if bert.params.tied else ""
+    tensors = bert.state_dict().items()
+    return {name: tensor.clone() for name, tensor in tensors if name.startswith(wanted) and name != shared}
+
+
+def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_only: bool) -> Iterator[str]:  # noqa: ANN401
+    """Yield what the user should know of a checkpoint that is not as today's are."""
+    if any(name.endswith(_OLD_NAMES) for name in _stored_names(source, local_only=local_only)):
+        yield f"{source} has the old names gamma and beta for LayerNorm's weight and bias: read as those"
+    for head in sorted(absent):
+        yield f"{source} has no {_HEAD_NAMES[head]} head: it holds first weights, to be trained"
+    if config.type_vocab_size != 2:  # noqa: PLR2004
+        kinds = "kind" if config.type_vocab_size == 1 else "kinds"
+        read = "read for both sentences" if config.type_vocab_size == 1 else "the first two are read"
+        yield f"{source} has {config.type_vocab_size} {kinds} of segment: {read}"
+
+
+def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
+    """Return the names of the tensors in a checkpoint's files, as they stand there."""
+    from safetensors import safe_open  # noqa: PLC0415
+
+    def find(name: str) -> Path | None:
+        return _file(source, name, local_only=local_only)
+
+    whole = find("model.safetensors")
+    if whole:
+        with safe_open(whole, framework="pt") as file:
+            return list(file.keys())
+    index = find("model.safetensors.index.json") or find("pytorch_model.bin.index.json")
+    if index:
+        return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    pickled = find("pytorch_model.bin")
+    return list(torch.load(pickled, map_location="meta", weights_only=True)) if pickled else []
+
+
+def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:
+    """Return where a file of a checkpoint is on this machine; None if the checkpoint does not have it."""
+    from transformers.utils import cached_file  # noqa: PLC0415
+
+    options = {"_raise_exceptions_for_missing_entries": False, "local_files_only": local_only}
+    found = cached_file(str(source), name, **options)
+    return None if found is None else Path(found)
+
+
+def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Return what `read` returns; ModelError where the files are there, but damaged."""
+    try:
+        return read()
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers, safetensors and pickle each have their own, some of them plain Exception
+        if type(error).__name__ == "UnpicklingError":  # its own message names the switch that would run the code
+            raise ModelError(
+                f"the {part} of {source} are no pickle of plain tensors: damaged, or code, which is not run; "
+                f"take a model with a model.safetensors"
+            ) from error
+        raise ModelError(f"the {part} of {source} cannot be read: {one_line(error)}") from error
+
+
+def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> None:  # noqa: ANN401
+    """Raise ModelError for a tokenizer whose ids the model cannot read, or that lacks a special token."""
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{source} has a tokenizer without a tokenizer.json ({type(tokenizer).__name__}): save a fast one"
+        )
+    ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id)
+    if None in ids:
+        raise ModelError(f"{source} has a tokenizer without one of [CLS] [SEP] [MASK] [UNK]: BERT needs all of them")
+    size = max(tokenizer.get_vocab().values()) + 1
+    if size > vocab_size:
+        raise ModelError(
+            f"{source} has a tokenizer of {size} tokens, and a model of {vocab_size}: they do not belong together"
+        )
+
+
+def _ask_hub(name: str) -> None:
+    """Ask the hub once whether it has a model.
+
+    transformers' own loading asks again and again, for half a minute and more, where there is no network.
+
+    Raises:
+        ModelError: the hub has no such model, or cannot be reached.
+    """
+    from huggingface_hub import HfApi  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
+    except (RepositoryNotFoundError, GatedRepoError) as error:
+        raise ModelError(f"the Hugging Face hub has no model {name} that is open to all: check the name") from error
+    except HFValidationError as error:
+        raise ModelError(f"{name} is not a name that the Hugging Face hub allows: check it") from error
+    except OfflineModeIsEnabled as error:
+        raise ModelError(
+            f"{name} is not in the local cache, and HF_HUB_OFFLINE forbids the hub: unset it once"
+        ) from error
+    except UnicodeEncodeError as error:  # in a header; the message would not say which
+        raise ModelError("HF_TOKEN holds characters that no token has: set it anew, or unset it") from error
+    except HfHubHTTPError as error:
+        raise ModelError(f"the Hugging Face hub answers for {name}: {one_line(error)}; try later") from error
+    except Exception as error:
+        if not is_network_error(error):
+            raise
+        raise ModelError(
+            f"{name} is not in the local cache, and the Hugging Face hub cannot be reached "
+            f"({one_line(error)}): "
+            f"check the network, or name a model directory"
+        ) from error
+
+
+def is_network_error(error: Exception) -> bool:
+    """Return whether an HTTP client did not reach its host; which client, that is up to huggingface_hub."""
+    clients = ("httpx", "httpcore", "requests", "urllib3")
+    return isinstance(error, OSError) or any(kind.__module__.startswith(clients) for kind in type(error).__mro__)
+
+
+def one_line(error: Exception) -> str:
+    """Return the first line of a message that may have many."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(":. ") if text else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers and huggingface_hub from writing to the terminal, and from more requests than for files."""
+    import transformers  # noqa: PLC0415
+    from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
+
+    log = transformers.logging
+    verbosity, hub_verbosity, has_bars = (
+        log.get_verbosity(),
+        hub_logging.get_verbosity(),
+        log.is_progress_bar_enabled(),
+    )
+    log.set_verbosity(log.ERROR)
+    hub_logging.set_verbosity(log.ERROR)
+    log.disable_progress_bar()
+    conversion = os.environ.get(_NO_CONVERSION)
+    os.environ[_NO_CONVERSION] = "1"
+    try:
+        yield
+    finally:
+        if conversion is None:
+            del os.environ[_NO_CONVERSION]
+        else:
+            os.environ[_NO_CONVERSION] = conversion
+        log.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if has_bars:
+            log.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""Who works on shards: this process, several processes, or Ray."""

@@ -1,0 +1,1 @@
+"""The notebook's CSV zip, in and out."""

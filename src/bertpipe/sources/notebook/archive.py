@@ -1,0 +1,194 @@
+"""The zip of CSV files: which members it has, how they are opened, and how one is written."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME
+from bertpipe.core.errors import DataError
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer, word_level_tokenizer
+
+_FOLDER = "bert_dataset"
+_FACTS_NAME = f"{_FOLDER}/dataset.json"
+_VOCABULARY_NAME = f"{_FOLDER}/vocab.txt"
+_TOKENIZER_NAME = f"{_FOLDER}/{TOKENIZER_NAME}"
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+_ENCRYPTED_FLAG = 0x1
+_LARGEST_RATIO, _LARGE = 200, 1 << 30
+"""What is declared larger than the second, and than the first times its packed size, is refused."""
+_LARGEST_READ_WHOLE = 1 << 27
+"""Bytes of a vocabulary, a tokenizer or the facts, which are held in memory."""
+SAMPLED_EVERY = 10
+"""The `_sampled` members of a zip that is written here hold one row in so many."""
+
+
+def member_name(split: str, subset: str) -> str:
+    """Return the CSV member of a split (`train`, `test`) and a subset (`sampled`, `full`)."""
+    suffix = "_sampled" if subset == "sampled" else ""
+    return f"{_FOLDER}/bert_{split}_data{suffix}.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An open, checked zip."""
+
+    path: Path
+    file: zipfile.ZipFile
+
+    def size(self, member: str) -> int:
+        """Return the unpacked size of a member in bytes."""
+        return self.file.getinfo(member).file_size
+
+    @contextmanager
+    def open_member(self, member: str) -> Iterator[BinaryIO]:
+        """Yield a member's bytes, inflated on the way; `tell` is the progress.
+
+        Raises:
+            DataError: the zip tells a wrong place for the member.
+        """
+        try:
+            raw = self.file.open(member)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} is damaged at {member}: {error}; run `bertpipe download` again") from error
+        with raw:
+            yield raw  # type: ignore[misc]
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Return the tokenizer that the zip brings, or that of its vocabulary; None if it has neither.
+
+        The notebook's has neither.
+
+        Raises:
+            DataError: the tokenizer lacks a special token or has another id for it, or the vocabulary is faulty.
+        """
+        names = self.file.namelist()
+        if _TOKENIZER_NAME in names:
+            place = f"{self.path}: {_TOKENIZER_NAME}"
+            tokenizer = parse_tokenizer(self.file.read(_TOKENIZER_NAME).decode("utf-8", "replace"), place)
+            if tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
+                raise DataError(
+                    f"{place} has the ids {tokenizer.special_ids} for {' '.join(SPECIAL_TOKENS)}, not 0 to 4"
+                )
+            return tokenizer
+        if _VOCABULARY_NAME not in names:
+            return None
+        try:
+            words = self.file.read(_VOCABULARY_NAME).decode("utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path}: {_VOCABULARY_NAME} is not UTF-8: {error}") from error
+        return word_level_tokenizer(words)
+
+    def labels_are_true(self) -> bool:
+        """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
+        return self._says("labels_are_true")
+
+    def is_generated(self) -> bool:
+        """Return whether the zip says that no person wrote its text, as the embedded sample does."""
+        return self._says("generated")
+
+    def _says(self, fact: str) -> bool:
+        if _FACTS_NAME not in self.file.namelist():
+            return False
+        try:
+            facts = json.loads(self.file.read(_FACTS_NAME))
+        except ValueError as error:
+            raise DataError(f"{self.path}: {_FACTS_NAME} is not JSON: {error}") from error
+        return isinstance(facts, dict) and facts.get(fact) is True
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Yield the zip at `path`, whose form is checked but not yet its rows.
+
+    Raises:
+        DataError: it is not a zip, is damaged or encrypted, or lacks the CSV members.
+    """
+    try:
+        file = zipfile.ZipFile(path)
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not a zip file: {error}") from error
+    with file:
+        names = set(file.namelist())
+        expected = [member_name(split, subset) for split in SPLITS for subset in ("full", "sampled")]
+        missing = [name for name in expected if name not in names]
+        if missing:
+            found = ", ".join(sorted(names)[:8]) or "nothing"
+            raise DataError(f"{path} lacks {', '.join(missing)}; it holds {found}")
+        _check_sizes(path, file)
+        try:
+            yield Archive(path, file)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise DataError(f"{path} is damaged: {error}; run `bertpipe download` again") from error
+
+
+def _check_sizes(path: Path, file: zipfile.ZipFile) -> None:
+    """Refuse members that would fill memory or disk, also those that nobody asks for: the download reads them all."""
+    for member in file.infolist():
+        place = f"{path}: {member.filename}"
+        if member.flag_bits & _ENCRYPTED_FLAG:
+            raise DataError(f"{place} is encrypted: unpack it and zip it again without a password")
+        if member.compress_type in {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}:  # Python unpacks these without a bound
+            raise DataError(f"{place} is packed with method {member.compress_type}: zip it again with deflate (8)")
+        is_read_whole = member.filename in {_FACTS_NAME, _VOCABULARY_NAME, _TOKENIZER_NAME}
+        if is_read_whole and member.file_size > _LARGEST_READ_WHOLE:
+            raise DataError(f"{place} has {member.file_size:,} bytes, more than {_LARGEST_READ_WHOLE:,}: it is none")
+        _check_growth(place, member.compress_size, member.file_size, _LARGE)
+    _check_growth(str(path), path.stat().st_size, sum(member.file_size for member in file.infolist()), _LARGE)
+
+
+def _check_growth(place: str, packed: int, size: int, large: int) -> None:
+    if size > max(large, _LARGEST_RATIO * packed):
+        raise DataError(
+            f"{place} would grow from {packed:,} to {size:,} bytes, "
+            f"more than {_LARGEST_RATIO} times: this is no real data, do not unpack it"
+        )
+
+
+def check_archive(path: Path) -> None:
+    """Read every member of the zip once and compare its checksum.
+
+    Raises:
+        DataError: as `open_archive`, or a member's bytes are not those that were packed.
+    """
+    with open_archive(path) as archive:
+        bad = archive.file.testzip()
+        if bad is not None:
+            raise DataError(f"{path} is damaged in {bad}: run `bertpipe download` again")
+
+
+class ArchiveWriter:
+    """Writes a zip in the notebook's format; equal content gives equal bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = zipfile.ZipFile(path, "w")
+
+    def __enter__(self) -> "ArchiveWriter":
+        """Return the writer; the zip is complete when its block ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish the zip."""
+        self._file.close()
+
+    def add(self, name: str, chunks: Iterable[str]) -> None:
+        """Add a member made of UTF-8 text."""
+        info = zipfile.ZipInfo(name, date_time=_FIXED_TIME)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        with self._file.open(info, "w", force_zip64=True) as member:  # nobody knows yet how large it will be
+            for chunk in chunks:
+                member.write(chunk.encode("utf-8"))
+
+    def add_facts(self, *, vocabulary: list[str], labels_are_true: bool, generated: bool = False) -> None:
+        """Add what the notebook's zip does not tell: vocabulary, whether labels are true, whether text is generated."""
+        self.add(_VOCABULARY_NAME, ["\n".join(vocabulary) + "\n"])
+        facts = {"labels_are_true": labels_are_true} | ({"generated": True} if generated else {})
+        self.add(_FACTS_NAME, [json.dumps(facts) + "\n"])
+
+    def add_tokenizer(self, tokenizer: str) -> None:
+        """Add a `tokenizer.json`, where a vocabulary does not say all of it."""
+        self.add(_TOKENIZER_NAME, [tokenizer])

@@ -1,0 +1,160 @@
+"""A CSV member of the zip, block by block: five columns of bytes, and the number of each row."""
+
+import csv
+import io
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.core.errors import DataError
+from bertpipe.data.ragged import flat_indices
+from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.notebook.utf8 import Utf8Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BLOCK_BYTES = 4 << 20
+"""Bytes read at a time, which the longest row must not exceed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """The bytes of one column, row after row; row r has `data[offsets[r]:offsets[r + 1]]`."""
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    def __getitem__(self, row: int) -> str:
+        """Return the text of one row."""
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes().decode("utf-8")
+
+    def take(self, rows: NDArray[np.intp]) -> "Column":
+        """Return the column of the given rows."""
+        source, offsets = flat_indices(self.offsets, rows)
+        return Column(data=self.data[source], offsets=offsets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some rows of a member that have five fields each."""
+
+    columns: tuple[Column, ...]
+    """In the order of `COLUMNS`."""
+    row: NDArray[np.int64]
+    """Number of each row in the file, data rows counted from 1."""
+
+    def fields(self, row: int) -> list[str]:
+        """Return the five fields of one row."""
+        return [column[row] for column in self.columns]
+
+
+class Misshapen(NamedTuple):
+    """A row that has not five fields."""
+
+    row: int
+    columns: int
+    text: str
+
+
+class MemberReader:
+    """Reads a CSV member; rows without five fields are collected in `misshapen`."""
+
+    def __init__(self, raw: BinaryIO, file: str) -> None:
+        self.misshapen: list[Misshapen] = []
+        self._file = file
+        self._source = Utf8Source(raw)
+        self._well_formed = 0
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the rows that have five fields, in order.
+
+        Raises:
+            DataError: the header is not the notebook's, a row is too long, or a quote is never closed.
+        """
+        import pyarrow as pa  # noqa: PLC0415
+
+        header = _header(self._source.first_line())
+        if header != list(COLUMNS):
+            raise DataError(f"{self._file} has the header {header}, expected {list(COLUMNS)}")
+        try:
+            for batch in self._batches():
+                yield self._block(batch)
+        except pa.ArrowInvalid as error:
+            reason = f"a row has more than {_BLOCK_BYTES:,} bytes" if "straddling" in str(error) else str(error)
+            raise DataError(f"{self._file} is not CSV{self._place()}: {reason}; is a quote never closed?") from error
+        if self._source.quotes % 2:
+            raise DataError(f"{self._file} is not CSV{self._place()}: the number of quotes is odd, one is never closed")
+
+    def _place(self) -> str:
+        if self.misshapen:
+            return f" at row {self.misshapen[0].row}"
+        return f" after row {self._well_formed}" if self._well_formed else ""
+
+    def _batches(self) -> "Iterator[pa.RecordBatch]":
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import csv as arrow_csv  # noqa: PLC0415
+
+        if self._source.at_end():
+            return
+        reader = arrow_csv.open_csv(
+            pa.PythonFile(self._source, mode="r"),
+            read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=COLUMNS, use_threads=False),
+            parse_options=arrow_csv.ParseOptions(
+                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=self._skip
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(COLUMNS, pa.binary()), strings_can_be_null=False
+            ),
+        )
+        try:
+            yield from reader
+        finally:
+            # A thread of Arrow's reads ahead. Nobody may call back into Python while the interpreter goes away.
+            self._source.stop()
+            with suppress(pa.ArrowInvalid):
+                deque(reader, maxlen=0)
+
+    def _skip(self, row: Any) -> str:  # noqa: ANN401
+        """Take note of a row that has not five fields (pyarrow calls this)."""
+        self.misshapen.append(Misshapen(row.number, row.actual_columns, row.text))
+        return "skip"
+
+    def _block(self, batch: "pa.RecordBatch") -> Block:
+        order = self._well_formed + 1 + np.arange(batch.num_rows)
+        self._well_formed += batch.num_rows
+        skipped = np.array([bad.row - index for index, bad in enumerate(self.misshapen)], dtype=np.int64)
+        return Block(
+            columns=tuple(_column(array) for array in batch.columns),
+            row=order + np.searchsorted(skipped, order, side="right"),
+        )
+
+
+def lines_of_rows(raw: BinaryIO, rows: Collection[int]) -> dict[int, int]:
+    """Return the line of the file on which each of the given rows begins, for those who want to look at them."""
+    csv.field_size_limit(_BLOCK_BYTES)
+    reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline=""))
+    wanted, lines, line = set(rows), {}, 1
+    for row, _ in enumerate(reader):  # row 0 is the header
+        if row in wanted:
+            lines[row] = line
+        line = reader.line_num + 1
+    return lines
+
+
+def _header(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return [line]  # one name, which is not the notebook's
+
+
+def _column(array: "pa.Array") -> Column:
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    return Column(data=np.frombuffer(data or b"", dtype=np.uint8)[ends[0] : ends[-1]], offsets=ends - ends[0])

@@ -1,0 +1,118 @@
+"""Rows with their true tokens, and what is wrong with them: untrue labels, pairs that are not what they say."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.data.tokenization.tokenizer import MASK_ID, UNK_ID
+from bertpipe.sources.notebook.columns import RowColumns
+from bertpipe.sources.notebook.recovery.matching import Match, match
+from bertpipe.sources.notebook.recovery.vocabulary import RecoveredVocabulary, texts_and_sentences
+
+
+@dataclass(slots=True, kw_only=True)
+class RecoveryCounts:
+    """What was found in the rows of a split."""
+
+    sentences: int = 0
+    """Halves of rows."""
+    sentences_found: int = 0
+    """Those whose sentence of the text is known."""
+    words: int = 0
+    """Tokens beside `[CLS]` and `[SEP]`."""
+    words_masked: int = 0
+    words_restored: int = 0
+    """Masked ones whose true token is known."""
+    labels: int = 0
+    labels_checked: int = 0
+    """Labels whose true token is known."""
+    labels_wrong: int = 0
+    """Those that are another token."""
+    pairs_found: int = 0
+    """Rows of which both sentences are known."""
+    not_next_but_consecutive: int = 0
+    """`Is Next` is 0, and B follows A."""
+    not_next_and_reversed: int = 0
+    """`Is Next` is 0, and A follows B."""
+    next_but_not_consecutive: int = 0
+    """`Is Next` is 1, and B does not follow A."""
+
+    def merge(self, other: "RecoveryCounts") -> None:
+        """Add what was found elsewhere."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+    def add_pairs(self, sentence: NDArray[np.int64], texts: NDArray[np.int64], is_next: NDArray[np.bool_]) -> None:
+        """Count rows by what their two sentences are to each other.
+
+        Args:
+            sentence: number of the sentence of each half, -1 where it is not known; A and B of each row in turn.
+            texts: the text that each sentence belongs to.
+            is_next: what the rows say.
+        """
+        first, second = sentence[::2], sentence[1::2]
+        found = (first >= 0) & (second >= 0)
+        first, second, says_next = first[found], second[found], is_next[found]
+        same = texts[first] == texts[second]
+        follows, reversed_ = same & (second == first + 1), same & (second == first - 1)
+        self.sentences += len(sentence)
+        self.sentences_found += int((sentence >= 0).sum())
+        self.pairs_found += int(found.sum())
+        self.not_next_but_consecutive += int((~says_next & follows).sum())
+        self.not_next_and_reversed += int((~says_next & reversed_).sum())
+        self.next_but_not_consecutive += int((says_next & ~follows).sum())
+
+
+def restore(
+    rows: RowColumns, vocabulary: RecoveredVocabulary, counts: RecoveryCounts
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the true tokens of rows, and where they are known; elsewhere stands what the row has. Shapes [tokens].
+
+    A visible token is true: the notebook replaces by `[MASK]` alone. Under a mask stands the word of the sentence; a
+    word of no training text is `[UNK]`, since the notebook's vocabulary is made from these texts.
+
+    Args:
+        rows: the rows, uncut.
+        vocabulary: the words behind the ids.
+        counts: what is found is added to it.
+    """
+    text_of_row, sentences = texts_and_sentences(rows, vocabulary.lexicon)
+    codes = len(vocabulary.lexicon)
+    known = vocabulary.known.covering(ids=vocabulary.size, codes=codes)
+    found = match(rows, text_of_row, sentences, known)
+    counts.add_pairs(found.sentence, sentences.text, rows.is_next)
+    tokens, is_known = _true_tokens(rows, found, _ids_of_codes(vocabulary, codes))
+    _count_tokens(rows, tokens, is_known, counts)
+    return tokens, is_known
+
+
+def _ids_of_codes(vocabulary: RecoveredVocabulary, codes: int) -> NDArray[np.int64]:
+    """Return the id of each word, `[UNK]` for words of no training text, -1 where nothing is known."""
+    in_training = np.zeros(codes, dtype=np.bool_)
+    in_training[: len(vocabulary.in_training)] = vocabulary.in_training
+    ids = vocabulary.known.covering(ids=vocabulary.size, codes=codes).id_of_code
+    return np.where((ids < 0) & ~in_training, UNK_ID, ids)
+
+
+def _true_tokens(
+    rows: RowColumns, found: Match, id_of_code: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    tokens, is_known = rows.inputs.copy(), rows.inputs != MASK_ID
+    ids = id_of_code[found.codes]
+    here = found.positions[ids >= 0]  # at visible tokens, ids are what stands there: nothing contradicts them
+    tokens[here], is_known[here] = ids[ids >= 0], True
+    return tokens, is_known
+
+
+def _count_tokens(
+    rows: RowColumns, tokens: NDArray[np.int32], is_known: NDArray[np.bool_], counts: RecoveryCounts
+) -> None:
+    is_masked, has_label = rows.inputs == MASK_ID, rows.labels != 0
+    checked = has_label & is_known
+    counts.words += len(tokens) - 3 * len(rows)
+    counts.words_masked += int(is_masked.sum())
+    counts.words_restored += int((is_masked & is_known).sum())
+    counts.labels += int(has_label.sum())
+    counts.labels_checked += int(checked.sum())
+    counts.labels_wrong += int((checked & (rows.labels != tokens)).sum())

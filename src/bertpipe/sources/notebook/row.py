@@ -1,0 +1,167 @@
+"""One row of the notebook's CSV: checked on the way in, written on the way out."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from bertpipe.data.masking import Corruption
+from bertpipe.data.tokenization.tokenizer import CLS_ID, PAD_ID, SEP_ID
+from bertpipe.sources.notebook.sentence_pairs import SentencePair
+from bertpipe.sources.notebook.utf8 import unmarked
+
+COLUMNS = ("Original Text", "BERT Input", "BERT Label", "Segment Label", "Is Next")
+_FIRST_SEGMENT, _SECOND_SEGMENT, _PADDING_SEGMENT = 1, 2, 0
+LARGEST_ID = 2**20 - 1
+"""Where the zip tells no vocabulary: each id up to the largest gets a name, and the names have to fit into memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """A valid row `[CLS] A [SEP] B [SEP]`, without its padding."""
+
+    text: str
+    inputs: list[int]
+    """What the model reads, masks included."""
+    labels: list[int]
+    """What it should say at each position; 0 where nothing is asked."""
+    second_segment_start: int
+    is_next: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A bad row: where it stands and why it was left out. `row` counts data rows from 1, `line` lines of the file."""
+
+    file: str
+    row: int
+    line: int
+    column: str
+    reason: str
+    value: str
+
+
+class RowFault(Exception):  # noqa: N818 - it becomes a Reject, never an error of its own
+    """What is wrong with one column of a row."""
+
+    def __init__(self, column: str, reason: str, value: object) -> None:
+        super().__init__(reason)
+        self.column, self.reason, self.value = column, reason, str(value)
+
+
+def parse_row(fields: Sequence[str], vocab_size: int | None) -> PairRow:
+    """Return the row of five CSV fields, checked in full; its padding, which stands after each half, is dropped.
+
+    Args:
+        fields: in the order of `COLUMNS`.
+        vocab_size: ids are below this; None where nothing is known of the vocabulary.
+
+    Raises:
+        RowFault: the first thing that is wrong.
+    """
+    text, input_field, label_field, segment_field, next_field = fields
+    if not any(fields):
+        raise RowFault("", "an empty line", "")
+    if (shown := unmarked(text)) is not None:
+        raise RowFault(COLUMNS[0], "not UTF-8", shown)
+    if "\0" in text:
+        raise RowFault(COLUMNS[0], "holds a NUL character", text)
+    inputs = _id_list(COLUMNS[1], input_field, vocab_size)
+    labels = _id_list(COLUMNS[2], label_field, vocab_size)
+    segments = _id_list(COLUMNS[3], f"[{segment_field}]", _SECOND_SEGMENT + 1)
+    if not len(inputs) == len(labels) == len(segments):
+        raise RowFault(COLUMNS[1], f"{len(inputs)} ids, {len(labels)} labels, {len(segments)} segments", input_field)
+    if next_field not in {"0", "1"}:
+        raise RowFault(COLUMNS[4], "neither 0 nor 1", next_field)
+    first_end = _check_layout(inputs, labels, segments)
+    kept = [index for index, token_id in enumerate(inputs) if token_id != PAD_ID]
+    return PairRow(
+        text=text,
+        inputs=[inputs[index] for index in kept],
+        labels=[labels[index] for index in kept],
+        second_segment_start=first_end + 1,
+        is_next=next_field == "1",
+    )
+
+
+def csv_fields(text: str, pair: SentencePair, corruption: Corruption) -> list[str]:
+    """Return the five CSV fields of a pair, padded in the middle as the notebook's data are.
+
+    Args:
+        text: the document the pair comes from.
+        pair: the true tokens.
+        corruption: masks over `[CLS] A [SEP] B [SEP]`.
+    """
+    token_ids = pair_tokens(pair.first, pair.second)
+    labels = [token_id if chosen else 0 for token_id, chosen in zip(token_ids, corruption.chosen.tolist(), strict=True)]
+    split = len(pair.first) + 2
+    width = max(split, len(token_ids) - split)
+    inputs = corruption.inputs.tolist()
+
+    def padded(values: list[int]) -> list[int]:
+        halves = values[:split], values[split:]
+        return list(chain.from_iterable([*half, *[0] * (width - len(half))] for half in halves))
+
+    segments = padded([_FIRST_SEGMENT] * split + [_SECOND_SEGMENT] * (len(token_ids) - split))
+    segment_field = ",".join(str(segment) for segment in segments)
+    return [
+        text,
+        json.dumps(padded(inputs)),
+        json.dumps(padded(labels)),
+        segment_field,
+        str(int(pair.is_next)),
+    ]
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the header and the rows of a CSV member, line by line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    for row in chain((COLUMNS,), rows):
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def pair_tokens(first: Sequence[int], second: Sequence[int]) -> list[int]:
+    """Return `[CLS] A [SEP] B [SEP]`."""
+    return [CLS_ID, *first, SEP_ID, *second, SEP_ID]
+
+
+def _id_list(column: str, field: str, limit: int | None) -> list[int]:
+    try:
+        values = json.loads(field)
+    except (ValueError, RecursionError) as error:
+        raise RowFault(column, f"not a JSON list: {error}", field) from error
+    if not isinstance(values, list):
+        raise RowFault(column, "not a JSON list", field)
+    if any(type(value) is not int for value in values):
+        raise RowFault(column, "holds something that is not an integer", field)
+    top = LARGEST_ID if limit is None else limit - 1
+    if values and not (min(values) >= 0 and max(values) <= top):
+        wrong = next(value for value in values if not 0 <= value <= top)
+        raise RowFault(column, f"{wrong} is not in 0 to {top}", field)
+    return values
+
+
+def _check_layout(inputs: list[int], labels: list[int], segments: list[int]) -> int:
+    """Return how many real tokens `[CLS] A [SEP]` has, less one, after checking the row's layout."""
+    real = [(token_id, segment) for token_id, segment in zip(inputs, segments, strict=True) if token_id != PAD_ID]
+    tokens = [token_id for token_id, _ in real]
+    if tokens.count(SEP_ID) != 2 or tokens.count(CLS_ID) != 1 or tokens[0] != CLS_ID or tokens[-1] != SEP_ID:  # noqa: PLR2004
+        raise RowFault(COLUMNS[1], "not of the form [CLS] A [SEP] B [SEP]", inputs)
+    first_end = tokens.index(SEP_ID)
+    expected = [_FIRST_SEGMENT] * (first_end + 1) + [_SECOND_SEGMENT] * (len(tokens) - first_end - 1)
+    if [segment for _, segment in real] != expected:
+        raise RowFault(COLUMNS[3], "not 1 for [CLS] A [SEP] and 2 for B [SEP]", segments)
+    for index, token_id in enumerate(inputs):
+        if token_id == PAD_ID and segments[index] != _PADDING_SEGMENT:
+            raise RowFault(COLUMNS[3], f"segment {segments[index]} at padding, position {index}", segments)
+        if token_id == PAD_ID and labels[index] != 0:
+            raise RowFault(COLUMNS[2], f"label {labels[index]} at padding, position {index}", labels)
+        if token_id in {CLS_ID, SEP_ID} and labels[index] != 0:
+            raise RowFault(COLUMNS[2], f"label {labels[index]} at [CLS] or [SEP], position {index}", labels)
+    return first_end

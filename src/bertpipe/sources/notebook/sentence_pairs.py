@@ -1,0 +1,66 @@
+"""Sentence pairs for next-sentence prediction (Devlin et al. 2018, section 3.1, task 2)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertpipe.core.randomness import below, uniform
+
+_LABEL, _DOCUMENT, _SENTENCE = range(3)  # streams of randomness, one a kind of choice
+_NEXT_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentencePair:
+    """Sentence A, sentence B, and whether B follows A in its document."""
+
+    document: int
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    is_next: bool
+
+
+def sentence_pairs(documents: Sequence[Sequence[tuple[int, ...]]], *, seed: int) -> Iterator[SentencePair]:
+    """Yield one pair for each sentence that has a successor.
+
+    Half of the pairs, by chance, take the true next sentence. The others take a sentence of *another* document that
+    is not its first, because a true next sentence never is: drawn so, sentence B alone says nothing about the label.
+    A drawn sentence that happens to read like the true next one is drawn again.
+
+    Args:
+        documents: token ids of each sentence of each document, without special tokens.
+        seed: seed of the labels and of the draws.
+
+    Raises:
+        ValueError: fewer than two documents have a second sentence, so that nothing could be drawn.
+    """
+    donors = np.flatnonzero([len(document) > 1 for document in documents])
+    if len(donors) <= 1:
+        raise ValueError("pairs need at least two documents of two or more sentences")
+    for number, document in enumerate(documents):
+        for position in range(len(document) - 1):
+            is_next = bool(uniform(seed, _LABEL, number, position)[0] < _NEXT_SHARE)
+            true_next = document[position + 1]
+            second = true_next if is_next else _foreign_sentence(documents, donors, number, position, seed=seed)
+            yield SentencePair(document=number, first=document[position], second=second, is_next=is_next)
+
+
+def _foreign_sentence(
+    documents: Sequence[Sequence[tuple[int, ...]]],
+    donors: "np.typing.NDArray[np.intp]",
+    number: int,
+    position: int,
+    *,
+    seed: int,
+) -> tuple[int, ...]:
+    true_next = documents[number][position + 1]
+    for attempt in range(1000):
+        donor = int(donors[below(len(donors), seed, _DOCUMENT, number, position, attempt)[0]])
+        if donor == number:
+            continue
+        sentences = documents[donor]
+        drawn = sentences[1 + int(below(len(sentences) - 1, seed, _SENTENCE, number, position, attempt)[0])]
+        if drawn != true_next:
+            return drawn
+    raise ValueError(f"no sentence differs from sentence {position + 2} of document {number}: are all texts equal?")

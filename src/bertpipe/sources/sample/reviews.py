@@ -1,0 +1,92 @@
+"""Reviews of the invented films: an opening, a middle that wanders, and a verdict."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bertpipe.sources.sample.craft import CAMERA, MUSIC, SETTING, WRITING
+from bertpipe.sources.sample.judgement import CLOSING, JOINERS
+from bertpipe.sources.sample.patterns import ACTING, OPENING, PLOT
+from bertpipe.sources.sample.template import Deck, Scope
+from bertpipe.sources.sample.world import Film, generate_films
+
+# How many critics in a hundred agree with the others about a film.
+_AGREEMENT: Final = 0.85
+_JOINER_SHARE: Final = 0.3
+_LENGTHS: Final = range(4, 13)
+_LENGTH_WEIGHTS: Final = (2, 3, 4, 5, 5, 4, 3, 2, 1)
+# What the middle of a review is about, in this order, and how often.
+_MIDDLE: Final[tuple[tuple[str, int], ...]] = (
+    ("plot", 7),
+    ("setting", 3),
+    ("acting", 6),
+    ("camera", 4),
+    ("music", 3),
+    ("writing", 3),
+    ("remark", 4),
+)
+_TOPICS: Final = tuple(topic for topic, _ in _MIDDLE)
+_TOPIC_WEIGHTS: Final = tuple(weight for _, weight in _MIDDLE)
+_PATTERNS: Final[dict[str, tuple[str, ...]]] = {
+    "opening": OPENING,
+    "plot": PLOT,
+    "setting": SETTING,
+    "acting": ACTING,
+    "camera": CAMERA,
+    "music": MUSIC,
+    "writing": WRITING,
+    "closing": CLOSING,
+}
+# A joiner stands only before a plain subject: "Then the sheriff", not "Then after the duel".
+_PLAIN_STARTS: Final = ("the ", "a ", "each ", "{lead}", "{second}", "{director}", "{composer}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """One review: the film, the verdict, and the sentences in order."""
+
+    film: Film
+    positive: bool
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The review as one paragraph."""
+        return " ".join(self.sentences)
+
+
+def _topics(rng: random.Random) -> Iterator[str]:
+    (length,) = rng.choices(_LENGTHS, _LENGTH_WEIGHTS)
+    closing = 1 + (length > 6)
+    middle = rng.choices(_TOPICS, _TOPIC_WEIGHTS, k=length - 1 - closing)
+    yield "opening"
+    yield from sorted(middle, key=_TOPICS.index)
+    for _ in range(closing):
+        yield "closing"
+
+
+def _joiner(pattern: str, rng: random.Random) -> str:
+    return rng.choice(JOINERS) if pattern.startswith(_PLAIN_STARTS) and rng.random() < _JOINER_SHARE else ""
+
+
+def _review(film: Film, rng: random.Random) -> Review:
+    positive = film.acclaimed == (rng.random() < _AGREEMENT)
+    scope = Scope(film=film, positive=positive, rng=rng)
+    decks = {topic: Deck(patterns, rng) for topic, patterns in _PATTERNS.items()}
+    decks["remark"] = Deck(film.genre.remarks, rng)
+    sentences: list[str] = []
+    for topic in _topics(rng):
+        pattern = decks[topic].take()
+        sentences.append(scope.sentence(pattern, joiner=_joiner(pattern, rng) if sentences else ""))
+    return Review(film=film, positive=positive, sentences=tuple(sentences))
+
+
+def generate_reviews(*, seed: int, films: int, reviews: int) -> Iterator[Review]:
+    """Yield `reviews` reviews of `films` films; each depends only on `seed`, `films` and its index."""
+    repertoire = tuple(generate_films(seed=seed, films=films))
+    for index in range(reviews):
+        rng = random.Random(f"{seed}:review:{index}")
+        yield _review(repertoire[int(rng.random() * films)], rng)

@@ -1,0 +1,71 @@
+"""What cannot be prepared, and why: the checks of `prepare`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import PrepareParams
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bertpipe.sources.notebook.notebook_sentences import SENTENCE_ENDS
+from bertpipe.sources.text.chunks import Counts
+
+
+def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> None:
+    """Refuse a tokenizer that the output's form or the recipe of the pairs cannot take.
+
+    Raises:
+        DataError: it does not fit.
+    """
+    if out.suffix == ".zip" and tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
+        raise DataError(
+            f"{prepare.tokenizer} has {' '.join(SPECIAL_TOKENS)} as {tokenizer.special_ids}, and the notebook's zip "
+            f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or make the vocabulary anew"
+        )
+    if prepare.pairs == "notebook" and all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS):
+        raise DataError(
+            f"the vocabulary has none of {' '.join(SENTENCE_ENDS)}, at which the notebook's recipe ends a sentence: "
+            "set prepare.pairs to bert, or take another tokenizer"
+        )
+
+
+def check_splits(documents: Mapping[str, int], prepare: PrepareParams, text: Path) -> None:
+    """Refuse a split without documents.
+
+    Args:
+        documents: how many there are, by split.
+        prepare: what the message names.
+        text: where they come from.
+
+    Raises:
+        DataError: a split has none.
+    """
+    total = sum(documents.values())
+    if total == 0:
+        raise DataError(f"{text} holds no document with any word in it")
+    for split, count in documents.items():
+        if count:
+            continue
+        if total == 1:
+            mend = "give a folder of several files, or set prepare.text_format to what parts a file into documents"
+        elif prepare.test_share == "source":
+            mend = f"the corpus marks none as its {split} split: set prepare.test_share to a share such as 0.1"
+        else:
+            mend = f"bring more text, or another prepare.test_share than {prepare.test_share} or prepare.seed"
+        raise DataError(f"{text} holds {total} document(s) and none of them is in the {split} split: {mend}")
+
+
+def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
+    """Refuse a split without pairs, or with pairs of one label alone because there was nothing to take the others from.
+
+    Raises:
+        DataError: there is one.
+    """
+    for split, count in counts.items():
+        has_both = count.next_rows < count.rows or not count.pairs_left_out
+        if not (count.rows and has_both):
+            raise DataError(
+                f"of the {count.documents} document(s) of {text} in the {split} split "
+                f"{count.documents - count.documents_without_pairs} have pairs of sentences, and B of a pair that is "
+                "not next has to come from another one: bring more text, or documents of several sentences, or set "
+                "prepare.text_format to what parts a file into documents"
+            )

@@ -1,0 +1,23 @@
+"""Anyone's text as documents: files, folders and archives of text, the notebook's zip and aclImdb.
+
+What is read
+    - a text file of any name: `formats` says how it becomes documents;
+    - `.jsonl` and `.ndjson`: a JSON object a line, the text in one field of it;
+    - `.gz` and `.zst` of these;
+    - a folder, or a `.zip`, `.tar`, `.tar.gz`, `.tgz`, `.tar.zst` of such files: `selection` says which of its files;
+    - the notebook's zip and aclImdb's tree, which know their own splits: `notebook`, `acl_imdb`.
+
+In which order
+    The files of a folder and of a zip in the byte order of their names; those of a tar as they stand in it, since it
+    is read in one go. The same bytes give the same documents.
+
+What is refused
+    Whatever would lose text or change it without a word: bytes that are not UTF-8, NUL characters, damaged or
+    encrypted archives, archives within archives, documents above `limits.LARGEST_DOCUMENT`. Nothing is unpacked to
+    disk, and of the text no more than a document is held in memory.
+"""
+
+from bertpipe.sources.text.documents.document import Document, TextFormat
+from bertpipe.sources.text.documents.reading import TextShard, read_documents, text_shards, text_size
+
+__all__ = ["Document", "TextFormat", "TextShard", "read_documents", "text_shards", "text_size"]

@@ -1,0 +1,129 @@
+"""Bytes to text: UTF-8 or an error that says where and what else it may be; every line end a newline."""
+
+import codecs
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bertpipe.core.errors import DataError
+from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT, too_large, utf8_size
+from bertpipe.sources.text.documents.streams import CHUNK, ByteStream
+
+_BYTE_ORDER_MARK = "\ufeff"
+_HEAD = 512
+"""First bytes of a file that are kept to tell what it may be."""
+_KNOWN_BEGINNINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # begins as UTF-16 does, so it comes first
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+    b"PK\x03\x04": "a zip file",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf": "7-Zip",
+    b"Rar!": "RAR",
+    b"%PDF": "PDF",
+    b"PAR1": "Parquet",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+}
+
+
+def read_text(stream: ByteStream, origin: str) -> Iterator[str]:
+    """Yield a stream's text in pieces of any length, without a byte order mark at its start.
+
+    Raises:
+        DataError: a byte is not UTF-8, or a character is NUL; with line, byte and what the file may be.
+    """
+    state = _Decoding(origin)
+    while chunk := stream.read(CHUNK):
+        yield state.decode(chunk)
+    yield state.decode(b"")
+
+
+def read_lines(stream: ByteStream, origin: str) -> Iterator[tuple[int, str]]:
+    """Yield each line and its number, from 1, without the newline.
+
+    Raises:
+        DataError: as `read_text`, or a line is above the limit of a document.
+    """
+    number, begun, size = 1, [""], 0
+    for piece in read_text(stream, origin):
+        rest, *lines = piece.split("\n")
+        for line in lines:
+            begun.append(rest)
+            yield number, "".join(begun)
+            number, begun, size, rest = number + 1, [], 0, line
+        begun.append(rest)
+        size += utf8_size(rest)
+        if size > LARGEST_DOCUMENT:
+            raise too_large(f"{origin}:{number}", None)
+    if size:
+        yield number, "".join(begun)
+
+
+@dataclass(slots=True)
+class _Decoding:
+    """How far a file is decoded."""
+
+    origin: str
+    head: bytes = b""
+    pending: bytes = b""
+    """The beginning of a character that the last chunk cut off."""
+    offset: int = 0
+    """Where `pending` stands in the file."""
+    line: int = 1
+    newlines: io.IncrementalNewlineDecoder = field(
+        default_factory=lambda: io.IncrementalNewlineDecoder(None, translate=True)
+    )
+
+    def decode(self, chunk: bytes) -> str:
+        """Return the text of the next bytes; an empty chunk is the end."""
+        self.head += chunk[: _HEAD - len(self.head)]
+        data = self.pending + chunk
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", not chunk)
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(data, error) from error
+        if "\0" in text:
+            raise self._nul(text)
+        if self.offset == 0:
+            text = text.removeprefix(_BYTE_ORDER_MARK)
+        text = self.newlines.decode(text, final=not chunk)
+        self.line += text.count("\n")
+        self.pending, self.offset = data[used:], self.offset + used
+        return text
+
+    def _not_utf8(self, data: bytes, error: UnicodeDecodeError) -> DataError:
+        before = data[: error.start].decode("utf-8")
+        if error.reason == "unexpected end of data":
+            hint = "it ends within a character: is it cut off?"
+        else:
+            hint = _guess(self.head) or (
+                "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+            )
+        return self._error(before, f"byte 0x{data[error.start]:02x} is not UTF-8", hint)
+
+    def _nul(self, text: str) -> DataError:
+        before = text[: text.index("\0")]
+        hint = _guess(self.head) or (
+            "it is not text, or it is UTF-16 without its mark; that converts: iconv -f UTF-16LE -t UTF-8 OLD > NEW"
+        )
+        return self._error(before, "a NUL character, which text does not have", hint)
+
+    def _error(self, before: str, fault: str, hint: str) -> DataError:
+        line = self.line + self.newlines.decode(before, final=True).count("\n")
+        offset = self.offset + utf8_size(before)
+        return DataError(f"{self.origin}:{line}: {fault} (after {offset:,} bytes); {hint}")
+
+
+def _guess(head: bytes) -> str | None:
+    """Return what a file may be by its first bytes, and what to do; None if they are not known."""
+    for beginning, name in _KNOWN_BEGINNINGS.items():
+        if head.startswith(beginning):
+            if name.startswith("UTF"):
+                return f"it looks like {name}, convert it: iconv -f {name} -t UTF-8 OLD > NEW"
+            return f"it looks like {name}, not text: unpack or convert it, or give it the suffix that says so"
+    return None

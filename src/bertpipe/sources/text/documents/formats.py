@@ -1,0 +1,124 @@
+r"""The documents of one file.
+
+`file`: the whole file is one. `blocks`: lines, as they are, up to the next blank line. `lines`: each line.
+`jsonl`: each line is a JSON object and one field of it the text. White space alone is no document.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, FileKind
+from bertpipe.sources.text.documents.decoding import read_lines, read_text
+from bertpipe.sources.text.documents.document import Document, TextFormat
+from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT, too_large, utf8_size
+from bertpipe.sources.text.documents.streams import ByteStream
+
+_SHOWN_FIELDS = 10
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What JSON can write and UTF-8 cannot, and NUL."""
+
+
+def format_of(kind: FileKind, text_format: TextFormat, *, alone: bool) -> TextFormat:
+    """Return what `auto` means for a file: `jsonl` by its name, else `blocks` if it was given alone, else `file`."""
+    if text_format != "auto":
+        return text_format
+    if kind.suffix in JSON_LINES_SUFFIXES:
+        return "jsonl"
+    return "blocks" if alone else "file"
+
+
+def documents_in(
+    stream: ByteStream, *, origin: str, text_format: TextFormat, field: str, split: str | None
+) -> Iterator[Document]:
+    """Yield the documents of a file.
+
+    Args:
+        stream: its bytes, unpacked.
+        origin: what messages call it.
+        text_format: any but `auto`.
+        field: the text's field in JSON.
+        split: the split of all of them.
+
+    Raises:
+        DataError: the bytes are not UTF-8 text, a document is too large, or a line is not the JSON it should be.
+    """
+    if text_format == "file":
+        text = _whole(stream, origin)
+        if text.strip():
+            yield Document(text=text, origin=origin, split=split)
+        return
+    lines = read_lines(stream, origin)
+    if text_format == "blocks":
+        lines = _blocks(lines, origin)
+    elif text_format == "jsonl":
+        lines = _fields(lines, origin, field)
+    for number, text in lines:
+        if text.strip():
+            yield Document(text=text, origin=f"{origin}:{number}", split=split)
+
+
+def _whole(stream: ByteStream, origin: str) -> str:
+    pieces, size = [], 0
+    for piece in read_text(stream, origin):
+        pieces.append(piece)
+        size += utf8_size(piece)
+        if size > LARGEST_DOCUMENT:
+            raise too_large(origin, None)
+    return "".join(pieces)
+
+
+def _blocks(lines: Iterator[tuple[int, str]], origin: str) -> Iterator[tuple[int, str]]:
+    """Yield each block of lines and the number of its first."""
+    first, block, size = 0, list[str](), 0
+    for number, line in lines:
+        if not line.strip():
+            yield first, "\n".join(block)
+            block, size = [], 0
+            continue
+        if not block:
+            first = number
+        block.append(line)
+        size += utf8_size(line) + 1
+        if size > LARGEST_DOCUMENT:
+            raise too_large(f"{origin}:{first}", None)
+    yield first, "\n".join(block)
+
+
+def _fields(lines: Iterator[tuple[int, str]], origin: str, field: str) -> Iterator[tuple[int, str]]:
+    """Yield the text of each line of JSON, and the line's number."""
+    for number, line in lines:
+        if line.strip():
+            yield number, _text_field(_json_object(line, f"{origin}:{number}"), f"{origin}:{number}", field)
+
+
+def _json_object(line: str, origin: str) -> dict[str, Any]:
+    try:
+        # No number is used: as floats, none is too long for Python's limit on the digits of an int.
+        content = json.loads(line, parse_int=float)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{origin} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{origin} is {_json_type(content)}, expected a JSON object with the text in one of its fields")
+    return content
+
+
+def _text_field(content: dict[str, Any], origin: str, field: str) -> str:
+    if field not in content:
+        names = [repr(name) for name in content]
+        more = ["…"] if len(names) > _SHOWN_FIELDS else []
+        there = ", ".join(names[:_SHOWN_FIELDS] + more) or "no field at all"
+        raise DataError(f"{origin} has no field {field!r}, it has {there}: set field to the one that holds the text")
+    text = content[field]
+    if not isinstance(text, str):
+        raise DataError(f"{origin}: field {field!r} is {_json_type(text)}, expected a string")
+    if wrong := _NOT_TEXT.search(text):
+        raise DataError(f"{origin}: field {field!r} holds {wrong[0]!r}, which no text has: mend or drop the line")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _json_type(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", float: "a number", bool: "a boolean"}
+    return names.get(type(value), "null")

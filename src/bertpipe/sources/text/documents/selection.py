@@ -1,0 +1,103 @@
+"""Which files of a folder or an archive are read.
+
+Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must be `.txt`, `.text`, `.md`,
+`.jsonl`, `.ndjson`, or a `.gz` or `.zst` of one; with any other format it may have any name. A file that is not read
+is an error, never passed over. So is an archive, which must be given by itself. Of aclImdb's tree the reviews are read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, kind_of, shown
+from bertpipe.sources.text.documents.acl_imdb import TREE, review_split, stands_beside, tree_root
+from bertpipe.sources.text.documents.document import TextFormat
+from bertpipe.sources.text.documents.streams import TextFile
+
+_READ = TEXT_SUFFIXES + JSON_LINES_SUFFIXES
+_SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """A file that is read, and its split where the corpus has splits."""
+
+    file: TextFile
+    split: str | None
+
+
+def select(files: Sequence[TextFile], where: str) -> list[Selected]:
+    """Return the files that are read, in their order.
+
+    Args:
+        files: all those of a folder or a zip.
+        where: what messages call that.
+
+    Raises:
+        DataError: aclImdb's tree has other files among its own, or there is an archive.
+    """
+    root = tree_root(file.name for file in files)
+    return _select(files, root, where)
+
+
+def select_in_turn(files: Iterable[TextFile], where: str) -> Iterator[Selected]:
+    """Yield the files that are read, as `select`, where they come one by one.
+
+    aclImdb's tree is then known by its top folder alone.
+
+    Raises:
+        DataError: as `select`, as soon as a file shows it.
+    """
+    roots = set[str | None]()
+    for file in files:
+        root = TREE if file.name.startswith(TREE) else None
+        roots.add(root)
+        if len(roots) > 1 or (root is None and tree_root([file.name]) is not None):
+            raise DataError(
+                f"{where} holds aclImdb's tree in a form that is not known ({shown(file.name)}): "
+                "unpack it and read the folder that holds train and test"
+            )
+        yield from _select([file], root, where)
+
+
+def of_split(selected: Iterable[Selected], split: str | None) -> list[Selected]:
+    """Return the files of a split, and those that belong to none; all with None."""
+    return [choice for choice in selected if split is None or choice.split in {split, None}]
+
+
+def check_names(selected: Iterable[Selected], text_format: TextFormat, where: str) -> None:
+    """Refuse files of which `auto` does not know that they are text.
+
+    Raises:
+        DataError: there are some; the message names a few.
+    """
+    if text_format == "auto":
+        unknown = [choice.file.name for choice in selected if kind_of(choice.file.name).suffix not in _READ]
+        if unknown:
+            raise DataError(
+                f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(_READ)} and .gz or "
+                ".zst of these are read: take the others away, or set text_format to read every file whatever its name"
+            )
+
+
+def _select(files: Iterable[TextFile], root: str | None, where: str) -> list[Selected]:
+    selected, archives, strangers = list[Selected](), list[str](), list[str]()
+    for file in files:
+        split = None if root is None else review_split(file.name, root)
+        if kind_of(file.name).container:
+            archives.append(file.name)
+        elif root is None or split is not None:
+            selected.append(Selected(file=file, split=split))
+        elif not stands_beside(file.name, root):
+            strangers.append(file.name)
+    if archives:
+        raise DataError(f"{where} holds {_named(archives)} within: unpack it first, or read it by itself")
+    if strangers:
+        raise DataError(f"{where} is aclImdb's tree but holds {_named(strangers)} too: take that away")
+    return selected
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(shown(str(PurePosixPath(name))) for name in names[:_SHOWN_NAMES]) + more

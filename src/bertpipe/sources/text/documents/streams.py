@@ -1,0 +1,157 @@
+"""The bytes of a file as they are read: counted, unpacked on the way, and with errors that name the file."""
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from struct import error as StructError
+from tarfile import TarError
+from typing import TYPE_CHECKING, Protocol, cast
+
+from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import Packing, shown
+from bertpipe.sources.text.documents.limits import Expansion
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+CHUNK = 1 << 16
+"""Bytes asked of a stream at a time."""
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    StructError,
+    zlib.error,
+    zipfile.BadZipFile,
+    TarError,
+)
+"""What the libraries raise over bytes that are not what they should be."""
+
+
+class ByteStream(Protocol):
+    """Bytes from beginning to end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none only at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFile:
+    """A file of a folder or an archive, or one that was given by itself."""
+
+    name: str
+    """Below the folder or in the archive, with `/` between its parts."""
+    origin: str
+    """What messages call it."""
+    size: int
+    """Bytes when taken out of its archive; it may be packed by itself still."""
+    stored_size: int
+    """Bytes on the disk."""
+    open: Callable[[], AbstractContextManager[ByteStream]]
+
+
+def ignore_bytes(count: int) -> None:
+    """Take a count and show nothing: what reading does when nobody watches."""
+
+
+def damaged(origin: str, error: Exception) -> DataError:
+    """Return the error of a file that its library cannot read."""
+    reason = shown(str(error)) or type(error).__name__
+    return DataError(f"{origin} is damaged or cut off ({reason}): fetch or pack it again")
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error of a path that the system does not let us read."""
+    reason = error.strerror or type(error).__name__
+    return DataError(f"{shown(str(path))} cannot be read ({reason}): check the file and your rights to it")
+
+
+class CountedFile(io.FileIO):
+    """A file on the disk that says how many of its bytes are read."""
+
+    def __init__(self, path: Path, on_bytes: Callable[[int], None]) -> None:
+        self.path, self.on_bytes = path, on_bytes
+        try:
+            super().__init__(path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most `size` bytes."""
+        try:
+            data = super().read(size)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        self.on_bytes(len(data))
+        return data
+
+    def readinto(self, buffer: "Buffer", /) -> int:
+        """Fill `buffer` and return how many bytes that took."""
+        try:
+            count = super().readinto(buffer)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        self.on_bytes(count)
+        return count
+
+
+class CheckedStream:
+    """A library's stream whose errors are ours, and which may not expand too far."""
+
+    def __init__(self, stream: ByteStream, origin: str, *expansions: Expansion) -> None:
+        self._stream, self._origin, self._expansions = stream, origin, expansions
+        self.closed = False
+        """pyarrow asks for it, and calls `close`; the stream below is closed by who opened it."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none only at the end."""
+        try:
+            data = self._stream.read(size)
+        except DAMAGE as error:
+            raise damaged(self._origin, error) from error
+        for expansion in self._expansions:
+            expansion.add(len(data))
+        return data
+
+    def close(self) -> None:
+        """Be read no more."""
+        self.closed = True
+
+
+@contextmanager
+def open_file(path: Path, on_bytes: Callable[[int], None]) -> Iterator[ByteStream]:
+    """Yield the bytes of a file on the disk, and tell `on_bytes` of them as they are read."""
+    with io.BufferedReader(CountedFile(path, on_bytes), CHUNK) as stream:
+        yield stream
+
+
+@contextmanager
+def unpacked(stream: ByteStream, packing: Packing | None, *, origin: str, packed_size: int) -> Iterator[ByteStream]:
+    """Yield what a `.gz` or `.zst` holds; the stream itself if it is not packed.
+
+    Raises:
+        DataError: it is empty; or, on reading, it is damaged, ends early or expands too far.
+    """
+    if packing is None:
+        yield stream
+        return
+    if not packed_size:  # both libraries take it for a whole file without content
+        raise damaged(origin, EOFError("it is empty"))
+    opened = _zstandard(stream) if packing == "zst" else gzip.GzipFile(fileobj=cast("io.BytesIO", stream), mode="rb")
+    with closing(opened):
+        yield CheckedStream(cast("ByteStream", opened), origin, Expansion(origin, packed_size))
+
+
+def _zstandard(stream: ByteStream) -> io.RawIOBase:
+    import pyarrow as pa  # noqa: PLC0415
+
+    return cast("io.RawIOBase", pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"))

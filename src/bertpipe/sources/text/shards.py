@@ -1,0 +1,128 @@
+"""What is done with one shard of text: pure functions of the shard and of what was decided, for any engine to map."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, shard_name
+from bertpipe.core.atomic import whole_file
+from bertpipe.core.errors import DataError
+from bertpipe.core.params import MaskingParams, PrepareParams
+from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
+from bertpipe.data.tokenization.tokenizer import parse_tokenizer
+from bertpipe.data.tokenization.vocabulary import WordCounts, count_words
+from bertpipe.sources.text.chunks import Counts, Preparation, chunks
+from bertpipe.sources.text.corpus import DIGEST_BYTES, Kept, text_digest
+from bertpipe.sources.text.documents import TextShard
+from bertpipe.sources.text.sentences import without_line_break_tags
+from bertpipe.sources.text.survey import DROPPED, Fates, Survey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledShard:
+    """A shard, and what becomes of its documents."""
+
+    number: int
+    text: TextShard
+    fates: Fates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenShard:
+    """What became of a shard."""
+
+    counts: dict[str, Counts]
+    """By split."""
+    sha256: dict[str, str]
+    """Of the file in each of `TABLES`."""
+
+
+def survey_shard(seed: int, shard: TextShard) -> Survey:
+    """Return the digests of a shard's documents.
+
+    Raises:
+        DataError: the file cannot be read as text.
+    """
+    read, digests = 0, []
+    for document in shard.documents():
+        read += 1
+        digest = text_digest(without_line_break_tags(document.text), document.origin, seed=seed)
+        if digest is not None:
+            digests.append(digest)
+    halves = np.frombuffer(b"".join(digests), dtype=f">u{DIGEST_BYTES // 2}").reshape(-1, 2)
+    return Survey(read=read, empty=read - len(digests), digests=halves.astype(np.uint64))
+
+
+def count_shard(prepare: PrepareParams, shard: SettledShard) -> WordCounts:
+    """Return how often each word and character stands in the training documents of a shard.
+
+    Raises:
+        DataError: the file is not as it was when it was surveyed.
+    """
+    train = SPLITS.index("train")
+    texts = (plain for _, plain, fate in _documents(shard) if fate == train)
+    as_words = prepare.tokenizer == "words"
+    return count_words(texts, as_words=as_words, lowercase=prepare.lowercase, strip_accents=prepare.strip_accents)
+
+
+def write_shard(
+    prepare: PrepareParams, masking: MaskingParams, tokenizer: str, out: Path, shard: SettledShard
+) -> WrittenShard:
+    """Write the rows and documents of a shard below `out`, each file whole, and return what is in them.
+
+    Args:
+        prepare: what is made of the text.
+        masking: the rule of the static masks.
+        tokenizer: the text of a `tokenizer.json`.
+        out: has, or gets, the directories of `TABLES`.
+        shard: what is read; its number names the files.
+
+    Raises:
+        DataError: the file is not as it was when it was surveyed.
+        WriteError: the disk refuses.
+    """
+    paths = {name: out / name / shard_name(shard.number) for name in TABLES}
+    counts = {split: Counts() for split in SPLITS}
+    preparation = Preparation(prepare, masking, parse_tokenizer(tokenizer, prepare.tokenizer))
+    with ExitStack() as stack:
+        partial = {name: stack.enter_context(whole_file(path)) for name, path in paths.items()}
+        rows = {split: stack.enter_context(PairWriter(partial[split])) for split in SPLITS}
+        documents = stack.enter_context(DocumentWriter(partial["documents"]))
+        for chunk in chunks(_recorded(shard, documents)):
+            prepared = preparation(chunk)
+            counts[prepared.split].merge(prepared.counts)
+            for part in prepared.parts:
+                rows[prepared.split].add(part)
+    return WrittenShard(counts=counts, sha256={name: file_sha256(path) for name, path in paths.items()})
+
+
+def _recorded(shard: SettledShard, file: DocumentWriter) -> Iterator[Kept]:
+    """Yield the documents that stay, and write them."""
+    number = shard.fates.first_number
+    for text, plain, fate in _documents(shard):
+        if fate != DROPPED:
+            split = SPLITS[fate]
+            file.add(number, split, text.encode("utf-8"))
+            yield Kept(number=number, split=split, text=text, plain=plain)
+            number += 1
+
+
+def _documents(shard: SettledShard) -> Iterator[tuple[str, str, int]]:
+    """Yield text, plain text and fate of the documents that have a word."""
+    fates = iter(shard.fates.fates.tolist())
+    for document in shard.text.documents():
+        plain = without_line_break_tags(document.text)
+        if plain.strip():
+            fate = next(fates, None)
+            if fate is None:
+                raise _changed(shard)
+            yield document.text, plain, fate
+    if next(fates, None) is not None:
+        raise _changed(shard)
+
+
+def _changed(shard: SettledShard) -> DataError:
+    return DataError(f"{shard.text.origin} was changed while it was read: let it rest, and run again")
