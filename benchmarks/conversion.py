@@ -24,8 +24,9 @@ from benchmarks.workers import Worker, workers
 from bertpipe.core.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME
 from bertpipe.core.params import ConvertParams
 from bertpipe.data.tokenization.tokenizer import is_unknown_token, load_tokenizer
-from bertpipe.sources.notebook.archive import ArchiveWriter, member_name
-from bertpipe.sources.notebook.row import COLUMNS, csv_text
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.notebook.csv_reader import COLUMNS
+from bertpipe.sources.notebook.writer import ArchiveWriter, csv_text
 from bertpipe.stages.convert import run_convert
 
 ROUNDS = 5

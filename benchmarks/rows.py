@@ -14,9 +14,8 @@ from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, read_json
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.params import ConvertParams, MaskingUnit
 from bertpipe.data.batching import Batch
-from bertpipe.data.masking import Masking
+from bertpipe.data.masking import Masking, SpanLaw
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
-from bertpipe.data.spans import SpanLaw
 from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
 from bertpipe.stages.convert import run_convert
 

@@ -30,7 +30,7 @@ from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.layout import GROUPS_PER_WINDOW
 from bertpipe.data.pair_dataset import PairDataset, PairFile, label_counts, read_dataset
-from bertpipe.data.shares import WHOLE, Share
+from bertpipe.data.sampling import WHOLE, Share
 from bertpipe.model.bert import Bert
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import PretrainingObjective

@@ -14,8 +14,9 @@ from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.pair_dataset import PairDataset, PairFile
 from bertpipe.data.parquet_writer import table_of
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from bertpipe.sources.notebook.archive import ArchiveWriter, member_name
-from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.notebook.csv_reader import COLUMNS
+from bertpipe.sources.notebook.writer import ArchiveWriter
 
 Fields = Sequence[str]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bertpipe.core.params import Parallel
 from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairDataset
@@ -20,7 +21,7 @@ from bertpipe.training.distributed.world import ALONE, World, joined
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.parallel import Parallel, spread, whole_network
+from bertpipe.training.parallel import spread, whole_network
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bertpipe.core.errors import DataError
-from bertpipe.data.ahead import read_ahead
+from bertpipe.data.device_batcher import prefetch
 from bertpipe.data.layout import Layout
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.sampling import Window
@@ -51,14 +51,14 @@ def windows(count: int) -> Iterator[Window]:
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_every_window_comes_with_its_rows_in_order(count: int) -> None:
     found = [
-        (window.groups.tolist(), rows.token_ids.tolist()[1]) for window, rows in read_ahead(Source(), windows(count))
+        (window.groups.tolist(), rows.token_ids.tolist()[1]) for window, rows in prefetch(Source(), windows(count))
     ]
     assert found == [([group], 10 + group) for group in range(count)]
 
 
 def test_the_next_window_is_read_while_one_is_worked_on_and_no_more_than_that() -> None:
     source = Source()
-    for window, rows in read_ahead(source, windows(6)):
+    for window, rows in prefetch(source, windows(6)):
         (group,) = window.groups.tolist()
         if group < 5:
             assert source.was_read[group + 1].wait(timeout=10)
@@ -69,7 +69,7 @@ def test_the_next_window_is_read_while_one_is_worked_on_and_no_more_than_that() 
 
 
 def test_a_window_that_cannot_be_read_fails_in_its_turn() -> None:
-    found = read_ahead(Source(fails_at=2), windows(5))
+    found = prefetch(Source(fails_at=2), windows(5))
     assert next(found)[0].groups.tolist() == [0]
     assert next(found)[0].groups.tolist() == [1]
     with pytest.raises(DataError, match="is damaged"):
@@ -77,7 +77,7 @@ def test_a_window_that_cannot_be_read_fails_in_its_turn() -> None:
 
 
 def test_who_stops_early_leaves_no_thread_behind() -> None:
-    found = read_ahead(Source(), windows(5))
+    found = prefetch(Source(), windows(5))
     next(found)
     found.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]

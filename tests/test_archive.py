@@ -8,7 +8,8 @@ import pytest
 from bertpipe.core.errors import DataError
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from bertpipe.sources.notebook import archive as archive_module
-from bertpipe.sources.notebook.archive import Archive, ArchiveWriter, check_archive, member_name, open_archive
+from bertpipe.sources.notebook.archive import Archive, check_archive, member_name, open_archive
+from bertpipe.sources.notebook.writer import ArchiveWriter
 from datasets import GOOD, csv_text, write_zip
 
 WORDS = [*SPECIAL_TOKENS, "a", "é"]

@@ -13,7 +13,7 @@ from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.parquet_writer import PairWriter, table_of
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.sources.text.assembly import Frame, assemble, cut_to_room
+from bertpipe.sources.text.chunks import Frame, assemble, cut_to_room
 from bertpipe.sources.text.segments import Segments
 from test_fitting import one_by_one
 

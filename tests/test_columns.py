@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertpipe.sources.notebook import columns
-from bertpipe.sources.notebook.columns import RowColumns, read_block
+from bertpipe.sources.notebook.columns import RowColumns, parse_id_lists, read_block
 from bertpipe.sources.notebook.csv_reader import MemberReader
-from bertpipe.sources.notebook.id_lists import parse_id_lists
 from bertpipe.sources.notebook.row import PairRow, RowFault, parse_row
 from datasets import GOOD, Fields, csv_text, row_fields
 from test_rows import BAD

@@ -11,16 +11,15 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from bertpipe.core.errors import ParamsError
-from bertpipe.core.params import CompileMode, Params
+from bertpipe.core.params import CompileMode, Parallel, Params
 from bertpipe.data import device_batcher
 from bertpipe.data.device_batcher import ResidentBatcher
 from bertpipe.model.device import pick_device
-from bertpipe.training.compiling import check_compile, compile_objective
 from bertpipe.training.distributed.world import World
 from bertpipe.training.loop import StepReport, train_steps
-from bertpipe.training.objective import PretrainingObjective
+from bertpipe.training.objective import PretrainingObjective, check_compile, compile_objective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.parallel import Parallel, spread
+from bertpipe.training.parallel import spread
 from models import tiny_bert
 from runs import results, train
 from test_resident import CPU, POSITIONS, VOCAB, batchers, differences, masking, pairs, settings, shapes, trained

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from bertpipe.core.errors import BertpipeError, DataError
 from bertpipe.core.params import ConvertParams
 from bertpipe.data.pair_dataset import read_dataset
-from bertpipe.sources.notebook.archive import ArchiveWriter, member_name
+from bertpipe.sources.notebook.archive import member_name
+from bertpipe.sources.notebook.writer import ArchiveWriter
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, csv_text, row_fields, write_zip
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
-from bertpipe.data.tokenization import encoder as encoding
+from bertpipe.data.tokenization import encoder
 from bertpipe.data.tokenization.encoder import Encoder
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.wordpiece import wordpiece_tokenizer
@@ -121,7 +121,7 @@ def test_a_special_token_that_is_a_word_like_any_other_becomes_unknown() -> None
 
 
 def test_words_are_forgotten_when_there_are_too_many_and_ids_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_WORDS_KEPT", 3)
+    monkeypatch.setattr(encoder, "_WORDS_KEPT", 3)
     tokenizer = bert()
     texts = ["cats sat the cat. a, b; c: ats", "the the cats", "bats eats seats " + "s" * 90]
     assert encoded(Encoder(tokenizer), texts) == list(map(asked(tokenizer), texts))

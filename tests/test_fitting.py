@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data.tokenization.fitting import kept_lengths
+from bertpipe.data.tokenization.encoder import truncate_longest_first
 
 
 def one_by_one(first: int, second: int, room: int) -> tuple[int, int]:
@@ -22,11 +22,11 @@ LENGTHS = st.integers(0, 60)
 
 @given(st.lists(st.tuples(LENGTHS, LENGTHS, st.integers(0, 70)), min_size=1, max_size=9))
 def test_the_longer_half_gives_its_tokens_away(pairs: list[tuple[int, int, int]]) -> None:
-    first, second = kept_lengths(*np.array(pairs).T)
+    first, second = truncate_longest_first(*np.array(pairs).T)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == [one_by_one(*pair) for pair in pairs]
 
 
 @given(LENGTHS, LENGTHS, st.integers(0, 70))
 def test_a_single_pair_is_cut_alike(first: int, second: int, room: int) -> None:
-    kept = kept_lengths(first, second, room)
+    kept = truncate_longest_first(first, second, room)
     assert (int(kept[0]), int(kept[1])) == one_by_one(first, second, room)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from bertpipe.data.tokenization.tokenizer import Tokenizer, parse_tokenizer
-from bertpipe.export.huggingface_tokenizer import save_huggingface_tokenizer
+from bertpipe.export.huggingface import save_huggingface_tokenizer
 from exports import PIECES, WORDS, piece_tokenizer, word_tokenizer
 
 TOKENIZERS = {

@@ -18,8 +18,7 @@ from bertpipe.model.huggingface_load import load_huggingface
 from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import load_model
 from bertpipe.stages.evaluate import run_evaluate
-from bertpipe.training.inputs import read_training_data
-from bertpipe.training.start import start_of
+from bertpipe.training.inputs import read_training_data, start_of
 from models import save_tiny_huggingface
 from prepared import Prepare
 from runs import paths_in, results, train

@@ -13,9 +13,9 @@ import pytest
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.data.tokenization.model_tokenizer import own_vocabulary
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.sources.labelled.holdout import choose, hold_out, text_digest
 from bertpipe.sources.labelled.reading import LabelledText, read_labelled
 from bertpipe.sources.labelled.rows import encode_rows
+from bertpipe.sources.labelled.splits import choose, hold_out, text_digest
 
 CSV = 'label,text\r\npos,"Good, very ""good""\nindeed."\r\n\r\nneg,Bad.<br />Really.\r\n'
 READ = [('Good, very "good"\nindeed.', "pos"), ("Bad.\nReally.", "neg")]

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from bertpipe.core.errors import DataError
 from bertpipe.sources.notebook import csv_reader
-from bertpipe.sources.notebook.csv_reader import Block, MemberReader, lines_of_rows
-from bertpipe.sources.notebook.row import COLUMNS
-from bertpipe.sources.notebook.utf8 import Utf8Source, unmarked
+from bertpipe.sources.notebook.csv_reader import COLUMNS, Block, MemberReader, Utf8Source, lines_of_rows, unmarked
 from datasets import GOOD, Fields, csv_text
 
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from bertpipe.model.memory import keep_freed_memory
+from bertpipe.model.device import keep_freed_memory
 
 FAULTS = """
 import resource, sys, torch
-from bertpipe.model.memory import keep_freed_memory
+from bertpipe.model.device import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():

@@ -8,8 +8,8 @@ import pytest
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.parquet_writer import table_of
 from bertpipe.sources.notebook.columns import RowColumns, read_block
+from bertpipe.sources.notebook.conversion import pack
 from bertpipe.sources.notebook.csv_reader import MemberReader
-from bertpipe.sources.notebook.packing import pack
 from datasets import GOOD, Fields, csv_text, row_fields
 
 

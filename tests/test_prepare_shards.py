@@ -21,14 +21,12 @@ from bertpipe.core.params import Params
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization import wordpiece
 from bertpipe.data.tokenization.tokenizer import basic_english
-from bertpipe.data.tokenization.vocabulary import WordCounts, count_words
-from bertpipe.data.tokenization.vocabulary_building import rank_counts, rank_words
+from bertpipe.data.tokenization.vocabulary import WordCounts, count_words, rank_counts, rank_words
 from bertpipe.data.tokenization.wordpiece import train_wordpiece, train_wordpiece_on_counts
 from bertpipe.sources.engines.engine import Processes
 from bertpipe.sources.text.corpus import split_bound
 from bertpipe.sources.text.documents import text_shards
-from bertpipe.sources.text.shards import survey_shard
-from bertpipe.sources.text.survey import DROPPED, Survey, count_splits, decide
+from bertpipe.sources.text.shards import DROPPED, Survey, count_splits, decide, survey_shard
 from prepared import REVIEWS, Prepare, bytes_of, preparer
 from runs import train
 from texts import json_lines, write_files

@@ -13,7 +13,7 @@ import pytest
 from bertpipe.core.artifacts import Progress
 from bertpipe.core.errors import DataError
 from bertpipe.sources.notebook.archive import member_name
-from bertpipe.sources.text.documents import containers as folder
+from bertpipe.sources.text.documents import containers
 from bertpipe.sources.text.documents.streams import ByteStream
 from prepared import BERT_VOCABULARY, REVIEWS, Prepare
 from texts import write, write_files, zipped
@@ -25,7 +25,7 @@ TRAIN, TEST = (member_name(split, "full") for split in ("train", "test"))
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Return how often each file of a folder, by its path below `train` or `test`, and each member of a zip opens."""
     counts = Counter[str]()
-    open_file, open_member = folder.open_file, zipfile.ZipFile.open
+    open_file, open_member = containers.open_file, zipfile.ZipFile.open
 
     def counted_file(path: Path, on_bytes: Callable[[int], None]) -> AbstractContextManager[ByteStream]:
         counts["/".join(path.parts[-3:])] += 1
@@ -35,7 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts[info.filename] += mode == "r"
         return open_member(archive, info, mode)
 
-    monkeypatch.setattr(folder, "open_file", counted_file)
+    monkeypatch.setattr(containers, "open_file", counted_file)
     monkeypatch.setattr(zipfile.ZipFile, "open", counted_member)
     return counts
 

@@ -20,7 +20,7 @@ from bertpipe.data.device_batcher import ResidentBatcher, ResidentRows, batcher_
 from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
-from bertpipe.data.shares import WHOLE, Share
+from bertpipe.data.sampling import WHOLE, Share
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from bertpipe.training.flops import training_flops
 from bertpipe.training.loop import StepReport, _backward, train_steps

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertpipe.data.masking import Corruption
-from bertpipe.sources.notebook.row import PairRow, RowFault, csv_fields, parse_row
+from bertpipe.sources.notebook.row import PairRow, RowFault, parse_row
 from bertpipe.sources.notebook.sentence_pairs import SentencePair
+from bertpipe.sources.notebook.writer import csv_fields
 from datasets import GOOD, Fields, row_fields
 
 VOCAB = 19

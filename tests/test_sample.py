@@ -12,12 +12,10 @@ from collections import Counter
 
 import pytest
 
-from bertpipe.sources.sample.craft import CAMERA, MUSIC, SETTING, WRITING
 from bertpipe.sources.sample.facts import COUNTRIES
 from bertpipe.sources.sample.genres import GENRES
-from bertpipe.sources.sample.judgement import CLOSING, JOINERS
 from bertpipe.sources.sample.lexicon import gerund, past, plural, third_person, with_articles
-from bertpipe.sources.sample.patterns import ACTING, OPENING, PLOT
+from bertpipe.sources.sample.patterns import ACTING, CAMERA, CLOSING, JOINERS, MUSIC, OPENING, PLOT, SETTING, WRITING
 from bertpipe.sources.sample.reviews import Review, generate_reviews
 from bertpipe.sources.sample.template import Scope
 from bertpipe.sources.sample.tones import TONES

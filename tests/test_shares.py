@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertpipe.data.batching import IGNORED, Batch, Batcher
-from bertpipe.data.shares import WHOLE, Share
+from bertpipe.data.sampling import WHOLE, Share
 from datasets import Pair, pair_dataset
 
 LENGTHS = st.lists(st.integers(3, 512), min_size=1, max_size=70)

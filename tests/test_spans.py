@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bertpipe.data.spans import SpanLaw
+from bertpipe.data.masking import SpanLaw
 
 # Spans of one word or two, half as many of two. A word is free if none starts at it, 0.7, and none of two words at the
 # word before it, 0.9: spans cover 1 - 0.7 * 0.9 = 0.37 of the words.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertpipe.core import randomness
 from bertpipe.core.params import MaskingParams, MaskingUnit
-from bertpipe.data import tensor_randomness
+from bertpipe.data import device_masking
 from bertpipe.data.device_masking import TensorMasking
 from bertpipe.data.masking import Masking
 from bertpipe.data.ragged import places_within
@@ -49,7 +49,7 @@ def both(
 @given(st.lists(INT64, min_size=1, max_size=3), st.lists(INT64, min_size=1, max_size=3))
 def test_random_bits_are_those_of_numpy(keys: list[int], counters: list[int]) -> None:
     tensors = [torch.tensor([counter]) for counter in counters]
-    assert tensor_randomness.random_bits(tuple(keys), *tensors).tolist() == (
+    assert device_masking.random_bits(tuple(keys), *tensors).tolist() == (
         randomness.random_bits(*keys, *counters).tolist()
     )
 
@@ -59,9 +59,9 @@ def test_draws_are_those_of_numpy_for_counters_that_broadcast(limit: int) -> Non
     rows, columns = np.arange(1000)[:, None] + 2**40, np.arange(128)[None, :]
     tensors = torch.from_numpy(rows), torch.from_numpy(columns)
     expected = randomness.uniform(3, 11, -5, rows, columns)
-    assert np.array_equal(tensor_randomness.uniform((3, 11, -5), *tensors).numpy(), expected)
+    assert np.array_equal(device_masking.uniform((3, 11, -5), *tensors).numpy(), expected)
     expected_integers = randomness.below(limit, 3, 11, -5, rows, columns)
-    assert np.array_equal(tensor_randomness.below(limit, (3, 11, -5), *tensors).numpy(), expected_integers)
+    assert np.array_equal(device_masking.below(limit, (3, 11, -5), *tensors).numpy(), expected_integers)
 
 
 @given(

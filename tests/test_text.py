@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import DataError, MissingInputError
-from bertpipe.sources.text.documents import Document, TextFormat, read_documents
+from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents import Document, read_documents
 from texts import documents, gz, json_lines, places, texts, write, zst
 
 CHUNK = 1 << 16

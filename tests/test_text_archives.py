@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import DataError
-from bertpipe.sources.text.documents import TextFormat, text_size
+from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents import text_size
 from texts import Files, documents, gz, json_lines, places, tar, texts, write, zipped, zst
 
 FILES = {

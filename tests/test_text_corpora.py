@@ -10,7 +10,7 @@ import pytest
 
 from bertpipe.core.errors import DataError
 from bertpipe.sources.notebook.archive import member_name
-from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.notebook.csv_reader import COLUMNS
 from bertpipe.sources.text.documents import read_documents, text_size
 from datasets import csv_text, write_zip
 from texts import Files, documents, gz, places, tar, write, write_files, zipped

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import DataError
-from bertpipe.sources.text.documents import TextFormat, text_size
+from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents import text_size
 from bertpipe.sources.text.documents.streams import CountedFile, ignore_bytes
 from texts import documents, gz, json_lines, places, texts, write, write_files, zst
 

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import DataError
+from bertpipe.core.params import TextFormat
 from bertpipe.sources.notebook.archive import member_name
-from bertpipe.sources.notebook.row import COLUMNS
-from bertpipe.sources.text.documents import TextFormat, read_documents, text_size
+from bertpipe.sources.notebook.csv_reader import COLUMNS
+from bertpipe.sources.text.documents import read_documents, text_size
 from bertpipe.sources.text.documents.formats import documents_in
-from bertpipe.sources.text.documents.limits import FREE_EXPANSION, LARGEST_DOCUMENT, LARGEST_EXPANSION, Expansion
-from bertpipe.sources.text.documents.streams import CHUNK
+from bertpipe.sources.text.documents.streams import (
+    CHUNK,
+    FREE_EXPANSION,
+    LARGEST_DOCUMENT,
+    LARGEST_EXPANSION,
+    Expansion,
+)
 from texts import documents, gz, json_lines, tar, write, write_files, zipped, zst
 
 MIB = 1 << 20

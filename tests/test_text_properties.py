@@ -12,8 +12,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from bertpipe.core.errors import BertpipeError
-from bertpipe.sources.text.documents import TextFormat, read_documents, text_size
-from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT
+from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents import read_documents, text_size
+from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT
 from datasets import GOOD, write_zip
 from texts import Files, gz, json_lines, tar, texts, write, write_files, zipped, zst
 

@@ -17,7 +17,7 @@ from bertpipe.data.tokenization.tokenizer import (
     load_tokenizer,
     word_level_tokenizer,
 )
-from bertpipe.data.tokenization.vocabulary_building import rank_words
+from bertpipe.data.tokenization.vocabulary import rank_words
 from datasets import word_piece_tokenizer
 
 WORDS = ("the", "cat", "'", "s", ".", "mask")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bertpipe.sources.text.documents import Document, TextFormat, read_documents
+from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents import Document, read_documents
 
 Files = Mapping[str, bytes]
 """Content by relative name."""

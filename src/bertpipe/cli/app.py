@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,6 +27,7 @@ from bertpipe.cli.options import (
 )
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
+from bertpipe.core.params import ProbeMode
 from bertpipe.training.distributed import environment
 
 app = typer.Typer(
@@ -241,9 +242,7 @@ def probe(
     ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = artifacts.PROBE_FILE,
-    mode: Annotated[
-        Literal["frozen", "whole"] | None, typer.Option(help="Instead of probe.mode in the params.")
-    ] = None,
+    mode: Annotated[ProbeMode | None, typer.Option(help="Instead of probe.mode in the params.")] = None,
     train_texts: Annotated[int | None, typer.Option(min=1, help="Instead of probe.train_texts in the params.")] = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,

@@ -51,6 +51,10 @@ Share = Annotated[float, Limit(at_least=0, at_most=1)]
 ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
 MaskingUnit = Literal["token", "word", "span"]
 CompileMode = Literal["none", "default", "reduce-overhead"]
+TextFormat = Literal["auto", "file", "blocks", "lines", "jsonl"]
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+ProbeMode = Literal["frozen", "whole"]
+Parallel = Literal["ddp", "fsdp"]
 
 
 class _ByTask:
@@ -166,7 +170,7 @@ class PrepareParams:
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     seed: Seed
     """Seed of the split, the pairs and the static masks."""
-    text_format: Literal["auto", "file", "blocks", "lines", "jsonl"]
+    text_format: TextFormat
     """What a document is: a `file`, a block between `blocks` of empty lines, one of the `lines`, a line of `jsonl`."""
     shards: Literal["one", "files"]
     """`one`: each split is one file; `files`: each file of a folder is a shard, and becomes one of each split."""
@@ -226,7 +230,7 @@ class ModelParams:
     """Dropout probability in embeddings, attention and layers, in training only."""
     tied: bool
     """Whether the MLM decoder shares its matrix with the token embedding."""
-    activation: Literal["auto", "gelu", "gelu_tanh", "relu"]
+    activation: Literal["auto"] | Activation
     """Function inside the feed-forward block and the MLM transform; `auto`: `gelu` for `bert`, `relu` for `notebook`.
     `gelu_tanh` is the approximation that some checkpoints were trained with."""
     norm_epsilon: Literal["auto"] | Positive
@@ -243,7 +247,7 @@ class ModelParams:
             )
 
     @property
-    def activation_name(self) -> Literal["gelu", "gelu_tanh", "relu"]:
+    def activation_name(self) -> Activation:
         """The activation, `auto` resolved."""
         if self.activation == "auto":
             return "gelu" if self.architecture == "bert" else "relu"
@@ -345,7 +349,7 @@ class ProbeParams:
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     seed: Seed
     """Seed of the test split, the order of rows and dropout."""
-    mode: Literal["frozen", "whole"]
+    mode: ProbeMode
     """`frozen`: a linear classifier on what the model makes of a text; `whole`: all weights of the model too."""
     text_field: str
     """The column of the text, in CSV and Parquet; the field in JSON."""
@@ -427,7 +431,7 @@ class RuntimeParams:
     processes: Literal["auto"] | Count
     """Processes, on this machine, of `prepare`, of `convert` on several zips, and of `train`. `auto`: one for each
     core, or one for little text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
-    parallel: Literal["ddp", "fsdp"]
+    parallel: Parallel
     """How several processes train: `ddp`, each holds the model; `fsdp`, each holds a part of it."""
     max_restarts: Annotated[int, Limit(at_least=0)]
     """How often `train` in several processes starts them anew after one of them failed; torchrun has its own."""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairSource
 from bertpipe.data.ragged import flat_indices, places_within
-from bertpipe.data.sampling import Window, epoch_order, length_order, steps_of_epoch
-from bertpipe.data.shares import WHOLE, Share
+from bertpipe.data.sampling import WHOLE, Share, Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 if TYPE_CHECKING:

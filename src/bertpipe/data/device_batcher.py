@@ -5,7 +5,9 @@ The host's part of a step is to know its rows' lengths and its counts of supervi
 """
 
 import itertools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertpipe.data.ahead import read_ahead
 from bertpipe.data.batching import IGNORED, Batch, Batcher, Batches
 from bertpipe.data.device_masking import TensorMasking
 from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
 from bertpipe.data.masking import Masking
-from bertpipe.data.pair_dataset import PairDataset
-from bertpipe.data.sampling import Window
-from bertpipe.data.shares import WHOLE, Share
+from bertpipe.data.pair_dataset import PairDataset, PairSource
+from bertpipe.data.sampling import WHOLE, Share, Window
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 _STORED_RATE = 0.2
@@ -52,7 +52,7 @@ class ResidentBatcher:
     def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share."""
         windows = self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch)
-        for window, data in read_ahead(self.host.dataset, windows):
+        for window, data in prefetch(self.host.dataset, windows):
             batches = self._batches(window, data, epoch, batch_size, share)
             del data  # theirs alone, so that it is gone before the next but one is read
             yield from batches
@@ -209,3 +209,23 @@ def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
 
 def _filled(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.concatenate([values, np.zeros(count - len(values), dtype=np.int64)])
+
+
+def prefetch(source: PairSource, windows: Iterable[Window]) -> Iterator[tuple[Window, PairDataset]]:
+    """Yield each window with its rows; two windows are in memory at most, if the caller lets go of one for the next.
+
+    Raises:
+        DataError: a window cannot be read; those before it were yielded.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as reader:
+        coming: deque[tuple[Window, Future[PairDataset]]] = deque()
+        for window in windows:
+            coming.append((window, reader.submit(source.read, window.groups)))
+            if len(coming) > 1:
+                yield _arrived(*coming.popleft())
+        while coming:
+            yield _arrived(*coming.popleft())
+
+
+def _arrived(window: Window, rows: Future[PairDataset]) -> tuple[Window, PairDataset]:
+    return window, rows.result()

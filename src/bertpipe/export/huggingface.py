@@ -1,17 +1,20 @@
-"""A network as the config.json and model.safetensors that Hugging Face's `BertForPreTraining` reads."""
+"""A network and its tokenizer as the four files that Hugging Face's `BertForPreTraining` and `AutoTokenizer` read."""
 
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
-from bertpipe.core.artifacts import CONFIG_NAME, WEIGHTS_NAME, write_json
+from bertpipe.core.artifacts import CONFIG_NAME, TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, WEIGHTS_NAME, write_json
 from bertpipe.core.params import ModelParams
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.huggingface_weights import to_huggingface
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 """Names there of our activations."""
+_ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
+"""Names there of our special tokens, in the order of `SPECIAL_TOKENS`."""
 
 
 def missing_counterpart(params: ModelParams) -> str | None:
@@ -57,3 +60,36 @@ def _config(bert: Bert, pad_id: int) -> dict[str, Any]:
         "tie_word_embeddings": params.tied,
         "dtype": "float32",
     }
+
+
+def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_positions: int) -> None:
+    """Write tokenizer.json, which now also joins one or two texts as BERT reads them, and tokenizer_config.json.
+
+    The class named there takes tokenizer.json as it is: the one for BERT would rebuild its own normalizer and WordPiece
+    around our vocabulary, and give other ids. It would leave token_type_ids out if they were not asked for.
+
+    Args:
+        directory: where they go.
+        tokenizer: any that has the five special tokens.
+        max_positions: longest input of the model in tokens, to which `truncation=True` cuts.
+    """
+    from tokenizers.processors import TemplateProcessing  # noqa: PLC0415
+
+    joined = parse_tokenizer(tokenizer.backend.to_str(), TOKENIZER_NAME)  # a copy
+    _, cls_id, sep_id, _, _ = joined.special_ids
+    joined.backend.no_truncation()
+    joined.backend.no_padding()
+    joined.backend.post_processor = TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)],
+    )
+    joined.save(directory / TOKENIZER_NAME)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_positions,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        **dict(zip(_ROLES, SPECIAL_TOKENS, strict=True)),
+    }
+    write_json(directory / TOKENIZER_CONFIG_NAME, config)

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from bertpipe.core.errors import InputError, ModelError
-from bertpipe.data.tokenization.fitting import kept_lengths
+from bertpipe.data.tokenization.encoder import truncate_longest_first
 from bertpipe.data.tokenization.model_tokenizer import MASK, Encoded, Vocabulary
 from bertpipe.data.tokenization.tokenizer import is_unknown_token
 from bertpipe.inference.answers import Candidate, EmbeddingAnswer, MaskAnswer, MlmAnswer, NspAnswer, ScoreAnswer
 from bertpipe.inference.engine import Row, all_states, states_at
-from bertpipe.model.bert import Bert
+from bertpipe.model.bert import Bert, mean_pool
 from bertpipe.model.device import pick_device
 from bertpipe.model.loading import LoadedModel, load_any_model
-from bertpipe.model.pooling import mean_states
 
 _MOST_LOGITS = 2**20
 """Numbers that the vocabulary's logits may have at a time."""
@@ -116,7 +115,7 @@ class Predictor:
         self.model.require_head("nsp")
         one = self.vocabulary.encode(first, "the first sentence")
         two = self.vocabulary.encode(second, "the second sentence")
-        kept = [int(length) for length in kept_lengths(len(one.ids), len(two.ids), self.max_positions - 3)]
+        kept = [int(length) for length in truncate_longest_first(len(one.ids), len(two.ids), self.max_positions - 3)]
         sep = self.vocabulary.sep_id
         ids = (self.vocabulary.cls_id, *one.ids[: kept[0]], sep, *two.ids[: kept[1]], sep)
         cuts = ((one, kept[0], "the first sentence"), (two, kept[1], "the second sentence"))
@@ -254,7 +253,7 @@ class Predictor:
         """
         vectors = np.empty((len(questions), self.bert.params.embedding_dim), dtype=np.float32)
         for chosen, states, lengths in all_states(self.bert, [question.row for question in questions]):
-            vectors[chosen] = self._checked(mean_states(states, lengths)).cpu().numpy()
+            vectors[chosen] = self._checked(mean_pool(states, lengths)).cpu().numpy()
         return [
             EmbeddingAnswer(vector=vector, warnings=question.warnings)
             for vector, question in zip(vectors, questions, strict=True)

@@ -5,24 +5,23 @@ Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bertpipe.core.params import ModelParams
 from bertpipe.model.dropout import Dropout
-from bertpipe.model.undrawn import Undrawn
 from bertpipe.model.vocabulary_loss import vocabulary_loss
 
 Head = Literal["mlm", "nsp"]
 """A task that the network is trained on, and the part that answers it."""
-
 _BERT_INIT_STD, _BERT_HIDDEN = 0.02, 768
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -63,7 +62,7 @@ class Bert(nn.Module):
         self.vocab_size = vocab_size
         is_bert = params.architecture == "bert"
         hidden = params.embedding_dim
-        with nullcontext() if drawn else Undrawn():
+        with nullcontext() if drawn else no_init():
             self.embeddings = BertEmbeddings(params, vocab_size) if is_bert else NotebookEmbeddings(params, vocab_size)
             self.layers = nn.ModuleList(EncoderLayer(params) for _ in range(params.layers))
             self.pooler = nn.Linear(hidden, hidden) if is_bert else None
@@ -365,3 +364,29 @@ def _initialise(bert: Bert) -> None:
     if bert.mlm_transform is not None:
         nn.init.eye_(bert.mlm_transform.dense.weight)
     nn.init.normal_(bert.nsp_head.weight, std=hidden**-0.5)
+
+
+class no_init(TorchFunctionMode):  # noqa: N801 - it reads as `torch.no_grad` does
+    """A context in which new modules hold whatever was in memory, and no generator of random numbers moves.
+
+    The draws of BERT-base take longer than reading its weights from a file does.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Call a function of torch, but those of `torch.nn.init`, which return their tensor as it is."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def mean_pool(states: Tensor, lengths: Tensor) -> Tensor:
+    """Return the mean [batch, hidden] of hidden states [batch, seq, hidden] over each row's real tokens."""
+    real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
+    return (states * real[:, :, None]).sum(dim=1) / lengths[:, None]

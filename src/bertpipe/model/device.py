@@ -1,11 +1,14 @@
-"""Where the network runs: the device, and the CPU threads."""
+"""Where the network runs: the device, the CPU threads, and the memory of its tensors."""
 
+import ctypes
 import os
+import sys
 
 import torch
 
 from bertpipe.core.errors import ParamsError
-from bertpipe.model.memory import keep_freed_memory
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt in glibc's <malloc.h>
 
 
 def pick_device(wanted: str, *, local_rank: int = 0) -> torch.device:
@@ -58,3 +61,16 @@ def _usable_processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves us
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed memory in the process for the next tensor, and return whether that can be set here.
+
+    glibc hands a large block back to the kernel when it is freed; the next tensor then faults its pages in again, one
+    zeroed page at a time, which takes longer than most operations on it. After this call large blocks come from the
+    heap, which does not shrink. Only glibc has these settings: elsewhere nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))

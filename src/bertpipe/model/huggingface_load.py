@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bertpipe.core.errors import ModelError
-from bertpipe.core.params import ModelParams
+from bertpipe.core.params import Activation, ModelParams
 from bertpipe.model.bert import Bert, Head
 from bertpipe.model.huggingface_weights import copy_from_huggingface
 
@@ -25,7 +25,7 @@ _HEAD_WEIGHTS: dict[Head, tuple[str, ...]] = {
     "nsp": ("cls.seq_relationship.", "bert.pooler."),
     "mlm": ("cls.predictions.",),
 }
-_ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu"]] = {
+_ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",

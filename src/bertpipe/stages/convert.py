@@ -37,8 +37,7 @@ from bertpipe.data.tokenization.tokenizer import (
     word_level_tokenizer,
 )
 from bertpipe.sources.engines.engine import Engine, Processes, told
-from bertpipe.sources.notebook.archive import open_archive
-from bertpipe.sources.notebook.archives import common_facts, zip_files
+from bertpipe.sources.notebook.archive import common_facts, open_archive, zip_files
 from bertpipe.sources.notebook.columns import RowColumns
 from bertpipe.sources.notebook.conversion import (
     Converted,
@@ -50,7 +49,7 @@ from bertpipe.sources.notebook.conversion import (
     count_documents,
     merged,
 )
-from bertpipe.sources.notebook.recovery.report import recovery_report, write_vocabulary
+from bertpipe.sources.notebook.recovery.restoring import recovery_report, write_vocabulary
 from bertpipe.sources.notebook.recovery.vocabulary import learn_vocabulary
 from bertpipe.sources.notebook.row import Reject
 from bertpipe.sources.notebook.valid_rows import ValidRows

@@ -22,8 +22,7 @@ from bertpipe.core.atomic import whole_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
-from bertpipe.export.huggingface import missing_counterpart, save_huggingface
-from bertpipe.export.huggingface_tokenizer import save_huggingface_tokenizer
+from bertpipe.export.huggingface import missing_counterpart, save_huggingface, save_huggingface_tokenizer
 from bertpipe.export.model_card import CardFacts, model_card
 from bertpipe.model.store import StoredModel, load_model
 

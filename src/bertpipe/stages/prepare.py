@@ -26,8 +26,7 @@ from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
 from bertpipe.data.tokenization.tokenizer import Tokenizer, basic_english, parse_tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
-from bertpipe.data.tokenization.vocabulary import WordCounts
-from bertpipe.data.tokenization.vocabulary_building import rank_counts, rank_words
+from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts, rank_words
 from bertpipe.data.tokenization.wordpiece import train_wordpiece, train_wordpiece_on_counts
 from bertpipe.sources.engines.engine import Engine, Processes, told
 from bertpipe.sources.engines.processes import cores, ordered_map
@@ -36,8 +35,15 @@ from bertpipe.sources.text.checks import check_pairs, check_splits, check_tokeni
 from bertpipe.sources.text.chunks import Counts, Preparation, chunks
 from bertpipe.sources.text.corpus import Corpus, Found, Kept
 from bertpipe.sources.text.documents import Document, TextShard, read_documents, text_shards, text_size
-from bertpipe.sources.text.shards import SettledShard, count_shard, survey_shard, write_shard
-from bertpipe.sources.text.survey import Survey, count_splits, decide
+from bertpipe.sources.text.shards import (
+    SettledShard,
+    Survey,
+    count_shard,
+    count_splits,
+    decide,
+    survey_shard,
+    write_shard,
+)
 
 _BYTES_FOR_A_PROCESS = 1 << 23
 """Bytes of text for which it pays to start one more process."""

@@ -28,17 +28,15 @@ from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
 from bertpipe.model.store import save_model, weights_sha256
-from bertpipe.training.checkpoint import CheckpointClock, Checkpoints
-from bertpipe.training.compiling import compile_objective
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, remark_on, restore
 from bertpipe.training.distributed.environment import is_launched, local_rank
 from bertpipe.training.distributed.world import World, joined
 from bertpipe.training.flops import peak_flops, published_peak_flops
 from bertpipe.training.history import History
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
-from bertpipe.training.objective import PretrainingObjective
+from bertpipe.training.objective import PretrainingObjective, compile_objective
 from bertpipe.training.optim import AdamW, make_optimizer
 from bertpipe.training.parallel import spread, unwrapped, whole_network
-from bertpipe.training.resuming import remark_on, restore
 from bertpipe.training.run_spec import Setting, TrainPaths, setting_of
 from bertpipe.training.signals import StopRequest, stop_requests
 

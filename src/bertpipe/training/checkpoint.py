@@ -19,11 +19,11 @@ from bertpipe.core.errors import DataError, write_errors
 from bertpipe.core.locks import LOCK
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
+from bertpipe.training.distributed.world import World
 
 WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"
 RUN = "run.json"
 """What the run is: its params, data and versions."""
-
 _STEP = re.compile(r"step-\d{9}")
 _SHARE = 0.01
 """Most of the time of a run that its checkpoints may take where `checkpoint_every_s` is auto."""
@@ -189,3 +189,51 @@ def _manifest_text(content: Mapping[str, Any]) -> str:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def restore(
+    checkpoints: Checkpoints, bert: Bert, world: World, *, resume: bool, on_note: Callable[[str], None]
+) -> Restored | None:
+    """Return the newest undamaged state, its weights in the network of each process; None where there is none.
+
+    The leader reads it; the others get what it read, but for the optimizer's memory, which is theirs in parts perhaps.
+
+    Args:
+        checkpoints: of the run.
+        bert: the network.
+        world: the processes that train together.
+        resume: whether there is to be a state; without, all of the run's are removed.
+        on_note: told of each damaged checkpoint.
+    """
+    with world.together():
+        restored = _newest(checkpoints, bert, resume=resume, on_note=on_note) if world.leads else None
+    return _spread(restored, bert, world)
+
+
+def _newest(checkpoints: Checkpoints, bert: Bert, *, resume: bool, on_note: Callable[[str], None]) -> Restored | None:
+    if not resume:
+        checkpoints.clear()
+        return None
+    checkpoints.tidy()
+    return checkpoints.load_newest(bert, on_note=on_note)
+
+
+def _spread(restored: Restored | None, bert: Bert, world: World) -> Restored | None:
+    if world.share.size == 1:
+        return restored
+    found = world.told(None if restored is None else (restored.step, restored.records))
+    if found is None:
+        return None
+    for tensor in bert.state_dict().values():
+        tensor.copy_(world.scattered(tensor if world.leads else None, like=tensor))
+    step, records = found
+    return Restored(step, records, {} if restored is None else restored.optimizer)
+
+
+def remark_on(records: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """Return a remark on a state of other settings of the machine, on which the result depends a little."""
+    before = records["machine"]
+    names = sorted({*before, *machine})
+    then_and_now = [(name, before.get(name, "-"), machine.get(name, "-")) for name in names]
+    said = [f"{name} {then} until there and {now} now" for name, then, now in then_and_now if then != now]
+    return f"; {', '.join(said)}: results may differ in rounding, and in what dropout draws" if said else ""

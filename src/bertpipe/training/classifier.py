@@ -20,9 +20,8 @@ from bertpipe.core.randomness import random_bits
 from bertpipe.data.batching import padded
 from bertpipe.data.layout import Layout
 from bertpipe.data.sampling import epoch_order, length_order, steps_of_epoch
-from bertpipe.model.bert import Bert, attention_mask
+from bertpipe.model.bert import Bert, attention_mask, mean_pool
 from bertpipe.model.dropout import Dropout
-from bertpipe.model.pooling import mean_states
 from bertpipe.sources.labelled.rows import TextRows
 from bertpipe.training.optim import learning_rate, make_optimizer
 
@@ -76,10 +75,10 @@ class LayerMeans(nn.Module):
         """Return one vector a row, [batch, width]."""
         hidden = self.bert.embeddings(batch.token_ids, batch.lengths, batch.lengths)  # there is no second sentence
         mask = attention_mask(batch.lengths, batch.token_ids.shape[1])
-        means = [mean_states(hidden, batch.lengths)]
+        means = [mean_pool(hidden, batch.lengths)]
         for layer in self.bert.encoder_layers():
             hidden = layer(hidden, mask)
-            means.append(mean_states(hidden, batch.lengths))
+            means.append(mean_pool(hidden, batch.lengths))
         return torch.cat(means[-self.layers :], dim=1)
 
 
@@ -98,7 +97,7 @@ class TextClassifier(nn.Module):
     def forward(self, batch: TextBatch) -> Tensor:
         """Return logits [batch, classes]."""
         states = self.bert(batch.token_ids, batch.lengths, batch.lengths)
-        logits: Tensor = self.head(self.dropout(mean_states(states, batch.lengths)))
+        logits: Tensor = self.head(self.dropout(mean_pool(states, batch.lengths)))
         return logits
 
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
 
+from bertpipe.core.params import Parallel
 from bertpipe.model.bert import Bert
 from bertpipe.training.distributed.world import World
 from bertpipe.training.objective import PretrainingObjective
-
-Parallel = Literal["ddp", "fsdp"]
 
 
 def spread(objective: PretrainingObjective, world: World, parallel: Parallel) -> nn.Module:

@@ -7,16 +7,22 @@ from typing import Any
 
 import torch
 
-from bertpipe.core.params import CompileMode, EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
+from bertpipe.core.params import (
+    CompileMode,
+    EvaluateParams,
+    MaskingParams,
+    ModelParams,
+    Parallel,
+    RuntimeParams,
+    TrainParams,
+)
 from bertpipe.data.device_batcher import is_resident
 from bertpipe.data.masking import Masking
 from bertpipe.model.device import set_up_cpu
 from bertpipe.training.checkpoint import run_key
-from bertpipe.training.compiling import check_compile
 from bertpipe.training.distributed.world import World
-from bertpipe.training.inputs import TrainingData, read_training_data
-from bertpipe.training.parallel import Parallel
-from bertpipe.training.start import Start, start_of
+from bertpipe.training.inputs import Start, TrainingData, read_training_data, start_of
+from bertpipe.training.objective import check_compile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Many texts to token ids: what a tokenizer gives, without asking it twice for the same word."""
+"""Many texts to token ids, each word asked for once; and how two sentences share the room of a row."""
 
 import json
 import re
@@ -17,7 +17,6 @@ _WORDS_KEPT = 1 << 17
 """Words whose ids are kept; when there are more, all are forgotten."""
 _LONGEST_WORD_KEPT = 64
 """Characters of the longest word whose ids are kept."""
-
 # Python splits words at these too, BERT's normalizer takes them away as control characters.
 BERT_JOINS_AT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 # `basic_english` takes `<br />` for white space, and `"` away, so that this is found across white space.
@@ -116,3 +115,18 @@ def _kind(content: dict[str, Any]) -> str:
         return "bert"
     ours = json.loads(word_level_tokenizer(SPECIAL_TOKENS).backend.to_str())
     return "words" if all(ours[name] == part for name, part in parts.items()) else "other"
+
+
+def truncate_longest_first(
+    first: NDArray[np.int64] | int, second: NDArray[np.int64] | int, room: NDArray[np.int64] | int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many tokens of A and of B stay if the longer one gives way until both fit; B where both are equal.
+
+    Args:
+        first: tokens of each A; shape [pairs], or one number.
+        second: tokens of each B, likewise.
+        room: tokens that both may have together.
+    """
+    fits = np.asarray(first) + second <= room
+    first_kept = np.where(fits, first, np.minimum(first, np.maximum(np.subtract(room, second), (np.add(room, 1)) // 2)))
+    return first_kept, np.where(fits, second, room - first_kept)

@@ -1,12 +1,12 @@
-"""How often words and characters stand in texts: what a vocabulary is made of, counted part by part."""
+"""What a vocabulary is made of: counts of words and characters, and the notebook's ranking of words."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from bertpipe.data.tokenization.encoder import BERT_JOINS_AT, WORDS_JOIN_AT
-from bertpipe.data.tokenization.tokenizer import basic_english
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, basic_english
 from bertpipe.data.tokenization.wordpiece import bert_words
 
 
@@ -48,3 +48,21 @@ def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_
         for word in words:
             counts.words[word] += count
     return counts
+
+
+def rank_words(texts: Iterable[Sequence[str]]) -> list[str]:
+    """Return a vocabulary in the order of its ids.
+
+    Args:
+        texts: the words of each text of the training split; the test split must not shape the vocabulary.
+    """
+    counts: Counter[str] = Counter()
+    for words in texts:
+        counts.update(words)
+    return rank_counts(counts)
+
+
+def rank_counts(counts: Mapping[str, int]) -> list[str]:
+    """Return the vocabulary of words that were counted, in the order of its ids."""
+    words = counts.keys() - set(SPECIAL_TOKENS)
+    return [*SPECIAL_TOKENS, *sorted(words, key=lambda word: (-counts[word], word))]

@@ -10,8 +10,7 @@ from pathlib import Path
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, FileKind, kind_of
 from bertpipe.sources.text.documents.decoding import read_lines
-from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT
-from bertpipe.sources.text.documents.streams import ignore_bytes, open_file, unpacked
+from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ignore_bytes, open_file, unpacked
 from bertpipe.sources.text.sentences import without_line_break_tags
 
 _CSV_SUFFIX, _PARQUET_SUFFIX = ".csv", ".parquet"

@@ -1,9 +1,10 @@
-"""The zip of CSV files: which members it has, how they are opened, and how one is written."""
+"""The zip of CSV files: which members it has and how they are opened; and several zips as one data set."""
 
 import json
+import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,14 @@ from bertpipe.core.errors import DataError
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer, word_level_tokenizer
 
 _FOLDER = "bert_dataset"
-_FACTS_NAME = f"{_FOLDER}/dataset.json"
-_VOCABULARY_NAME = f"{_FOLDER}/vocab.txt"
-_TOKENIZER_NAME = f"{_FOLDER}/{TOKENIZER_NAME}"
-_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+FACTS_MEMBER = f"{_FOLDER}/dataset.json"
+VOCABULARY_MEMBER = f"{_FOLDER}/vocab.txt"
+TOKENIZER_MEMBER = f"{_FOLDER}/{TOKENIZER_NAME}"
 _ENCRYPTED_FLAG = 0x1
 _LARGEST_RATIO, _LARGE = 200, 1 << 30
 """What is declared larger than the second, and than the first times its packed size, is refused."""
 _LARGEST_READ_WHOLE = 1 << 27
 """Bytes of a vocabulary, a tokenizer or the facts, which are held in memory."""
-SAMPLED_EVERY = 10
-"""The `_sampled` members of a zip that is written here hold one row in so many."""
 
 
 def member_name(split: str, subset: str) -> str:
@@ -67,20 +65,20 @@ class Archive:
             DataError: the tokenizer lacks a special token or has another id for it, or the vocabulary is faulty.
         """
         names = self.file.namelist()
-        if _TOKENIZER_NAME in names:
-            place = f"{self.path}: {_TOKENIZER_NAME}"
-            tokenizer = parse_tokenizer(self.file.read(_TOKENIZER_NAME).decode("utf-8", "replace"), place)
+        if TOKENIZER_MEMBER in names:
+            place = f"{self.path}: {TOKENIZER_MEMBER}"
+            tokenizer = parse_tokenizer(self.file.read(TOKENIZER_MEMBER).decode("utf-8", "replace"), place)
             if tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
                 raise DataError(
                     f"{place} has the ids {tokenizer.special_ids} for {' '.join(SPECIAL_TOKENS)}, not 0 to 4"
                 )
             return tokenizer
-        if _VOCABULARY_NAME not in names:
+        if VOCABULARY_MEMBER not in names:
             return None
         try:
-            words = self.file.read(_VOCABULARY_NAME).decode("utf-8").removesuffix("\n").split("\n")
+            words = self.file.read(VOCABULARY_MEMBER).decode("utf-8").removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}: {_VOCABULARY_NAME} is not UTF-8: {error}") from error
+            raise DataError(f"{self.path}: {VOCABULARY_MEMBER} is not UTF-8: {error}") from error
         return word_level_tokenizer(words)
 
     def labels_are_true(self) -> bool:
@@ -92,13 +90,22 @@ class Archive:
         return self._says("generated")
 
     def _says(self, fact: str) -> bool:
-        if _FACTS_NAME not in self.file.namelist():
+        if FACTS_MEMBER not in self.file.namelist():
             return False
         try:
-            facts = json.loads(self.file.read(_FACTS_NAME))
+            facts = json.loads(self.file.read(FACTS_MEMBER))
         except ValueError as error:
-            raise DataError(f"{self.path}: {_FACTS_NAME} is not JSON: {error}") from error
+            raise DataError(f"{self.path}: {FACTS_MEMBER} is not JSON: {error}") from error
         return isinstance(facts, dict) and facts.get(fact) is True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonFacts:
+    """What all zips say of themselves."""
+
+    tokenizer: Tokenizer | None
+    labels_are_true: bool
+    generated: bool
 
 
 @contextmanager
@@ -134,7 +141,7 @@ def _check_sizes(path: Path, file: zipfile.ZipFile) -> None:
             raise DataError(f"{place} is encrypted: unpack it and zip it again without a password")
         if member.compress_type in {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}:  # Python unpacks these without a bound
             raise DataError(f"{place} is packed with method {member.compress_type}: zip it again with deflate (8)")
-        is_read_whole = member.filename in {_FACTS_NAME, _VOCABULARY_NAME, _TOKENIZER_NAME}
+        is_read_whole = member.filename in {FACTS_MEMBER, VOCABULARY_MEMBER, TOKENIZER_MEMBER}
         if is_read_whole and member.file_size > _LARGEST_READ_WHOLE:
             raise DataError(f"{place} has {member.file_size:,} bytes, more than {_LARGEST_READ_WHOLE:,}: it is none")
         _check_growth(place, member.compress_size, member.file_size, _LARGE)
@@ -161,34 +168,54 @@ def check_archive(path: Path) -> None:
             raise DataError(f"{path} is damaged in {bad}: run `bertpipe download` again")
 
 
-class ArchiveWriter:
-    """Writes a zip in the notebook's format; equal content gives equal bytes."""
+def zip_files(folder: Path) -> list[Path]:
+    """Return the zips of a directory, absolute, in the byte order of their names; hidden files are left out.
 
-    def __init__(self, path: Path) -> None:
-        self._file = zipfile.ZipFile(path, "w")
+    Raises:
+        DataError: there is none, or something else.
+    """
+    found = sorted((path for path in folder.absolute().iterdir() if not path.name.startswith(".")), key=os.fsencode)
+    strangers = [path.name for path in found if path.suffix != ".zip" or not path.is_file()]
+    if strangers or not found:
+        raise DataError(
+            f"{folder} holds {', '.join(strangers[:3]) or 'nothing'}, and is to hold zips of CSV files and nothing "
+            "else: name another directory, or one zip"
+        )
+    return found
 
-    def __enter__(self) -> "ArchiveWriter":
-        """Return the writer; the zip is complete when its block ends."""
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """Finish the zip."""
-        self._file.close()
+def common_facts(zips: Sequence[Path]) -> CommonFacts:
+    """Return what all zips say.
 
-    def add(self, name: str, chunks: Iterable[str]) -> None:
-        """Add a member made of UTF-8 text."""
-        info = zipfile.ZipInfo(name, date_time=_FIXED_TIME)
-        info.compress_type = zipfile.ZIP_DEFLATED
-        with self._file.open(info, "w", force_zip64=True) as member:  # nobody knows yet how large it will be
-            for chunk in chunks:
-                member.write(chunk.encode("utf-8"))
+    Raises:
+        DataError: two of them bring different vocabularies, or say different things of their labels; or one is damaged.
+    """
+    facts = [_facts(path) for path in zips]
+    for path, other in zip(zips[1:], facts[1:], strict=True):
+        if _text(other.tokenizer) != _text(facts[0].tokenizer):
+            raise DataError(
+                f"{path} brings another vocabulary than {zips[0]}: an id would be two words; convert them apart"
+            )
+        if other.labels_are_true != facts[0].labels_are_true:
+            raise DataError(
+                f"of {zips[0]} and {path}, one says that its labels are the true tokens and one does not: convert them "
+                "apart"
+            )
+    return CommonFacts(
+        tokenizer=facts[0].tokenizer,
+        labels_are_true=facts[0].labels_are_true,
+        generated=any(each.generated for each in facts),
+    )
 
-    def add_facts(self, *, vocabulary: list[str], labels_are_true: bool, generated: bool = False) -> None:
-        """Add what the notebook's zip does not tell: vocabulary, whether labels are true, whether text is generated."""
-        self.add(_VOCABULARY_NAME, ["\n".join(vocabulary) + "\n"])
-        facts = {"labels_are_true": labels_are_true} | ({"generated": True} if generated else {})
-        self.add(_FACTS_NAME, [json.dumps(facts) + "\n"])
 
-    def add_tokenizer(self, tokenizer: str) -> None:
-        """Add a `tokenizer.json`, where a vocabulary does not say all of it."""
-        self.add(_TOKENIZER_NAME, [tokenizer])
+def _facts(path: Path) -> CommonFacts:
+    with open_archive(path) as archive:
+        return CommonFacts(
+            tokenizer=archive.tokenizer(),
+            labels_are_true=archive.labels_are_true(),
+            generated=archive.is_generated(),
+        )
+
+
+def _text(tokenizer: Tokenizer | None) -> str | None:
+    return None if tokenizer is None else str(tokenizer.backend.to_str())

@@ -1,19 +1,13 @@
-"""One row of the notebook's CSV: checked on the way in, written on the way out."""
+"""One row of the notebook's CSV, checked."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
-from bertpipe.data.masking import Corruption
 from bertpipe.data.tokenization.tokenizer import CLS_ID, PAD_ID, SEP_ID
-from bertpipe.sources.notebook.sentence_pairs import SentencePair
-from bertpipe.sources.notebook.utf8 import unmarked
+from bertpipe.sources.notebook.csv_reader import COLUMNS, unmarked
 
-COLUMNS = ("Original Text", "BERT Input", "BERT Label", "Segment Label", "Is Next")
-_FIRST_SEGMENT, _SECOND_SEGMENT, _PADDING_SEGMENT = 1, 2, 0
+FIRST_SEGMENT, SECOND_SEGMENT, _PADDING_SEGMENT = 1, 2, 0
 LARGEST_ID = 2**20 - 1
 """Where the zip tells no vocabulary: each id up to the largest gets a name, and the names have to fit into memory."""
 
@@ -70,7 +64,7 @@ def parse_row(fields: Sequence[str], vocab_size: int | None) -> PairRow:
         raise RowFault(COLUMNS[0], "holds a NUL character", text)
     inputs = _id_list(COLUMNS[1], input_field, vocab_size)
     labels = _id_list(COLUMNS[2], label_field, vocab_size)
-    segments = _id_list(COLUMNS[3], f"[{segment_field}]", _SECOND_SEGMENT + 1)
+    segments = _id_list(COLUMNS[3], f"[{segment_field}]", SECOND_SEGMENT + 1)
     if not len(inputs) == len(labels) == len(segments):
         raise RowFault(COLUMNS[1], f"{len(inputs)} ids, {len(labels)} labels, {len(segments)} segments", input_field)
     if next_field not in {"0", "1"}:
@@ -84,51 +78,6 @@ def parse_row(fields: Sequence[str], vocab_size: int | None) -> PairRow:
         second_segment_start=first_end + 1,
         is_next=next_field == "1",
     )
-
-
-def csv_fields(text: str, pair: SentencePair, corruption: Corruption) -> list[str]:
-    """Return the five CSV fields of a pair, padded in the middle as the notebook's data are.
-
-    Args:
-        text: the document the pair comes from.
-        pair: the true tokens.
-        corruption: masks over `[CLS] A [SEP] B [SEP]`.
-    """
-    token_ids = pair_tokens(pair.first, pair.second)
-    labels = [token_id if chosen else 0 for token_id, chosen in zip(token_ids, corruption.chosen.tolist(), strict=True)]
-    split = len(pair.first) + 2
-    width = max(split, len(token_ids) - split)
-    inputs = corruption.inputs.tolist()
-
-    def padded(values: list[int]) -> list[int]:
-        halves = values[:split], values[split:]
-        return list(chain.from_iterable([*half, *[0] * (width - len(half))] for half in halves))
-
-    segments = padded([_FIRST_SEGMENT] * split + [_SECOND_SEGMENT] * (len(token_ids) - split))
-    segment_field = ",".join(str(segment) for segment in segments)
-    return [
-        text,
-        json.dumps(padded(inputs)),
-        json.dumps(padded(labels)),
-        segment_field,
-        str(int(pair.is_next)),
-    ]
-
-
-def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the header and the rows of a CSV member, line by line."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    for row in chain((COLUMNS,), rows):
-        writer.writerow(row)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-
-
-def pair_tokens(first: Sequence[int], second: Sequence[int]) -> list[int]:
-    """Return `[CLS] A [SEP] B [SEP]`."""
-    return [CLS_ID, *first, SEP_ID, *second, SEP_ID]
 
 
 def _id_list(column: str, field: str, limit: int | None) -> list[int]:
@@ -154,7 +103,7 @@ def _check_layout(inputs: list[int], labels: list[int], segments: list[int]) -> 
     if tokens.count(SEP_ID) != 2 or tokens.count(CLS_ID) != 1 or tokens[0] != CLS_ID or tokens[-1] != SEP_ID:  # noqa: PLR2004
         raise RowFault(COLUMNS[1], "not of the form [CLS] A [SEP] B [SEP]", inputs)
     first_end = tokens.index(SEP_ID)
-    expected = [_FIRST_SEGMENT] * (first_end + 1) + [_SECOND_SEGMENT] * (len(tokens) - first_end - 1)
+    expected = [FIRST_SEGMENT] * (first_end + 1) + [SECOND_SEGMENT] * (len(tokens) - first_end - 1)
     if [segment for _, segment in real] != expected:
         raise RowFault(COLUMNS[3], "not 1 for [CLS] A [SEP] and 2 for B [SEP]", segments)
     for index, token_id in enumerate(inputs):

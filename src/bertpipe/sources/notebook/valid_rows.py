@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from bertpipe.core.artifacts import Progress
 from bertpipe.sources.notebook.archive import Archive, member_name
 from bertpipe.sources.notebook.columns import RowColumns, read_block
-from bertpipe.sources.notebook.csv_reader import MemberReader, lines_of_rows
-from bertpipe.sources.notebook.row import COLUMNS, Reject
+from bertpipe.sources.notebook.csv_reader import COLUMNS, MemberReader, lines_of_rows
+from bertpipe.sources.notebook.row import Reject
 
 _SHOWN_CHARACTERS = 200
 """Characters of a bad value that its reject keeps."""

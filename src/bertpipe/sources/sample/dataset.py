@@ -9,10 +9,10 @@ from bertpipe.core.params import MaskingParams, SampleParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.data.masking import Corruption, Masking
 from bertpipe.data.tokenization.tokenizer import Tokenizer, basic_english, word_level_tokenizer
-from bertpipe.data.tokenization.vocabulary_building import rank_words
-from bertpipe.sources.notebook.archive import SAMPLED_EVERY, ArchiveWriter, member_name
-from bertpipe.sources.notebook.row import csv_fields, csv_text, pair_tokens
+from bertpipe.data.tokenization.vocabulary import rank_words
+from bertpipe.sources.notebook.archive import member_name
 from bertpipe.sources.notebook.sentence_pairs import sentence_pairs
+from bertpipe.sources.notebook.writer import SAMPLED_EVERY, ArchiveWriter, csv_fields, csv_text, pair_tokens
 from bertpipe.sources.sample.reviews import Review, generate_reviews
 
 _TEST_CHOICE = 30  # stream of randomness

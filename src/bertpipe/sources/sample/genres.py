@@ -3,12 +3,127 @@
 from __future__ import annotations
 
 from bertpipe.sources.sample.lexicon import Genre, parse_scenes
-from bertpipe.sources.sample.remarks import IDIOMS, REMARKS
 
 # The words of a label that any genre may use, and that therefore mark none.
 _SHARED_LABEL_WORDS = frozenset(
     ("film", "story", "drama", "tale", "adventure", "comedy", "thriller", "saga", "opera", "epic", "farce")
 )
+IDIOMS: dict[str, tuple[str, ...]] = {
+    "western": ("a long ride down the dusty trail", "six bullets and one lawless street",
+                "the last honest badge in town", "the price of a good mustang"),
+    "heist": ("one last robbery before the quiet life", "a perfect scheme with one missing piece",
+              "honour among very reckless crooks", "the slow click of an old safe"),
+    "space": ("a cold light beyond the galaxy", "one small capsule against the dark",
+              "the silence after the last countdown", "a signal from the far side of the moon"),
+    "ghost": ("a cold hand on the staircase", "the thing behind the attic door",
+              "a whisper from beyond the crypt", "one candle against a pale darkness"),
+    "court": ("the truth and nothing but the oath", "twelve tired people and one ballot",
+              "a guilty secret told under oath", "the long road to the courtroom"),
+    "romance": ("a first embrace in the rain", "the letter that came too late",
+                "two shy people and one umbrella", "a farewell that neither of them wants"),
+    "war": ("a muddy road to the front trench", "the last quiet night before the barrage",
+            "brothers under one battered helmet", "a long retreat through the rain"),
+    "musical": ("a chorus that nobody can forget", "one more duet before the lights go down",
+                "the long road to the big stage", "a melody passed from hand to hand"),
+    "football": ("one ball and eleven tired dreamers", "the last penalty of a long season",
+                 "a wet pitch on a cold sunday", "the trophy that got away"),
+    "detective": ("one clue too many", "the alibi that was too perfect",
+                  "a murder behind a locked door", "a line of footprints in the rain"),
+    "pirate": ("fifteen rogues and one small island", "the treasure that drowned its owners",
+               "a strange sail in the night", "the long drop from the gangway"),
+    "cooking": ("too many hands in one kitchen", "a pinch of salt in the soup",
+                "the last oyster on the plate", "a recipe for the perfect loaf"),
+    "spy": ("a passport with the wrong name", "two masks and one stolen dossier",
+            "the enemy inside the ministry", "a coded knock at the border"),
+    "hospital": ("one long night on the ward", "the silence after the diagnosis",
+                 "a steady hand and a clean scalpel", "the fever that would not break"),
+}  # fmt: skip
+REMARKS: dict[str, tuple[str, ...]] = {
+    "western": (
+        "under a noon sky, the duel is/was {well} staged in {weather}.",
+        "dust on the wagon wheels looks/looked [real|fake], {but} {persons} look/looked {good}.",
+        "the stampede comes/came, and {director} [holds/held|loses/lost] {director:his} reins.",
+        "one revolver, one shot, one {quality} {person}, how {good}!",
+    ),
+    "heist": (
+        "the robbery takes/took twenty minutes without words, {well}.",
+        "{I} [always|never] knew where {lead} hides/hid {lead:his} diamond.",
+        "the getaway through {city} is/was {well} cut and {well} driven.",
+        "{lead} puts/put {lead:his} ear to the safe {while} {second} {does1} {objects1}.",
+    ),
+    "space": (
+        "the starship is/was [vast|tiny], {but} {good} stars fill/filled its windows.",
+        "{while} the countdown begins/began, {lead} shuts/shut {lead:his} {good} eyes.",
+        "aliens wear/wore [superb|cheap] masks, {but} {director} {shines}.",
+        "in this galaxy nobody hears/heard {lead:whom}, {but} {I} [laughed|yawned].",
+    ),
+    "ghost": (
+        "{while} the phantom comes/came, {viewers} [gasped|giggled] {well}.",
+        "candles go/went out {while} {director} [renews/renewed|spoils/spoiled] {director:his} old tricks.",
+        "the seance is/was {well} lit by {number} {light} candles.",
+        "{lead} climbs/climbed the staircase, and {lead:his} fear is/was {good}.",
+    ),
+    "court": (
+        "{lead} speaks/spoke {lead:his} testimony {well} for {number} minutes.",
+        "the judge says/said little, {but} each gavel falls/fell {well}.",
+        "jurors [rarely|often] look/looked so {good} {while} {lead} talks/talked.",
+        "{director} films/filmed {director:his} oath in one {good} take.",
+    ),
+    "romance": (
+        "an embrace comes/came late, in {weather}, {well} timed.",
+        "{lead:name} and {second:name} [melt/melted|freeze/froze], and their love [grows/grew|dies/died].",
+        "bells, cousins and a {good} wedding end/ended the {film}.",
+        "{lead} reads/read {lead:his} letter, {well}, and {viewers} [wept|coughed].",
+    ),
+    "war": (
+        "one flare lights/lit the {good} night in the trench.",
+        "{lead} loses/lost {lead:his} helmet in the barrage, {well}.",
+        "war means/meant [mud and fear|flags and speeches], {but} {persons} are/were {good}.",
+        "the retreat across the {river} takes/took {number} {good} minutes.",
+    ),
+    "musical": (
+        "the finale is/was {well} staged on {number} steps of {light} light.",
+        "{lead} [sings/sang|shouts/shouted] each chorus {lead:self}, {well}.",
+        "{persons} burst into song for [good|bad] reasons, {good} melody after {good} melody.",
+        "{I} left the duet [humming|groaning] {while} {lead} {shines}.",
+    ),
+    "football": (
+        "{while} the penalty {shines}, {number} {persons} hold/held their breath.",
+        "{lead} [can|cannot] kick a ball, {but} {lead:his} pitch scenes are/were {good}.",
+        "{director} films/filmed football low in the grass, {well}.",
+        "by the whistle {viewers} [cheered|snored] like {good} {persons}.",
+    ),
+    "detective": (
+        "a button and one {good} guess solve/solved the murder.",
+        "each clue is/was [fairly|hardly] shown, {but} {lead} {shines}.",
+        "{lead} questions/questioned {number} suspects with {lead:his} {good} hat on.",
+        "{I} [never|soon] guessed the killer, {but} {lead} and {lead:his} alibi are/were {good}.",
+    ),
+    "pirate": (
+        "the {good} tempest has/had real water and {number} small ships.",
+        "swords clash/clashed, sails burn/burned, and {lead} {shines}.",
+        "the treasure is/was {good}, {but} {lead} wants/wanted {lead:his} {object0}.",
+        "{second} has/had a parrot on {second:his} shoulder, a {good} pirate bird.",
+    ),
+    "cooking": (
+        "[see|skip] it for the cakes, {good} {while} {lead} {does0} {objects0}.",
+        "dinner is/was {well} served in {number} courses and one {good} shot.",
+        "{lead} drops/dropped {lead:his} soup, {second} {second:his} {object1}, {well}.",
+        "{while} a sauce [bubbles/bubbled|curdles/curdled], {I} feel/felt [hungry|queasy].",
+    ),
+    "spy": (
+        "nobody trusts/trusted {lead:whom} at the embassy, and {lead:his} silence is/was {good}.",
+        "{director} holds/held {director:his} handover in one {good} shot.",
+        "{lead} changes/changed {lead:his} passport, {lead:his} hat and {lead:his} {good} smile.",
+        "{while} {second} {does1} {objects1}, a dossier opens/opened [slowly|pointlessly].",
+    ),
+    "hospital": (
+        "at midnight {number} {good} hands begin/began the operation.",
+        "{lead} washes/washed {lead:his} hands before each patient, {well}.",
+        "a {light} corridor is/was lit [with care|like a bus stop], {well}.",
+        "no {decade} fever is/was so {good} {while} {lead} {does0} {objects0}.",
+    ),
+}  # fmt: skip
 
 
 def _genre(name: str, labels: tuple[str, str], flavours: str, table: str) -> Genre:

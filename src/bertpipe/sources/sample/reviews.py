@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bertpipe.sources.sample.craft import CAMERA, MUSIC, SETTING, WRITING
-from bertpipe.sources.sample.judgement import CLOSING, JOINERS
-from bertpipe.sources.sample.patterns import ACTING, OPENING, PLOT
+from bertpipe.sources.sample.patterns import ACTING, CAMERA, CLOSING, JOINERS, MUSIC, OPENING, PLOT, SETTING, WRITING
 from bertpipe.sources.sample.template import Deck, Scope
 from bertpipe.sources.sample.world import Film, generate_films
 

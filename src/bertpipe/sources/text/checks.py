@@ -6,7 +6,7 @@ from pathlib import Path
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from bertpipe.sources.notebook.notebook_sentences import SENTENCE_ENDS
+from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.chunks import Counts
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.randomness import uniform
-from bertpipe.sources.notebook.notebook_sentences import notebook_sentences
+from bertpipe.sources.notebook.sentence_pairs import notebook_sentences
 from bertpipe.sources.text.segments import FRAME_TOKENS, Segments, identity_of
 
 _LABEL, _FIRST, _SECOND = range(50, 53)  # streams of randomness, one a kind of choice

@@ -21,7 +21,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from bertpipe.core.errors import BertpipeError, WorldError
-from bertpipe.data.shares import WHOLE, Share
+from bertpipe.data.sampling import WHOLE, Share
 from bertpipe.training.distributed.environment import environment_number, is_launched, restarts
 from bertpipe.training.distributed.liveness import Absence, Member, call_roll
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.data.tokenization.tokenizer import BASIC_ENGLISH
-from bertpipe.sources.notebook.notebook_sentences import SENTENCE_ENDS, notebook_sentences
+from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS, notebook_sentences
 
 _END_CODES = np.arange(len(SENTENCE_ENDS), dtype=np.int32)
 """Codes of the words that end a sentence: every lexicon meets them first."""

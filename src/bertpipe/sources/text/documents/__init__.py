@@ -5,7 +5,7 @@ What is read
     - `.jsonl` and `.ndjson`: a JSON object a line, the text in one field of it;
     - `.gz` and `.zst` of these;
     - a folder, or a `.zip`, `.tar`, `.tar.gz`, `.tgz`, `.tar.zst` of such files: `selection` says which of its files;
-    - the notebook's zip and aclImdb's tree, which know their own splits: `notebook`, `acl_imdb`.
+    - the notebook's zip and aclImdb's tree, which know their own splits: `notebook`, `selection`.
 
 In which order
     The files of a folder and of a zip in the byte order of their names; those of a tar as they stand in it, since it
@@ -13,11 +13,11 @@ In which order
 
 What is refused
     Whatever would lose text or change it without a word: bytes that are not UTF-8, NUL characters, damaged or
-    encrypted archives, archives within archives, documents above `limits.LARGEST_DOCUMENT`. Nothing is unpacked to
+    encrypted archives, archives within archives, documents above `streams.LARGEST_DOCUMENT`. Nothing is unpacked to
     disk, and of the text no more than a document is held in memory.
 """
 
-from bertpipe.sources.text.documents.document import Document, TextFormat
+from bertpipe.sources.text.documents.formats import Document
 from bertpipe.sources.text.documents.reading import TextShard, read_documents, text_shards, text_size
 
-__all__ = ["Document", "TextFormat", "TextShard", "read_documents", "text_shards", "text_size"]
+__all__ = ["Document", "TextShard", "read_documents", "text_shards", "text_size"]

@@ -1,14 +1,36 @@
-"""The files of a folder, in the byte order of their names."""
+"""The files of a folder and of a zip, in the byte order of their names, and those of a tar, in its own order."""
 
 import os
 import stat
-from collections.abc import Callable
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO, Self, cast
 
 from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import is_hidden, shown
-from bertpipe.sources.text.documents.streams import TextFile, open_file, unreadable
+from bertpipe.core.file_kinds import Packing, is_hidden, shown
+from bertpipe.sources.text.documents.streams import (
+    CHUNK,
+    DAMAGE,
+    ByteStream,
+    CheckedStream,
+    CountedFile,
+    Expansion,
+    TextFile,
+    damaged,
+    ignore_bytes,
+    open_file,
+    unpacked,
+    unreadable,
+)
+
+_LARGEST_HEADER = 1 << 20
+"""Bytes of one header: a long name or pax attributes; a header may claim any size and is held in memory."""
+_ENCRYPTED_FLAG = 0x1
 
 
 def folder_files(folder: Path, on_bytes: Callable[[int], None]) -> list[TextFile]:
@@ -26,7 +48,7 @@ def folder_files(folder: Path, on_bytes: Callable[[int], None]) -> list[TextFile
     while waiting:
         path, name = waiting.pop()
         if name and not name.endswith("/"):
-            files.append(_file(path, name, on_bytes))
+            files.append(_folder_file(path, name, on_bytes))
         elif (identity := _identity(path)) not in visited:
             visited.add(identity)
             waiting.extend((path / part, name + part) for part in reversed(_entries(path)))
@@ -47,7 +69,7 @@ def _entries(folder: Path) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def _file(path: Path, name: str, on_bytes: Callable[[int], None]) -> TextFile:
+def _folder_file(path: Path, name: str, on_bytes: Callable[[int], None]) -> TextFile:
     try:
         status = path.stat()
     except OSError as error:
@@ -57,3 +79,174 @@ def _file(path: Path, name: str, on_bytes: Callable[[int], None]) -> TextFile:
     opener = partial(open_file, path, on_bytes)
     size = status.st_size
     return TextFile(name=name, origin=shown(str(path)), size=size, stored_size=size, open=opener)
+
+
+def tar_files(path: Path, packing: Packing | None, on_bytes: Callable[[int], None]) -> Iterator[TextFile]:
+    """Yield the files of a tar, hidden ones left out, in its order; each opens until the next is asked for.
+
+    Raises:
+        DataError: it is damaged or cut off, has something after its end, or a member is neither a file nor a folder.
+    """
+    origin = shown(str(path))
+    size = path.stat().st_size
+    with (
+        open_file(path, on_bytes) as packed,
+        unpacked(packed, packing, origin=origin, packed_size=size) as stream,
+    ):
+        forward = _Forward(stream)
+        for archive, info in _tar_members(forward, origin):
+            name = info.name.removeprefix("./")
+            if not info.isdir() and not is_hidden(name):
+                yield _tar_file(archive, info, name, f"{origin}!{shown(name)}")
+        _check_end(forward, origin)
+
+
+def _tar_members(forward: "_Forward", origin: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    try:
+        archive = tarfile.TarFile(fileobj=cast("IO[bytes]", forward), tarinfo=_StrictTarInfo)
+        while (info := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined] # it would keep one for each file of the tar
+            yield archive, info
+    except DAMAGE as error:
+        raise damaged(origin, error) from error
+
+
+def _tar_file(archive: tarfile.TarFile, info: tarfile.TarInfo, name: str, origin: str) -> TextFile:
+    if not info.isreg():
+        kind = "a link" if info.issym() or info.islnk() else "neither a file nor a folder"
+        raise DataError(f"{origin} is {kind}: unpack the tar and read the folder")
+
+    @contextmanager
+    def opener() -> Iterator[ByteStream]:
+        content = archive.extractfile(info)
+        assert content is not None, "it is a file"
+        with content:
+            yield CheckedStream(content, origin)
+
+    return TextFile(name=name, origin=origin, size=info.size, stored_size=info.size, open=opener)
+
+
+def _check_end(forward: "_Forward", origin: str) -> None:
+    """Read what follows the mark of the end, so that checksums are compared too; it must be padding."""
+    while data := forward.read(CHUNK):
+        if data.strip(b"\0"):
+            raise DataError(f"{origin} goes on after its end (were several tars joined?): unpack it, read the folder")
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """A header that must be whole: TarFile takes a damaged or missing one for the end, and files would be lost."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """Return the next header."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+class _Forward:
+    """What TarFile needs of a file: it seeks, but only forward, by reading."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream, self._position = stream, 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise tarfile.ReadError("a header points backwards")
+        while position > self._position and self.read(min(CHUNK, position - self._position)):
+            pass
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end."""
+        if size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes, the limit is {_LARGEST_HEADER:,}")
+        parts: list[bytes] = []
+        while size > 0 and (data := self._stream.read(size)):
+            parts.append(data)
+            size -= len(data)
+            self._position += len(data)
+        return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Zip:
+    """An open zip."""
+
+    file: CountedFile
+    archive: zipfile.ZipFile
+    expansion: Expansion
+    """Of all members together: several may share their packed bytes."""
+
+
+@contextmanager
+def open_zip(path: Path, on_bytes: Callable[[int], None]) -> Iterator[list[TextFile]]:
+    """Yield the files of a zip, hidden ones left out, in the byte order of their names; they open while it is open.
+
+    Raises:
+        DataError: it is damaged, or a member is encrypted, a link, or packed in a way that is not read.
+    """
+    origin = shown(str(path))
+    with CountedFile(path, ignore_bytes) as file:
+        try:
+            archive = zipfile.ZipFile(cast("IO[bytes]", file))
+        except DAMAGE as error:
+            raise damaged(origin, error) from error
+        with archive:
+            members = sorted(archive.infolist(), key=lambda info: info.filename.encode("utf-8", "surrogatepass"))
+            opened = _Zip(file, archive, Expansion(origin, path.stat().st_size))
+            yield [
+                _zip_file(opened, info, f"{origin}!{shown(info.filename)}", on_bytes)
+                for info in members
+                if not info.filename.endswith("/") and not is_hidden(info.filename)
+            ]
+
+
+def _zip_file(opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callable[[int], None]) -> TextFile:
+    if info.flag_bits & _ENCRYPTED_FLAG:
+        raise DataError(f"{origin} is encrypted: unpack the zip and read the folder, or zip it without a password")
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        # Python unpacks the other methods without a bound on memory, or not at all.
+        raise DataError(
+            f"{origin} is packed with method {info.compress_type}, only {zipfile.ZIP_DEFLATED} (deflate) is read: "
+            "unpack the zip and read the folder"
+        )
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise DataError(f"{origin} is a link: unpack the zip and read the folder")
+    return TextFile(
+        name=info.filename,
+        origin=origin,
+        size=info.file_size,
+        stored_size=info.compress_size,
+        open=partial(_open_member, opened, info, origin, on_bytes),
+    )
+
+
+@contextmanager
+def _open_member(
+    opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callable[[int], None]
+) -> Iterator[ByteStream]:
+    told = 0
+
+    def tell(count: int) -> None:
+        nonlocal told
+        told += count
+        on_bytes(count)
+
+    try:
+        stream = opened.archive.open(info)
+    except DAMAGE as error:
+        raise damaged(origin, error) from error
+    with stream:
+        opened.file.on_bytes = tell  # not before: the header was read without being counted
+        try:
+            yield CheckedStream(stream, origin, Expansion(origin, info.compress_size), opened.expansion)
+        finally:
+            opened.file.on_bytes = ignore_bytes
+    on_bytes(info.compress_size - told)

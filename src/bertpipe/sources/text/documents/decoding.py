@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bertpipe.core.errors import DataError
-from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT, too_large, utf8_size
-from bertpipe.sources.text.documents.streams import CHUNK, ByteStream
+from bertpipe.sources.text.documents.streams import CHUNK, LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
 
 _BYTE_ORDER_MARK = "\ufeff"
 _HEAD = 512

@@ -7,18 +7,30 @@ r"""The documents of one file.
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, FileKind
+from bertpipe.core.params import TextFormat
 from bertpipe.sources.text.documents.decoding import read_lines, read_text
-from bertpipe.sources.text.documents.document import Document, TextFormat
-from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT, too_large, utf8_size
-from bertpipe.sources.text.documents.streams import ByteStream
+from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
 
 _SHOWN_FIELDS = 10
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """What JSON can write and UTF-8 cannot, and NUL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text and where it comes from."""
+
+    text: str
+    """Holds more than white space, and no NUL; every line end of the source is a newline."""
+    origin: str
+    """Where it stands: `file`, `file:line`, `archive.zip!member` or `archive.zip!member:line`."""
+    split: str | None
+    """`train` or `test` where the corpus itself has splits; None elsewhere."""
 
 
 def format_of(kind: FileKind, text_format: TextFormat, *, alone: bool) -> TextFormat:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from bertpipe.core.artifacts import SPLITS
 from bertpipe.core.errors import DataError
 from bertpipe.sources.notebook.archive import member_name
-from bertpipe.sources.notebook.row import COLUMNS
+from bertpipe.sources.notebook.csv_reader import COLUMNS
 from bertpipe.sources.text.documents.decoding import read_lines
-from bertpipe.sources.text.documents.document import Document
-from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT, too_large, utf8_size
+from bertpipe.sources.text.documents.formats import Document
 from bertpipe.sources.text.documents.selection import Selected
-from bertpipe.sources.text.documents.streams import ByteStream, TextFile
+from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ByteStream, TextFile, too_large, utf8_size
 
 _MEMBERS = {member_name(split, "full"): split for split in SPLITS}
 _TEXT = COLUMNS.index("Original Text")

@@ -9,15 +9,21 @@ from pathlib import Path
 
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import FileKind, kind_of, shown
-from bertpipe.sources.text.documents.containers import folder_files
-from bertpipe.sources.text.documents.document import Document, TextFormat
-from bertpipe.sources.text.documents.formats import documents_in, format_of
-from bertpipe.sources.text.documents.limits import LARGEST_DOCUMENT, too_large
+from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents.containers import folder_files, open_zip, tar_files
+from bertpipe.sources.text.documents.formats import Document, documents_in, format_of
 from bertpipe.sources.text.documents.notebook import notebook_documents, notebook_members
 from bertpipe.sources.text.documents.selection import Selected, check_names, of_split, select, select_in_turn
-from bertpipe.sources.text.documents.streams import ByteStream, TextFile, ignore_bytes, open_file, unpacked, unreadable
-from bertpipe.sources.text.documents.tars import tar_files
-from bertpipe.sources.text.documents.zips import open_zip
+from bertpipe.sources.text.documents.streams import (
+    LARGEST_DOCUMENT,
+    ByteStream,
+    TextFile,
+    ignore_bytes,
+    open_file,
+    too_large,
+    unpacked,
+    unreadable,
+)
 
 _TABLES = (".json", ".csv", ".tsv")
 """Suffixes of text that is no prose; `auto` does not read it as such."""

@@ -2,21 +2,30 @@
 
 Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must be `.txt`, `.text`, `.md`,
 `.jsonl`, `.ndjson`, or a `.gz` or `.zst` of one; with any other format it may have any name. A file that is not read
-is an error, never passed over. So is an archive, which must be given by itself. Of aclImdb's tree the reviews are read.
+is an error, never passed over. So is an archive, which must be given by itself.
+
+Of aclImdb's own tree (Maas et al. 2011) the reviews are read: `train` and `test` hold `pos` and `neg`, `train` also
+`unsup`; one review a file. Word lists, counts and addresses that stand beside them are no documents.
+https://ai.stanford.edu/~amaas/data/sentiment/
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, kind_of, shown
-from bertpipe.sources.text.documents.acl_imdb import TREE, review_split, stands_beside, tree_root
-from bertpipe.sources.text.documents.document import TextFormat
+from bertpipe.core.params import TextFormat
 from bertpipe.sources.text.documents.streams import TextFile
 
 _READ = TEXT_SUFFIXES + JSON_LINES_SUFFIXES
 _SHOWN_NAMES = 5
+TREE = "aclImdb/"
+"""The top folder of the archive as Stanford distributes it."""
+_FIRST_FOLDER = "train/pos/"
+_REVIEW = re.compile(r"(train|test)/(?:pos|neg|unsup)/[^/]+\.txt")
+_BESIDE = re.compile(r"README|imdb\.vocab|imdbEr\.txt|(?:train|test)/(?:urls_\w+\.txt|\w+Bow\.feat)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +110,23 @@ def _select(files: Iterable[TextFile], root: str | None, where: str) -> list[Sel
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
     return ", ".join(shown(str(PurePosixPath(name))) for name in names[:_SHOWN_NAMES]) + more
+
+
+def tree_root(names: Iterable[str]) -> str | None:
+    """Return the prefix below which names make the tree: `aclImdb/` or nothing; None where they do not."""
+    for name in names:
+        for root in ("", TREE):
+            if name.startswith(root + _FIRST_FOLDER):
+                return root
+    return None
+
+
+def review_split(name: str, root: str) -> str | None:
+    """Return `train` or `test` for a review; None for another file."""
+    match = _REVIEW.fullmatch(name.removeprefix(root)) if name.startswith(root) else None
+    return match[1] if match else None
+
+
+def stands_beside(name: str, root: str) -> bool:
+    """Return whether a file belongs to the tree and is no document."""
+    return name.startswith(root) and _BESIDE.fullmatch(name.removeprefix(root)) is not None
