@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bertpipe.core.artifacts import Progress
 from bertpipe.core.params import Params
+from bertpipe.core.progress import Progress
 from bertpipe.stages.train import run_train
 from bertpipe.training import loop
 from bertpipe.training.run_spec import TrainPaths

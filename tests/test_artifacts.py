@@ -7,18 +7,9 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core import artifacts
-from bertpipe.core.artifacts import (
-    Progress,
-    file_sha256,
-    ignore_progress,
-    json_text,
-    read_json,
-    require,
-    require_data,
-    write_csv,
-    write_json,
-)
+from bertpipe.core.artifacts import file_sha256, json_text, read_json, require, require_data, write_csv, write_json
 from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.progress import Progress, ignore_progress
 
 
 def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:

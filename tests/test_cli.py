@@ -15,9 +15,10 @@ import pytest
 
 from bertpipe import __version__
 from bertpipe.cli import app
-from bertpipe.cli.results import progress
-from bertpipe.core.artifacts import Progress, write_json
+from bertpipe.cli.terminal import progress
+from bertpipe.core.artifacts import write_json
 from bertpipe.core.params import Params
+from bertpipe.core.progress import Progress
 from exports import METRICS
 from models import save_tiny_model
 from prepared import REVIEWS, folder_of

@@ -9,17 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.core.artifacts import (
-    ROWS_PER_GROUP,
-    Progress,
-    document_schema,
-    file_sha256,
-    pair_schema,
-    reject_schema,
-)
+from bertpipe.core.artifacts import ROWS_PER_GROUP, document_schema, file_sha256, pair_schema, reject_schema
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import ConvertParams
+from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.stages.convert import run_convert

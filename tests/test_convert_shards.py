@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertpipe.core import artifacts
-from bertpipe.core.artifacts import SPLITS, TABLES, Progress, file_sha256, table_sha256
+from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, table_sha256
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.params import ConvertParams
+from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.sources.engines.engine import Engine, Processes

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertpipe.core.artifacts import Progress, ignore_progress
 from bertpipe.core.errors import BertpipeError, DataError, DownloadError, WriteError
 from bertpipe.core.params import MaskingUnit, Params
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization.tokenizer import PAD_ID, word_level_tokenizer
 from bertpipe.sources.notebook.archive import member_name

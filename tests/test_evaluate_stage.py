@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from bertpipe.core.artifacts import Progress
+from bertpipe.cli.results import comparison
 from bertpipe.core.errors import MissingInputError, ModelError
 from bertpipe.core.params import ConvertParams, Params
+from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.store import load_model, save_model
 from bertpipe.stages.convert import run_convert
-from bertpipe.stages.evaluate import comparison, run_evaluate
+from bertpipe.stages.evaluate import run_evaluate
 from datasets import row_fields, write_zip
 from models import tiny_bert
 

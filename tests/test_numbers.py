@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from bertpipe.cli import results
-from bertpipe.core.artifacts import SPLITS, Progress, ignore_progress
+from bertpipe.core.artifacts import SPLITS
 from bertpipe.core.errors import DataError, ModelError, TrainingError
 from bertpipe.core.params import ConvertParams, InferParams, MaskingUnit, MlmExample, NspExample, Params
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
 from bertpipe.data.parquet_writer import table_of

@@ -11,16 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from bertpipe.core.artifacts import (
-    EPOCHS_COLUMNS,
-    HISTORY_COLUMNS,
-    TIMING_COLUMNS,
-    Progress,
-    write_csv,
-    write_json,
-)
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv, write_json
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import MANIFEST_NAME
+from bertpipe.core.progress import Progress
 from bertpipe.stages import plot
 from bertpipe.stages.plot import run_plot
 

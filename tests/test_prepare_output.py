@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.core.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME, Progress
+from bertpipe.core.artifacts import DOCUMENTS_NAME, SPLITS, TOKENIZER_NAME
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.params import Params
+from bertpipe.core.progress import Progress
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.sources.notebook.archive import open_archive
 from bertpipe.stages.convert import run_convert

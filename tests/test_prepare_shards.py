@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertpipe.core import artifacts
-from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, Progress, file_sha256, table_sha256
+from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, file_sha256, table_sha256
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import Params
+from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization import wordpiece
 from bertpipe.data.tokenization.tokenizer import basic_english

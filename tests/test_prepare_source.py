@@ -10,8 +10,8 @@ from typing import IO, Any, Literal
 
 import pytest
 
-from bertpipe.core.artifacts import Progress
 from bertpipe.core.errors import DataError
+from bertpipe.core.progress import Progress
 from bertpipe.sources.notebook.archive import member_name
 from bertpipe.sources.text.documents import containers
 from bertpipe.sources.text.documents.streams import ByteStream

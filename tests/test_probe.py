@@ -14,9 +14,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from bertpipe.core.artifacts import Progress
 from bertpipe.core.errors import DataError, MissingInputError, ModelError, TrainingError
 from bertpipe.core.params import Params, ProbeParams, TrainParams
+from bertpipe.core.progress import Progress
 from bertpipe.evaluation.metrics import bag_of_words, by_class, figures, majority
 from bertpipe.model.store import load_model
 from bertpipe.sources.labelled.reading import LabelledText

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, Progress
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS
 from bertpipe.core.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError, WriteError
 from bertpipe.core.params import ConvertParams, Params, TrainParams
+from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer

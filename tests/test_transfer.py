@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.core.artifacts import Progress, ignore_progress
 from bertpipe.core.errors import BertpipeError, DataError, DownloadError
 from bertpipe.core.params import DownloadParams, Params
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources.web import fetching
 from websites import ETAG, Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.core.artifacts import Progress
 from bertpipe.core.errors import DownloadError
 from bertpipe.core.params import DownloadParams, Params
+from bertpipe.core.progress import Progress
 from bertpipe.sources.web import fetching
 from bertpipe.sources.web.address import parse_address, shown
 from websites import ETAG, Site, body, ranged, running, status

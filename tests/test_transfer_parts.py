@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bertpipe.core.artifacts import Progress, ignore_progress
 from bertpipe.core.errors import BusyError, DataError, DownloadError, WriteError
 from bertpipe.core.params import DownloadParams, Params
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources.web import fetching, part
 from bertpipe.stages.state import run_state
 from websites import ETAG, Site, body, ranged, stalls, status

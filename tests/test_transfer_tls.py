@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bertpipe.core.artifacts import ignore_progress
 from bertpipe.core.errors import DownloadError
 from bertpipe.core.params import Params
+from bertpipe.core.progress import ignore_progress
 from bertpipe.sources.web import fetching
 from websites import ETAG, Site, ranged, running, status
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bertpipe import __version__
-from bertpipe.cli import results
+from bertpipe.cli import results, terminal
 from bertpipe.cli.infer import infer_app
 from bertpipe.cli.options import (
     AddressOption,
@@ -46,7 +46,7 @@ _PARENT = os.getppid()
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        results.show_text(f"bertpipe {__version__}")
+        terminal.show_text(f"bertpipe {__version__}")
         raise typer.Exit
 
 
@@ -90,7 +90,7 @@ def download(
 
     loaded = load_params(params)
     section = replace(loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         result = run_download(section, loaded.sample, loaded.masking, out=out, on_progress=on_progress)
     results.show_facts("Downloaded", result, as_json=json_)
 
@@ -112,7 +112,7 @@ def convert(
 
     loaded = load_params(params)
     workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         summary = run_convert(
             loaded.convert,
             zip_file=zip_file,
@@ -141,7 +141,7 @@ def prepare(
 
     loaded = load_params(params)
     workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         summary = run_prepare(
             loaded.prepare, loaded.masking, loaded.runtime,
             text=text, out=out, engine=workers, on_progress=on_progress,
@@ -197,17 +197,17 @@ def train(
         timing=timing,
         state=artifacts.STATE_DIR,
     )
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         summary = run_train(
             loaded.model, section, loaded.masking, loaded.evaluate, loaded.runtime,
             paths=paths, resume=resume, overrides=overrides, parent=_PARENT,
-            on_progress=on_progress, on_note=results.show_note,
+            on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     if environment.rank() == 0:
-        with results.whoever_reads():
+        with terminal.whoever_reads():
             results.show_facts("Trained", summary, as_json=json_)
         if (out, params) == (artifacts.MODEL_DIR, artifacts.PARAMS_FILE):  # those of the pipeline
-            results.warn_of_overrides(overrides, params)
+            terminal.warn_of_overrides(overrides, params)
 
 
 @app.command()
@@ -224,10 +224,10 @@ def evaluate(
         from bertpipe.stages.evaluate import run_evaluate
 
     loaded = load_params(params)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         metrics = run_evaluate(
             loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir), out=out,
-            on_progress=on_progress, on_note=results.show_note,
+            on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show_metrics(metrics, as_json=json_)
 
@@ -257,11 +257,11 @@ def probe(
     loaded = load_params(params)
     section = loaded.probe
     section = replace(section, mode=mode or section.mode, train_texts=train_texts or section.train_texts)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         report = run_probe(
             section, loaded.train, loaded.sample, loaded.runtime,
             labelled=labelled, test=test, model=model, out=out,
-            on_progress=on_progress, on_note=results.show_note,
+            on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show_probe(report, as_json=json_)
 
@@ -279,7 +279,7 @@ def plot(
     with undisturbed():
         from bertpipe.stages.plot import run_plot
 
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         result = run_plot(
             history=history,
             epochs=epoch_history,
@@ -317,17 +317,17 @@ def export(
     if public and push is None:
         raise typer.BadParameter("--public says who may see what is pushed: give --push OWNER/NAME too")
     loaded = load_params(params)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         result = run_export(
             loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
-            or_card=or_card, on_progress=on_progress, on_note=results.show_note,
+            or_card=or_card, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
         if push is not None:
             with undisturbed():
                 from bertpipe.export.hub import push_directory
 
             result |= push_directory(
-                out, result["files"], push, public=public, on_progress=on_progress, on_note=results.show_note
+                out, result["files"], push, public=public, on_progress=on_progress, on_note=terminal.show_note
             )
     results.show_facts("Exported", result, as_json=json_)
 
@@ -375,11 +375,11 @@ def main() -> None:
         app(prog_name="bertpipe")
     except Interrupted as interruption:
         if environment.rank() == 0:
-            results.show_note(f"{interruption}; what was there before is as it was")
+            terminal.show_note(f"{interruption}; what was there before is as it was")
         sys.exit(interruption.exit_code)
     except BertpipeError as error:
         if error.shown:
-            show = results.show_note if isinstance(error, StoppedError) else results.show_error
+            show = terminal.show_note if isinstance(error, StoppedError) else results.show_error
             show(f"rank {environment.rank()}: {error}" if environment.rank() else str(error))
         sys.exit(error.exit_code)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bertpipe.cli import results
+from bertpipe.cli import results, terminal
 from bertpipe.cli.options import AnswersOption, InputOption, JsonOption, ModelOption, ParamsOption, undisturbed
 from bertpipe.core import artifacts
 from bertpipe.core.errors import InputError
+from bertpipe.core.progress import ignore_progress
 
 if TYPE_CHECKING:
     from bertpipe.inference.predictor import Predictor
@@ -110,10 +111,10 @@ def _infer_lines(
     with undisturbed():
         from bertpipe.stages.infer_lines import run_infer_lines
 
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         result = run_infer_lines(
             task, model=model, source=values or source or "-", out=out, top_k=top_k,
-            on_progress=artifacts.ignore_progress if out is None else on_progress,
+            on_progress=ignore_progress if out is None else on_progress,
         )  # fmt: skip
     if out is not None:
         results.show_facts("Answered", result, as_json=as_json)
@@ -135,7 +136,7 @@ def infer_examples(
         from bertpipe.stages.infer import run_infer_examples
 
     loaded = load_params(params)
-    with results.progress() as on_progress:
+    with terminal.progress() as on_progress:
         result = run_infer_examples(
             loaded.infer, model=model, out=out, device=loaded.runtime.device, on_progress=on_progress
         )

@@ -1,15 +1,13 @@
-"""What a person sees: results on standard output, progress, notes and errors on standard error."""
+"""Results as a person sees them: tables and JSON on standard output."""
 
 import math
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.core.artifacts import Progress, ignore_progress, json_text, read_json
-from bertpipe.training.distributed import environment
+from bertpipe.cli.terminal import show_note, show_text
+from bertpipe.core.artifacts import json_text, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,80 +19,6 @@ if TYPE_CHECKING:
 _SHOWN_NUMBERS = 8
 _WIDTH_ELSEWHERE = 100
 """Columns where standard output is a file or a pipe."""
-
-
-def show_text(text: str) -> None:
-    """Print one line."""
-    sys.stdout.write(text + "\n")
-
-
-def show_error(message: str) -> None:
-    """Print an error the user can mend."""
-    _say(f"error: {message}", style="red")
-
-
-def show_note(message: str) -> None:
-    """Print what the user should know."""
-    _say(f"note: {message}", style="yellow")
-
-
-def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
-    """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
-    if not overrides:
-        return
-    said = " and ".join(f"{name} was {value}" for name, value in overrides.items())
-    options = " ".join(f"-S {name}={value}" for name, value in overrides.items())
-    _say(
-        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; "
-        f"to keep this one as an experiment: dvc exp run {options}"
-    )
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that draws: a bar on a terminal, plain lines elsewhere; of several processes one does."""
-    if environment.rank():
-        yield ignore_progress
-        return
-    console = _errors()
-    if not console.is_terminal:
-        yield _plain_lines()
-        return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}", markup=False),
-        TextColumn("{task.fields[detail]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None, amount="", detail="")
-
-        def draw(report: Progress) -> None:
-            bars.update(
-                task, description=report.label, completed=report.completed, total=report.total,
-                amount=_amount(report), detail=report.detail,
-            )  # fmt: skip
-
-        yield draw
-
-
-@contextmanager
-def whoever_reads() -> Iterator[None]:
-    """Let work that is done end well, even if what the block prints of it cannot be printed.
-
-    A failure would have torchrun train once more, and DVC throw the model away.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-    except (OSError, UnicodeError, SystemExit) as error:  # rich leaves the program at a broken pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the very end
-        reason = "nobody reads it" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
-        show_note(f"all is done, and its summary could not be printed ({reason.splitlines()[0]})")
 
 
 def show_facts(title: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
@@ -162,7 +86,6 @@ def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(metrics)
         return
-    from bertpipe.stages.evaluate import comparison
 
     for task, title in (
         ("mlm", f"Masked-language modelling, {metrics['mlm']['tokens']:,} tokens"),
@@ -319,6 +242,19 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if float(value).is_integer() else f"{value:8.4f}"
 
 
+def comparison(metrics: Mapping[str, Any], task: str) -> "pd.DataFrame":
+    """Return one table for a task (`mlm`, `nsp`): a row a predictor, a column a figure; NaN where it has none."""
+    import pandas as pd
+
+    predictors = {name: figures for name, figures in metrics[task].items() if isinstance(figures, Mapping)}
+    rows = {
+        name.replace("_", " "): {k: v for k, v in figures.items() if not isinstance(v, Mapping)}
+        for name, figures in predictors.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype="float64")
+    return table.rename_axis(index="predictor").rename(columns=lambda name: name.replace("_", " "))
+
+
 def _show_frame(title: str, frame: "pd.DataFrame") -> None:
     table = _table(title, (str(frame.index.name), *map(str, frame.columns)))
     for name, row in frame.iterrows():
@@ -336,34 +272,6 @@ def _short_answer(row: Mapping[str, Any]) -> str:
 def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings:
         show_note(warning)
-
-
-def _plain_lines() -> Callable[[Progress], None]:
-    last_label = ""
-
-    def draw(report: Progress) -> None:
-        nonlocal last_label
-        is_new, last_label = report.label != last_label, report.label
-        if is_new or report.detail:
-            parts = (report.label, _amount(report) if report.detail else "", report.detail)
-            _say("  ".join(filter(None, parts)))
-
-    return draw
-
-
-def _say(line: str, *, style: str | None = None) -> None:
-    """Print a line on standard error; work goes on, and its end has its own code, where nobody reads that any more."""
-    with suppress(OSError, SystemExit):  # rich leaves the program at a broken pipe
-        _errors().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _amount(report: Progress) -> str:
-    if report.unit == "bytes":
-        million = f"{report.completed / 1e6:,.1f}"
-        return f"{million} MB" if report.total is None else f"{million} / {report.total / 1e6:,.1f} MB"
-    if report.total is None:
-        return ""
-    return f"{report.completed:,.0f}/{report.total:,.0f} {report.unit}"
 
 
 def _cell(value: object) -> str:
@@ -403,12 +311,6 @@ def _results() -> "Console":
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
-
-
-def _errors() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _print_json(content: object) -> None:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,26 +160,6 @@ def vocabulary_schema() -> "pa.Schema":
             pa.field("confidence", pa.float64(), nullable=False),
         ]
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a stage has come; the console draws it, nobody else looks at it."""
-
-    label: str
-    completed: float
-    total: float | None
-    """None where the end is not known."""
-    unit: str
-    detail: str = ""
-
-
-def ignore_progress(progress: Progress) -> None:
-    """Take a report and show nothing: what a stage does when nobody watches."""
-
-
-def ignore_note(note: str) -> None:
-    """Take a note for the user and show nothing."""
 
 
 def require(path: Path, *, made_by: str) -> Path:

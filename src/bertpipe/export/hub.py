@@ -13,8 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from bertpipe.core.artifacts import Progress, ignore_note, ignore_progress
 from bertpipe.core.errors import PushError
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.model.huggingface_load import is_network_error, one_line
 
 _MESSAGE = "Export from bertpipe"

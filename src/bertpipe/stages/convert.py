@@ -1,34 +1,27 @@
 """`convert`: the zip of CSV files becomes Parquet, every row checked, in bounded memory."""
 
-import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import accumulate
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bertpipe.core.artifacts import (
     DATA,
     REJECTS_NAME,
-    SPLITS,
     SUMMARY_NAME,
     TABLES,
     TOKENIZER_NAME,
     VOCABULARY_NAME,
-    Progress,
-    check_number,
     file_sha256,
-    ignore_progress,
     reject_schema,
     require,
-    shards_sha256,
     write_json,
 )
 from bertpipe.core.atomic import whole_directory, whole_file
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ConvertParams
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.tokenization.tokenizer import (
     SPECIAL_TOKENS,
     Tokenizer,
@@ -36,40 +29,17 @@ from bertpipe.data.tokenization.tokenizer import (
     unknown_token,
     word_level_tokenizer,
 )
-from bertpipe.sources.engines.engine import Engine, Processes, told
-from bertpipe.sources.notebook.archive import common_facts, open_archive, zip_files
-from bertpipe.sources.notebook.columns import RowColumns
+from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.conversion import (
     Converted,
     SplitCounts,
-    Words,
-    ZipShard,
-    convert_archive,
-    convert_shard,
-    count_documents,
-    merged,
 )
+from bertpipe.sources.notebook.pipeline import ConvertedZips, convert_one, convert_shards
 from bertpipe.sources.notebook.recovery.restoring import recovery_report, write_vocabulary
-from bertpipe.sources.notebook.recovery.vocabulary import learn_vocabulary
 from bertpipe.sources.notebook.row import Reject
-from bertpipe.sources.notebook.valid_rows import ValidRows
 
 _RESTORED_SHARE = 0.99
 """Share of the masked tokens that have to be restored before the true tokens count as known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """What was written, and of what."""
-
-    tokenizer: Tokenizer | None
-    """That of the zips, where they bring one."""
-    words: Words
-    found: Converted
-    sha256: Mapping[str, str]
-    """Of the file or the shards of each table."""
-    source_sha256: str
-    generated: bool
 
 
 def run_convert(
@@ -107,9 +77,9 @@ def run_convert(
         raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
     with whole_directory(out, kind=DATA) as staging:
         if zip_file.is_dir():
-            made = _convert_shards(convert, zip_file, staging, engine or Processes(count=1), on_progress)
+            made = convert_shards(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         else:
-            made = _convert_one(convert, zip_file, staging, on_progress)
+            made = convert_one(convert, zip_file, staging, on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
         _check_counts(made.found.counts, convert, staging / REJECTS_NAME, rejects_report)
         tokenizer = made.tokenizer or word_level_tokenizer(_names(made))
@@ -121,83 +91,7 @@ def run_convert(
     return summary
 
 
-def _convert_one(
-    convert: ConvertParams, zip_file: Path, staging: Path, on_progress: Callable[[Progress], None]
-) -> _Made:
-    paths = {table: staging / f"{table}.parquet" for table in TABLES}
-    with open_archive(zip_file) as archive:
-        tokenizer = archive.tokenizer()
-        words = _words(convert, tokenizer, archive.labels_are_true(), [zip_file], on_progress)
-        found = convert_archive(convert, archive, words, paths, on_progress=on_progress)
-        generated = archive.is_generated()
-    return _Made(
-        tokenizer=tokenizer,
-        words=words,
-        found=found,
-        sha256={path.name: file_sha256(path) for path in paths.values()},
-        source_sha256=file_sha256(zip_file),
-        generated=generated,
-    )
-
-
-def _convert_shards(
-    convert: ConvertParams, folder: Path, staging: Path, engine: Engine, on_progress: Callable[[Progress], None]
-) -> _Made:
-    zips = zip_files(folder)
-    sizes = [path.stat().st_size for path in zips]
-    facts = common_facts(zips)
-    words = _words(convert, facts.tokenizer, facts.labels_are_true, zips, on_progress)
-    with engine.session():
-        counted = engine.map(partial(count_documents, convert, words.vocab_size), zips)
-        documents = [*told(counted, sizes, "counting texts", on_progress)]
-        check_number(sum(documents))
-        firsts = accumulate(documents, initial=0)
-        shards = [
-            ZipShard(number=number, path=path, first_document=first)
-            for number, (path, first) in enumerate(zip(zips, firsts, strict=False))
-        ]
-        converted = engine.map(partial(convert_shard, convert, words, staging), shards)
-        done = [*told(converted, sizes, "converting", on_progress)]
-    lines = (f"{each.source_sha256}  {path.name}\n" for each, path in zip(done, zips, strict=True))
-    return _Made(
-        tokenizer=facts.tokenizer,
-        words=words,
-        found=merged(each.converted for each in done),
-        sha256={table: shards_sha256([each.sha256[table] for each in done]) for table in TABLES},
-        source_sha256=hashlib.sha256("".join(lines).encode("utf-8")).hexdigest(),
-        generated=facts.generated,
-    )
-
-
-def _words(
-    convert: ConvertParams,
-    tokenizer: Tokenizer | None,
-    labels_are_true: bool,
-    zips: Sequence[Path],
-    on_progress: Callable[[Progress], None],
-) -> Words:
-    """Return what is known of the ids; what no zip tells is learned from the rows, if that is asked for."""
-    learns = tokenizer is None and convert.recover != "nothing"
-    return Words(
-        vocab_size=None if tokenizer is None else tokenizer.vocab_size,
-        labels_are_true=labels_are_true,
-        recovered=learn_vocabulary(_all_rows(zips, on_progress)) if learns else None,
-    )
-
-
-def _all_rows(zips: Sequence[Path], on_progress: Callable[[Progress], None]) -> Iterator[tuple[str, RowColumns]]:
-    """Yield all rows of the zips with their split, whatever subset is converted."""
-    for path in zips:
-        with open_archive(path) as archive:
-            rows = ValidRows(
-                archive=archive, subset="full", vocab_size=None, on_progress=on_progress, label="reading words: "
-            )
-            for split in SPLITS:
-                for block in rows.of(split):
-                    yield split, block
-
-
-def _names(made: _Made) -> list[str]:
+def _names(made: ConvertedZips) -> list[str]:
     """Return a name for each id of zips without a vocabulary: its word where it was recovered."""
     if made.words.recovered is not None:
         return made.words.recovered.tokens()
@@ -206,7 +100,7 @@ def _names(made: _Made) -> list[str]:
 
 
 def _summary(
-    convert: ConvertParams, made: _Made, tokenizer: Tokenizer, zip_file: Path, staging: Path
+    convert: ConvertParams, made: ConvertedZips, tokenizer: Tokenizer, zip_file: Path, staging: Path
 ) -> dict[str, Any]:
     names = tokenizer.tokens(range(len(SPECIAL_TOKENS), tokenizer.vocab_size))
     known = len(SPECIAL_TOKENS) + sum(not is_unknown_token(name) for name in names)

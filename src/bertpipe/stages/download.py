@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from bertpipe.core.artifacts import Progress, file_sha256, ignore_progress
+from bertpipe.core.artifacts import file_sha256
 from bertpipe.core.atomic import whole_file
 from bertpipe.core.errors import BertpipeError, DataError, DownloadError
 from bertpipe.core.params import DownloadParams, MaskingParams, SampleParams
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources.notebook.archive import check_archive
 from bertpipe.sources.sample.dataset import write_sample
 from bertpipe.sources.web.address import shown

@@ -1,23 +1,15 @@
 """`evaluate`: a trained model on the test split, beside simple predictors on the same rows."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.core.artifacts import (
-    SPLITS,
-    TOKENIZER_NAME,
-    Progress,
-    ignore_note,
-    ignore_progress,
-    require_data,
-    split_path,
-    write_json,
-)
+from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require_data, split_path, write_json
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
@@ -32,7 +24,7 @@ from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.loading import LoadedModel, load_any_model
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def run_evaluate(
@@ -75,19 +67,6 @@ def run_evaluate(
     metrics = _metrics(result, train, test, tokenizer, loaded)
     write_json(out, metrics)
     return metrics
-
-
-def comparison(metrics: Mapping[str, Any], task: str) -> "pd.DataFrame":
-    """Return one table for a task (`mlm`, `nsp`): a row a predictor, a column a figure; NaN where it has none."""
-    import pandas as pd  # noqa: PLC0415
-
-    predictors = {name: figures for name, figures in metrics[task].items() if isinstance(figures, Mapping)}
-    rows = {
-        name.replace("_", " "): {k: v for k, v in figures.items() if not isinstance(v, Mapping)}
-        for name, figures in predictors.items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index", dtype="float64")
-    return table.rename_axis(index="predictor").rename(columns=lambda name: name.replace("_", " "))
 
 
 def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:

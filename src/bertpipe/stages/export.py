@@ -10,10 +10,7 @@ from bertpipe.core.artifacts import (
     EXPORT,
     EXPORT_FACTS_NAME,
     SUMMARY_NAME,
-    Progress,
     file_sha256,
-    ignore_note,
-    ignore_progress,
     read_json,
     require,
     write_json,
@@ -21,6 +18,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.export.huggingface import missing_counterpart, save_huggingface, save_huggingface_tokenizer
 from bertpipe.export.model_card import CardFacts, model_card

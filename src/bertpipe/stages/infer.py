@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertpipe.core.artifacts import Progress, ignore_progress, write_json
+from bertpipe.core.artifacts import write_json
 from bertpipe.core.errors import BertpipeError, InputError, MissingInputError, ModelError
 from bertpipe.core.params import InferParams, MlmExample, NspExample
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.inference.answers import MlmAnswer, NspAnswer
 from bertpipe.inference.predictor import Predictor, load_predictor
 

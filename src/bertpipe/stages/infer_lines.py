@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from bertpipe.core.artifacts import Progress, ignore_progress
 from bertpipe.core.errors import InputError
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.inference.lines import Line, blocks_of_lines, one_input
 from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.inference.sinks import Answer, Answered, sink_to

@@ -11,18 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bertpipe.core.artifacts import (
-    EPOCHS_COLUMNS,
-    HISTORY_COLUMNS,
-    PLOTS,
-    TIMING_COLUMNS,
-    Progress,
-    ignore_progress,
-    read_json,
-    require,
-)
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, PLOTS, TIMING_COLUMNS, read_json, require
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.errors import DataError
+from bertpipe.core.progress import Progress, ignore_progress
 
 # Colours that colour-blind readers tell apart (Okabe and Ito 2008).
 _BLUE, _VERMILION, _GREEN, _BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"

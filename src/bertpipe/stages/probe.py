@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import Progress, ignore_note, ignore_progress, write_json
+from bertpipe.core.artifacts import write_json
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import ProbeParams, RuntimeParams, SampleParams, TrainParams
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.evaluation.metrics import bag_of_words, by_class, figures, majority
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu

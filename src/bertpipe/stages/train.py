@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from bertpipe import __version__
-from bertpipe.core.artifacts import MODEL, TOKENIZER_NAME, Progress, ignore_note, ignore_progress
+from bertpipe.core.artifacts import MODEL, TOKENIZER_NAME
 from bertpipe.core.atomic import check_target
 from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.core.locks import LOCK, only_one
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
 from bertpipe.data.batching import Batcher, Batches
 from bertpipe.data.device_batcher import batcher_for

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
-from bertpipe.core.artifacts import Progress
 from bertpipe.core.errors import DataError
+from bertpipe.core.progress import Progress
 from bertpipe.sources.engines.processes import cores, ordered_map
 from bertpipe.sources.engines.ray import LOCAL, RayEngine
 

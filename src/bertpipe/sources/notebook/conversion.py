@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import SPLITS, TABLES, Progress, file_sha256, ignore_progress, shard_name
+from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, shard_name
 from bertpipe.core.atomic import whole_file
 from bertpipe.core.params import ConvertParams
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
 from bertpipe.data.ragged import places_within

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from bertpipe.core.artifacts import Progress
+from bertpipe.core.progress import Progress
 from bertpipe.sources.notebook.archive import Archive, member_name
 from bertpipe.sources.notebook.columns import RowColumns, read_block
 from bertpipe.sources.notebook.csv_reader import COLUMNS, MemberReader, lines_of_rows

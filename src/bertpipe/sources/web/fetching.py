@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from bertpipe.core.artifacts import DOWNLOADS_DIR, Progress
+from bertpipe.core.artifacts import DOWNLOADS_DIR
 from bertpipe.core.errors import DataError, DownloadError, WriteError
 from bertpipe.core.params import DownloadParams
+from bertpipe.core.progress import Progress
 from bertpipe.sources.web.address import Address, parse_address
 from bertpipe.sources.web.answer import HINT, Answer, Setback, ask
 from bertpipe.sources.web.part import Part, open_part

@@ -1,0 +1,122 @@
+"""Notes, errors and progress, on standard error; lines of text, on standard output."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertpipe.core.progress import Progress, ignore_progress
+from bertpipe.training.distributed import environment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show_text(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(text + "\n")
+
+
+def show_error(message: str) -> None:
+    """Print an error the user can mend."""
+    _say(f"error: {message}", style="red")
+
+
+def show_note(message: str) -> None:
+    """Print what the user should know."""
+    _say(f"note: {message}", style="yellow")
+
+
+def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
+    """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
+    if not overrides:
+        return
+    said = " and ".join(f"{name} was {value}" for name, value in overrides.items())
+    options = " ".join(f"-S {name}={value}" for name, value in overrides.items())
+    _say(
+        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; "
+        f"to keep this one as an experiment: dvc exp run {options}"
+    )
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that draws: a bar on a terminal, plain lines elsewhere; of several processes one does."""
+    if environment.rank():
+        yield ignore_progress
+        return
+    console = _errors()
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, amount="", detail="")
+
+        def draw(report: Progress) -> None:
+            bars.update(
+                task, description=report.label, completed=report.completed, total=report.total,
+                amount=_amount(report), detail=report.detail,
+            )  # fmt: skip
+
+        yield draw
+
+
+@contextmanager
+def whoever_reads() -> Iterator[None]:
+    """Let work that is done end well, even if what the block prints of it cannot be printed.
+
+    A failure would have torchrun train once more, and DVC throw the model away.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except (OSError, UnicodeError, SystemExit) as error:  # rich leaves the program at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the very end
+        reason = "nobody reads it" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
+        show_note(f"all is done, and its summary could not be printed ({reason.splitlines()[0]})")
+
+
+def _plain_lines() -> Callable[[Progress], None]:
+    last_label = ""
+
+    def draw(report: Progress) -> None:
+        nonlocal last_label
+        is_new, last_label = report.label != last_label, report.label
+        if is_new or report.detail:
+            parts = (report.label, _amount(report) if report.detail else "", report.detail)
+            _say("  ".join(filter(None, parts)))
+
+    return draw
+
+
+def _say(line: str, *, style: str | None = None) -> None:
+    """Print a line on standard error; work goes on, and its end has its own code, where nobody reads that any more."""
+    with suppress(OSError, SystemExit):  # rich leaves the program at a broken pipe
+        _errors().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _amount(report: Progress) -> str:
+    if report.unit == "bytes":
+        million = f"{report.completed / 1e6:,.1f}"
+        return f"{million} MB" if report.total is None else f"{million} / {report.total / 1e6:,.1f} MB"
+    if report.total is None:
+        return ""
+    return f"{report.completed:,.0f}/{report.total:,.0f} {report.unit}"
+
+
+def _errors() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
