@@ -379,7 +379,7 @@ def main() -> None:
         sys.exit(interruption.exit_code)
     except BertpipeError as error:
         if error.shown:
-            show = terminal.show_note if isinstance(error, StoppedError) else results.show_error
+            show = terminal.show_note if isinstance(error, StoppedError) else terminal.show_error
             show(f"rank {environment.rank()}: {error}" if environment.rank() else str(error))
         sys.exit(error.exit_code)
 
