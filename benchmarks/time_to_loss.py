@@ -21,7 +21,7 @@ from benchmarks.sides import Bertpipe, HuggingFace, bert_shape, random_batches, 
 from bertpipe.core.params import ModelParams
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairDataset
-from bertpipe.evaluation.evaluate import evaluate
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 
 TARGET, LIMIT_S, GOAL_S = 7.0, 300.0, 120.0
 LEARNING_RATE, BATCH, EVERY = 4e-3, 16, 50
@@ -93,7 +93,7 @@ def _train(step: Callable[[], object], seconds: float) -> int:
 
 def _our_loss(side: Bertpipe, test: PairDataset) -> float:
     batcher = Batcher(dataset=test, masking=None, seed=1)
-    loss = evaluate(side.bert, batcher, batch_size=32, device=torch.device("cpu")).mlm_loss
+    loss = Evaluation.of(evaluate(side.bert, batcher, batch_size=32, device=torch.device("cpu"))).mlm_loss
     assert loss is not None
     return loss
 

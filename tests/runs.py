@@ -98,7 +98,7 @@ def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
             yield report
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertpipe.stages.train.train_steps", steps)
+        patch.setattr("bertpipe.training.trainer.train_steps", steps)
         yield
 
 

@@ -14,7 +14,7 @@ from bertpipe.core.params import Parallel
 from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairDataset
-from bertpipe.evaluation.evaluate import evaluate
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import weights_sha256
 from bertpipe.training.distributed.world import ALONE, World, joined
@@ -97,7 +97,8 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
         steps += [figures(report) for report in rest]
     whole = whole_network(objective)
     sizes = np.arange(VOCAB) % 4
-    evaluation = dataclasses.asdict(evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, world=world))
+    sums = evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, share=world.share)
+    evaluation = dataclasses.asdict(Evaluation.of(sums.reduced(world.total)))
     confusion = [list(counts) for counts in evaluation.pop("nsp_confusion")]
     return {"steps": steps, "evaluation": evaluation, "confusion": confusion, "weights": weights_sha256(whole)}
 

@@ -33,7 +33,7 @@ def signal_in_the_last_evaluation() -> Iterator[None]:
         return evaluate(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertpipe.stages.train.evaluate", evaluate_and_hear)
+        patch.setattr("bertpipe.training.trainer.evaluate", evaluate_and_hear)
         yield
 
 
@@ -47,7 +47,7 @@ def signal_as_the_model_is_written() -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertpipe.stages.train.save_model", save_and_hear)
+        patch.setattr("bertpipe.training.trainer.save_model", save_and_hear)
         yield
 
 
@@ -56,7 +56,7 @@ def drifting_weights() -> Iterator[None]:
     """Let the second process have other weights than the first."""
     with pytest.MonkeyPatch.context() as patch:
         if SECOND:
-            patch.setattr("bertpipe.stages.train.weights_sha256", lambda _: "other")
+            patch.setattr("bertpipe.training.trainer.weights_sha256", lambda _: "other")
         yield
 
 

@@ -157,7 +157,7 @@ def test_a_whole_run_on_resident_rows_ends_where_the_hosts_ends(
 
     for place in ("bertpipe.data.device_batcher", "bertpipe.training.run_spec"):
         monkeypatch.setattr(f"{place}.is_resident", lambda _: True)
-    monkeypatch.setattr("bertpipe.stages.train.compile_objective", compile_it)
+    monkeypatch.setattr("bertpipe.training.trainer.compile_objective", compile_it)
     made = train(tiny, tmp_path / "own", parquet, model={"dropout": 0.0}, runtime={"compile": "default"})
     assert compiled == ["default"]
     assert made["steps"] == host["steps"]

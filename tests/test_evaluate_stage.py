@@ -18,7 +18,7 @@ from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
-from bertpipe.evaluation.evaluate import evaluate
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.store import load_model, save_model
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.evaluate import run_evaluate
@@ -49,13 +49,14 @@ def model_for(folder: Path, data: Path, **changes: Any) -> Path:  # noqa: ANN401
 def test_metrics_are_the_evaluations(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
     metrics = measure(tiny, trained / "model", parquet, tmp_path / "m.json")
     test = Batcher(dataset=read_dataset(parquet / "test.parquet"), masking=None, seed=0)
-    expected = evaluate(
+    sums = evaluate(
         load_model(trained / "model").bert,
         test,
         batch_size=tiny.evaluate.batch_size,
         device=torch.device("cpu"),
         token_bytes=load_tokenizer(parquet / "tokenizer.json").token_bytes,
     )
+    expected = Evaluation.of(sums)
     assert strict_json(tmp_path / "m.json") == metrics
     assert metrics["mlm"]["tokens"] == expected.mlm_tokens
     assert metrics["nsp"]["rows"] == expected.rows == len(test.dataset)

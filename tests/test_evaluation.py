@@ -75,7 +75,8 @@ def judge(
 ) -> Evaluation:
     batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
     sizes = None if token_bytes is None else np.array(token_bytes)
-    return evaluate(bert or SureOfWhatItReads(), batcher, batch_size=batch_size, device=CPU, token_bytes=sizes)
+    bert = bert or SureOfWhatItReads()
+    return Evaluation.of(evaluate(bert, batcher, batch_size=batch_size, device=CPU, token_bytes=sizes))
 
 
 def test_every_figure_by_hand() -> None:
@@ -149,7 +150,7 @@ def test_a_set_read_window_by_window_is_judged_as_one_in_memory(tmp_path: Path, 
     pairs = [Pair(first=[5 + i % 3] * (1 + i % 7), second=[6], masks={1: (5 + i % 4, 5)}) for i in range(101)]
     file = pair_file(tmp_path / "test.parquet", pair_dataset(pairs), rows_per_group=rows_per_group, groups_per_window=2)
     batcher = Batcher(dataset=file, masking=None, seed=1)
-    result = evaluate(SureOfWhatItReads(), batcher, batch_size=8, device=CPU)  # type: ignore[arg-type]
+    result = Evaluation.of(evaluate(SureOfWhatItReads(), batcher, batch_size=8, device=CPU))  # type: ignore[arg-type]
     expected = judge(pairs, batch_size=8)
     assert (result.rows, result.mlm_tokens, result.nsp_confusion) == (101, 101, expected.nsp_confusion)
     assert result.mlm_top1_accuracy == expected.mlm_top1_accuracy

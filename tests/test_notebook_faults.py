@@ -63,7 +63,7 @@ class Guesser:
 
 def judged(*pairs: Pair) -> Evaluation:
     batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
-    return evaluate(Guesser(), batcher, batch_size=1, device=CPU)  # type: ignore[arg-type]
+    return Evaluation.of(evaluate(Guesser(), batcher, batch_size=1, device=CPU))  # type: ignore[arg-type]
 
 
 def test_losses_are_not_swapped() -> None:

@@ -106,7 +106,7 @@ def test_a_crash_between_an_evaluation_and_the_models_place(
         store.save_model(directory, bert, tokenizer_file, facts, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertpipe.stages.train.save_model", save_all_but_one)
+        patch.setattr("bertpipe.training.trainer.save_model", save_all_but_one)
         with pytest.raises(Crash):
             train(tiny, tmp_path, parquet, runtime=EACH_STEP, **SMALL)
     assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] == 6 * epoch

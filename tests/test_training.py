@@ -18,7 +18,7 @@ from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
-from bertpipe.evaluation.evaluate import evaluate
+from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model import store
 from bertpipe.model.store import load_model
 from bertpipe.stages.convert import run_convert
@@ -107,7 +107,7 @@ def test_the_run_learns(trained: Path) -> None:
 def test_the_model_is_the_last_epochs_and_answers_as_the_table_says(tiny: Params, parquet: Path, trained: Path) -> None:
     stored = load_model(trained / "model")
     test = Batcher(dataset=read_dataset(parquet / "test.parquet"), masking=None, seed=0)
-    result = evaluate(stored.bert, test, batch_size=7, device=torch.device("cpu"))
+    result = Evaluation.of(evaluate(stored.bert, test, batch_size=7, device=torch.device("cpu")))
     last = table(trained / "epochs.csv")[-1]
     assert result.mlm_loss == pytest.approx(float(last["mlm_loss"]), rel=1e-5)
     assert result.nsp_accuracy == pytest.approx(float(last["nsp_accuracy"]), rel=1e-5)
@@ -148,7 +148,7 @@ def test_a_loss_of_the_history_is_a_mean_over_tokens_not_over_batches(tiny: Para
     params = dataclasses.replace(tiny.train, epochs=1, batch_size=1, learning_rate=1e-30, history_every=2)
     bert = tiny_bert(vocab_size=11, dropout=0.0)
     batcher = Batcher(dataset=pair_dataset(pairs), masking=None, seed=1)
-    expected = evaluate(bert, batcher, batch_size=2, device=torch.device("cpu"))
+    expected = Evaluation.of(evaluate(bert, batcher, batch_size=2, device=torch.device("cpu")))
     history = History(2, 1.0)
     steps = train_steps(
         PretrainingObjective(bert), make_optimizer(bert, params), batcher, params, device=torch.device("cpu")

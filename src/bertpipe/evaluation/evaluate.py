@@ -1,18 +1,36 @@
-"""The whole test split, once: losses and accuracies as sums over tokens and rows divided by their counts."""
+"""A model on a whole split: sums over tokens and rows, which add up over parts of it, and the figures they make."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bertpipe.data.batching import Batcher
+from bertpipe.data.sampling import WHOLE, Share
 from bertpipe.model.bert import Bert, Wanted
-from bertpipe.training.distributed.world import ALONE, World
 
 _TOP = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSums:
+    """What a model gets on some rows, as sums: those of several parts of a data set add up to those of all of it."""
+
+    losses: Tensor
+    """Nats of MLM, of NSP, and of MLM where the bytes of the text are known; float64, [3]."""
+    counts: Tensor
+    """Supervised tokens, those found first and among the first five, and known bytes; int64, [4]."""
+    confusion: Tensor
+    """Rows by (true class, predicted class), class 1 is next; int64, [4]."""
+
+    def reduced(self, add_up: Callable[[Tensor], Tensor]) -> "EvaluationSums":
+        """Return the sums of all processes, where `add_up` returns the sum of every process's tensor."""
+        return EvaluationSums(losses=add_up(self.losses), counts=add_up(self.counts), confusion=add_up(self.confusion))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +52,27 @@ class Evaluation:
     nsp_confusion: tuple[tuple[int, int], tuple[int, int]]
     """Rows by (true class, predicted class); class 1 is next."""
 
+    @classmethod
+    def of(cls, sums: EvaluationSums) -> "Evaluation":
+        """Return the figures that sums make."""
+        mlm_sum, nsp_sum, known_sum = sums.losses.tolist()
+        mlm_tokens, top1, top5, known_bytes = sums.counts.tolist()
+        counts = sums.confusion.tolist()
+        rows = sum(counts)
+        mlm_loss = mlm_sum / mlm_tokens if mlm_tokens else None
+        return cls(
+            rows=rows,
+            mlm_tokens=mlm_tokens,
+            mlm_loss=mlm_loss,
+            mlm_perplexity=None if mlm_loss is None else _perplexity(mlm_loss),
+            mlm_bits_per_byte=known_sum / math.log(2) / known_bytes if known_bytes else None,
+            mlm_top1_accuracy=top1 / mlm_tokens if mlm_tokens else None,
+            mlm_top5_accuracy=top5 / mlm_tokens if mlm_tokens else None,
+            nsp_loss=nsp_sum / rows if rows else None,
+            nsp_accuracy=(counts[0] + counts[3]) / rows if rows else None,
+            nsp_confusion=((counts[0], counts[1]), (counts[2], counts[3])),
+        )
+
 
 def evaluate(
     bert: Bert,
@@ -42,9 +81,9 @@ def evaluate(
     batch_size: int,
     device: torch.device,
     token_bytes: NDArray[np.int64] | None = None,
-    world: World = ALONE,
-) -> Evaluation:
-    """Return the evaluation over all rows, in memory that does not grow with their number.
+    share: Share = WHOLE,
+) -> EvaluationSums:
+    """Return the sums over all rows, or over a share of them, in memory that does not grow with their number.
 
     Args:
         bert: the model.
@@ -53,7 +92,7 @@ def evaluate(
         device: where the model is.
         token_bytes: bytes of text that each id stands for, 0 where that is not known; None asks for no bits per byte.
             Shape [tokenizer's vocab].
-        world: the processes that share the rows; each has the whole model, and gets the evaluation of all.
+        share: which of several processes this one is; each has the whole model, and takes its rows of each batch.
     """
     sizes = torch.zeros(bert.vocab_size, dtype=torch.long)
     if token_bytes is not None:
@@ -65,7 +104,7 @@ def evaluate(
     mlm_tokens = top1 = top5 = known_bytes = 0
     confusion = torch.zeros(4, dtype=torch.long)
     with torch.inference_mode():
-        for batch in batcher.in_length_order(batch_size=batch_size, share=world.share):
+        for batch in batcher.in_length_order(batch_size=batch_size, share=share):
             batch = batch.to(device)  # noqa: PLW2901
             wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
             hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)
@@ -83,23 +122,10 @@ def evaluate(
             nsp_sum += F.cross_entropy(nsp, batch.is_next, reduction="sum").item()
             confusion += torch.bincount(2 * batch.is_next + nsp.argmax(dim=-1), minlength=4).cpu()
     bert.train(was_training)
-    sums = torch.tensor([mlm_sum, nsp_sum, known_sum], dtype=torch.float64)
-    mlm_sum, nsp_sum, known_sum = world.total(sums).tolist()
-    mlm_tokens, top1, top5, known_bytes = world.total(torch.tensor([mlm_tokens, top1, top5, known_bytes])).tolist()
-    counts = world.total(confusion).tolist()
-    rows = sum(counts)
-    mlm_loss = mlm_sum / mlm_tokens if mlm_tokens else None
-    return Evaluation(
-        rows=rows,
-        mlm_tokens=mlm_tokens,
-        mlm_loss=mlm_loss,
-        mlm_perplexity=None if mlm_loss is None else _perplexity(mlm_loss),
-        mlm_bits_per_byte=known_sum / math.log(2) / known_bytes if known_bytes else None,
-        mlm_top1_accuracy=top1 / mlm_tokens if mlm_tokens else None,
-        mlm_top5_accuracy=top5 / mlm_tokens if mlm_tokens else None,
-        nsp_loss=nsp_sum / rows if rows else None,
-        nsp_accuracy=(counts[0] + counts[3]) / rows if rows else None,
-        nsp_confusion=((counts[0], counts[1]), (counts[2], counts[3])),
+    return EvaluationSums(
+        losses=torch.tensor([mlm_sum, nsp_sum, known_sum], dtype=torch.float64),
+        counts=torch.tensor([mlm_tokens, top1, top5, known_bytes]),
+        confusion=confusion,
     )
 
 

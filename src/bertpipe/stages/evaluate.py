@@ -95,13 +95,14 @@ def _evaluated(
 ) -> Evaluation:
     set_up_cpu(runtime.threads)
     device = pick_device(runtime.device)
-    return evaluate(
+    sums = evaluate(
         model.bert.to(device),
         Batcher(dataset=test, masking=None, seed=0),
         batch_size=evaluation.batch_size,
         device=device,
         token_bytes=tokenizer.token_bytes,
     )
+    return Evaluation.of(sums)
 
 
 def _metrics(
