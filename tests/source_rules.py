@@ -25,6 +25,7 @@ STARTS_PROGRAMS = re.compile(
 UNPACKS = {"extract", "extractall", "unpack_archive"}
 LOADS_CODE = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "pandas.read_pickle"}
 MAY_START_PROGRAMS = {
+    "scripts/check_results.py",
     "scripts/repro_copy.py",
     "benchmarks/startup.py",
     "benchmarks/prepare.py",

@@ -1,11 +1,10 @@
 """dvc.yaml says what the stages really read, take and write."""
 
-import hashlib
 import importlib
 import inspect
 import shlex
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_type_hints
 
 import pytest
@@ -32,6 +31,8 @@ FUNCTIONS = {
 }
 SWITCHES = {"export": {"--or-card"}}
 """Options without a value, by stage: without a counterpart, a person gets an error and the pipeline goes on."""
+WITHOUT_CODE = {"download"}
+"""Stages that code changes do not run again."""
 FOR_EACH_TEXT = "prepare"
 """The stage that stands once for each text in `data.corpora`: none in params.yaml as it comes."""
 
@@ -72,13 +73,25 @@ def defaults(stage: str) -> dict[str, object]:
     for word in words(stage)[0]:
         command = command.commands[word]
     own = words(stage)[1] if stage == FOR_EACH_TEXT else {}
-    data = {"--data": PARAMS["data"]["dir"]} if any("--data" in parameter.opts for parameter in command.params) else {}
-    return {name: parameter.default for parameter in command.params for name in parameter.opts} | own | data
+    directory = (
+        {"--data": PARAMS["data"]["dir"]} if any("--data" in parameter.opts for parameter in command.params) else {}
+    )
+    return {name: parameter.default for parameter in command.params for name in parameter.opts} | own | directory
 
 
 def paths(entries: list[Any]) -> list[str]:
     """Return the paths of `deps` or `outs`, which may have settings below them."""
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def code(stage: str) -> list[str]:
+    """Return the files and folders of the sources that a stage depends on."""
+    return [path for path in paths(STAGES[stage].get("deps", [])) if path.startswith("src/")]
+
+
+def data(stage: str) -> set[str]:
+    """Return what else a stage depends on."""
+    return {*paths(STAGES[stage].get("deps", []))} - {*code(stage)}
 
 
 def outputs(stage: Mapping[str, Any]) -> list[Any]:
@@ -102,13 +115,19 @@ def test_params_are_the_sections_that_the_stage_takes(stage: str) -> None:
     assert set(STAGES[stage].get("params", [])) == taken - {"runtime"}
 
 
-@pytest.mark.parametrize("stage", FUNCTIONS)
-def test_deps_are_the_modules_that_the_stage_imports(stage: str) -> None:
+@pytest.mark.parametrize("stage", sorted(FUNCTIONS.keys() - WITHOUT_CODE))
+def test_deps_are_folders_that_hold_all_that_the_stage_imports_and_no_folder_without_any(stage: str) -> None:
     module = FUNCTIONS[stage].split(":")[0]
-    source_root = Path(artifacts.__file__).parent.parent.parent
-    imported = [f"src/{path.relative_to(source_root).as_posix()}" for path in source_files(module)]
-    declared = [path for path in paths(STAGES[stage]["deps"]) if path.startswith("src/")]
-    assert sorted(declared) == sorted(imported)
+    imported = {path.relative_to(PROJECT).as_posix() for path in source_files(module)}
+    within = {dep: {path for path in imported if PurePath(path).is_relative_to(dep)} for dep in code(stage)}
+    assert imported - set().union(*within.values()) == set()
+    assert [dep for dep, paths_within in within.items() if not paths_within] == []
+    assert sum(map(len, within.values())) == len(imported), "a dep lies within another"
+
+
+@pytest.mark.parametrize("stage", sorted(WITHOUT_CODE))
+def test_a_stage_that_fetches_from_the_web_does_not_depend_on_code(stage: str) -> None:
+    assert code(stage) == []
 
 
 @pytest.mark.parametrize("stage", FUNCTIONS)
@@ -120,11 +139,10 @@ def test_options_in_the_command_are_the_defaults(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", FUNCTIONS)
 def test_data_and_outs_are_the_paths_of_the_command(stage: str) -> None:
-    data = {path for path in paths(STAGES[stage]["deps"]) if not path.startswith("src/")}
     outs = set(paths(outputs(STAGES[stage])))
     options = {str(value) for value in defaults(stage).values() if isinstance(value, Path | str)}
-    assert data | outs == {option for option in options if "/" in option or option == "${item}"}
-    assert not data & outs
+    assert data(stage) | outs == {option for option in options if "/" in option or option == "${item}"}
+    assert not data(stage) & outs
 
 
 def test_no_shell_stays_between_dvc_and_the_training() -> None:
@@ -134,8 +152,8 @@ def test_no_shell_stays_between_dvc_and_the_training() -> None:
 
 def test_what_a_stage_reads_another_stage_writes() -> None:
     written: set[str] = set()
-    for stage in STAGES.values():
-        assert {path for path in paths(stage["deps"]) if not path.startswith("src/")} <= written | {"${item}"}
+    for name, stage in STAGES.items():
+        assert data(name) <= written | {"${item}"}
         assert not written & set(paths(outputs(stage)))
         written |= set(paths(outputs(stage)))
 
@@ -192,30 +210,3 @@ def test_the_model_is_an_artifact_that_others_can_get() -> None:
     assert artifact["path"] in paths(STAGES["export"]["outs"])
     assert artifact["type"] == "model"
     assert {"fill-mask", "next-sentence-prediction"} <= set(artifact["labels"])
-
-
-@pytest.fixture(scope="module")
-def lock() -> Any:  # noqa: ANN401
-    """Return the stages of dvc.lock."""
-    path = PROJECT / "dvc.lock"
-    if not path.is_file():
-        pytest.skip("there is no dvc.lock")
-    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"]
-
-
-@pytest.mark.parametrize("stage", sorted(FUNCTIONS.keys() - {FOR_EACH_TEXT}))
-def test_the_lock_was_made_from_these_sources(lock: Any, stage: str) -> None:  # noqa: ANN401
-    recorded = {dep["path"]: dep["md5"] for dep in lock[stage]["deps"] if dep["path"].startswith("src/")}
-    current = {
-        path: hashlib.md5((PROJECT / path).read_bytes(), usedforsecurity=False).hexdigest()
-        for path in paths(STAGES[stage]["deps"])
-        if path.startswith("src/")
-    }
-    assert recorded == current
-    assert lock[stage]["cmd"] == STAGES[stage]["cmd"]
-
-
-@pytest.mark.parametrize("stage", sorted(FUNCTIONS.keys() - {FOR_EACH_TEXT}))
-def test_the_lock_was_made_from_these_params(lock: Any, stage: str) -> None:  # noqa: ANN401
-    recorded = lock[stage].get("params", {}).get("params.yaml", {})
-    assert recorded == {section: PARAMS[section] for section in STAGES[stage].get("params", [])}
