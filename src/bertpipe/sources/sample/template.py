@@ -73,7 +73,7 @@ class Scope:
     """Everything that one review's slots stand for; `sentence` fills a pattern.
 
     Slots are facts of the film (`{title}`, `{city}`), words of a scene of its genre (`{person}`, `{object2}`;
-    see `story` for the digits), judging words of one tone (`{good}`, `{well}`), the reviewer's own words
+    see `patterns` for the digits), judging words of one tone (`{good}`, `{well}`), the reviewer's own words
     (`{I}`, `{film}`), and people (`{lead}`, `{lead:his}`).
     """
 
