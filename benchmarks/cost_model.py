@@ -1,6 +1,6 @@
 """What a training in several processes should take: operations, bytes and messages of a step, from its sizes alone.
 
-`python -m benchmarks.cost_model` prints the tables of docs/scaling.md.
+`python -m benchmarks.cost_model` prints the tables of docs/explanation/scaling.md.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
-"""Writes the table of docs/reliability.md from the counts of `make torture`."""
+"""Writes the table of docs/explanation/reliability.md from the counts of `make torture`."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs" / "explanation"
 PAGE, COUNTS = DOCS / "reliability.md", DOCS / "reliability.json"
 BEGIN = "<!-- counts: begin (make torture) -->"
 END = "<!-- counts: end -->"
