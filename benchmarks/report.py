@@ -193,7 +193,7 @@ def _rest(results: Mapping[str, Any]) -> str:
     rows = [[f"Peak memory of the process, {row['work']}", *_gigabytes(row)] for row in results["memory"]["rows"]]
     rows += [cells for cells, _ in _help(results)]
     for row in results["loader"]["rows"]:
-        rows.append([f"Share of a step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
+        rows.append([f"Share of each step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
     for row in results["checkpoints"]["rows"]:
         cost = f"{row['share']:.2%}; {row['save_ms']:.0f} ms for {row['checkpoint_mb']:.0f} MB"
         rows.append([f"Share of a training's time that checkpoints take, {row['work']}", "", cost])
