@@ -57,9 +57,10 @@ check: setup
 	coverage combine --quiet
 	coverage report
 
+# Not `--quiet`: that would also silence the warnings that `--strict` counts.
 docs: $(VENV)/docs
 	$(BIN)/python scripts/reference.py --check
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -32,7 +32,7 @@ PROMISES = {
         file="tests/test_kills.py",
     ),
     "Interruptions of real commands": Promise(
-        promise="Commands and `dvc repro` survive Ctrl-C, SIGTERM, SIGKILL and the end of DVC alone; its run cache works.",
+        promise="Commands and `dvc repro` survive Ctrl-C, SIGTERM, SIGKILL and the end of DVC; its run cache works.",
         how="Real processes under real DVC; message, exit code, files, second process",
         file="tests/test_interruptions.py",
     ),

@@ -35,11 +35,17 @@ def test_the_readme_is_short() -> None:
     assert len(text_of(PROJECT / "README.md").splitlines()) <= 200
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are linked by, on GitHub and on the site alike."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), flags=re.MULTILINE)
+    return {re.sub(r"[^a-z0-9-]", "", heading.lower().replace(" ", "-")) for heading in headings}
+
+
 def test_the_links_of_the_readme_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text_of(PROJECT / "README.md"))
-    local = [target for target in targets if "://" not in target]
+    links = re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text_of(PROJECT / "README.md"))
+    local = [(PROJECT / target, anchor) for target, anchor in links if "://" not in target]
     assert len(local) > 20
-    assert [target for target in local if not (PROJECT / target).exists()] == []
+    assert [page for page, anchor in local if not page.exists() or (anchor and anchor not in anchors(page))] == []
 
 
 def navigation(entries: list[Any]) -> Iterator[str]:
