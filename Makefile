@@ -80,4 +80,4 @@ format: setup
 	ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .bertpipe data/raw/dataset.zip data/parquet data/text models reports/plots reports/timing.csv site
+	rm -rf $(VENV) .bertpipe data/raw/dataset.zip data/parquet data/text models reports/plots reports/timing.csv
