@@ -9,14 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test torture check audit format clean
+.PHONY: help setup repro test torture check docs audit format clean
 
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
 	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
 	@echo "make test                              install, then run the tests"
-	@echo "make torture                           every kill and every point of failure; writes docs/reliability.md"
+	@echo "make torture                           every kill and every point of failure; writes docs/explanation/reliability.md"
 	@echo "make check                             format, lint, types, import floors, tests with coverage"
+	@echo "make docs                              build the documentation into site/; a dead link or a stale page fails it"
 	@echo "make audit                             look the pinned versions up among known vulnerabilities (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
 	@echo "make clean                             remove the virtual environment and what the pipeline wrote"
@@ -43,7 +44,7 @@ test: setup
 	$(BIN)/python -m pytest $(TOGETHER)
 
 torture: setup
-	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/reliability.json $(BIN)/python -m pytest -m promise
+	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise
 	$(BIN)/python scripts/reliability.py
 
 check: setup
@@ -55,6 +56,15 @@ check: setup
 	coverage run -m pytest $(TOGETHER)
 	coverage combine --quiet
 	coverage report
+
+# Not `--quiet`: that would also silence the warnings that `--strict` counts.
+docs: $(VENV)/docs
+	$(BIN)/python scripts/reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 audit: $(VENV)/audit/installed
 	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
@@ -71,4 +81,4 @@ format: setup
 
 clean:
 	if [ -x $(BIN)/python ]; then $(BIN)/python scripts/clean.py; fi
-	rm -rf $(VENV)
+	rm -rf $(VENV) site

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: run them, print their tables, and write them into the README."""
+"""The command line of the benchmarks: run them, print their tables, and write them into the pages that show them."""
 
 import datetime
 import json
@@ -77,7 +77,7 @@ def run(
 def readme(
     results: Annotated[Path, typer.Option(help="What `run` wrote.")] = RESULTS,
 ) -> None:
-    """Write the measured tables of the README and of docs/scaling.md from the results."""
+    """Write the measured tables of the README, benchmarks.md and scaling.md from the results."""
     recorded = json.loads(results.read_text(encoding="utf-8"))
     for file, tables in report.PAGES.items():
         page = HERE.parent / file

@@ -1,6 +1,6 @@
 """What a training in several processes should take: operations, bytes and messages of a step, from its sizes alone.
 
-`python -m benchmarks.cost_model` prints the tables of docs/scaling.md.
+`python -m benchmarks.cost_model` prints the tables of docs/explanation/scaling.md.
 """
 
 from dataclasses import dataclass
@@ -131,13 +131,13 @@ SETUPS = (
     ("64 machines, a card of 100 Gbit/s each", 512, ONE_CARD),
 )
 NETWORKS = (("BERT-base", 768, 12, 12, 128, 128), ("BERT-large", 1024, 24, 16, 512, 64))
-"""Name, width, layers, heads, tokens a row, rows a step for each GPU."""
+"""Name, width, layers, heads, tokens a row, rows per step for each GPU."""
 
 
 def table(parallel: str) -> str:
     """Return what the model says of each network on each set of machines, in Markdown."""
     lines = [
-        "| | GPUs | rows a step | compute | sent by each | messages | step | tokens/s | state | 1 TB of text |",
+        "| | GPUs | rows per step | compute | sent by each | messages | step | tokens/s | state | 1 TB of text |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, width, layers, heads, length, rows in NETWORKS:

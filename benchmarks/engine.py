@@ -36,7 +36,7 @@ def against_notebook(work: Path) -> list[dict[str, Any]]:
         turns = alternate(sides, rounds=ROUNDS)
     return [
         {
-            "work": f"the notebook's network, {side.batch_size} rows a step, {side.vocab_size:,} words",
+            "work": f"the notebook's network, {side.batch_size} rows per step, {side.vocab_size:,} words",
             "unit": "sequences/s",
             "peer": f"the notebook's loop, {NOTEBOOK_BATCH} rows, {NOTEBOOK_VOCAB:,} words",
             "theirs": turns["theirs"].rate("sequences"),

@@ -77,7 +77,7 @@ def _row(width: int, layers: int, side: Side, turns: dict[Side, list[dict[str, f
     predicted = step_of(shape, machines, tokens=round(tokens * flops / shape.flops_per_token), parallel=side.parallel)
     pairs = zip(turns[side], turns[one], strict=True)
     return {
-        "work": f"BERT, dim {width}, {layers} layers, {VOCAB:,} words, {BATCH} rows a step",
+        "work": f"BERT, dim {width}, {layers} layers, {VOCAB:,} words, {BATCH} rows per step",
         "processes": side.processes,
         "parallel": side.parallel,
         "one_tokens_per_s": median(one, "tokens_per_s"),

@@ -1,4 +1,4 @@
-"""The measured parts of the README and of docs/scaling.md, made from the benchmarks' JSON."""
+"""The measured tables of the README, benchmarks.md and scaling.md, made from the benchmarks' JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,60 @@ END = "<!-- benchmarks: end -->"
 
 
 def inserted(text: str, tables: str) -> str:
-    """Return the text with everything between the two marks made anew."""
+    """Return the text with everything between the two marks made from the results."""
     before, _, rest = text.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
         raise ValueError(f"the file needs the lines {BEGIN} and {END}, with the measured tables between them")
     return f"{before}{BEGIN}\n{tables}{END}{after}"
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """Return the one table of the README: of each comparison the row that is least in bertpipe's favour."""
+    loss = _loss_rows(results)[-1]
+    rows = [
+        _worst_speed(results, "notebook"),
+        _worst_speed(results, "hugging_face"),
+        [loss[0], *loss[1:], ""],
+        *_worst_inference(results),
+        *_worst_data(results),
+        _worst_memory(results),
+        *[[*cells, ratio] for cells, ratio in _help(results)],
+    ]
+    return f"{_table(['What', 'theirs', 'bertpipe', ''], rows)}\n{_machine(results)}"
+
+
+def _worst_speed(results: Mapping[str, Any], name: str) -> list[str]:
+    row = min(results[name]["rows"], key=lambda row: float(row["ratio"]))
+    what = f"Training, {row['work']}, against {row['peer']}: {row['unit']}"
+    return [what, _number(row["theirs"]), _number(row["ours"]), f"{row['ratio']:.1f} x"]
+
+
+def _worst_inference(results: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row for each size of model."""
+    worst: dict[str, tuple[float, list[str]]] = {}
+    for row, cells in zip(results["inference"]["rows"], _inference_rows(results), strict=True):
+        size = row["work"].partition(", ")[2]
+        if size not in worst or row["ratio"] < worst[size][0]:
+            worst[size] = (row["ratio"], [f"Inference, {cells[0]}: texts/s", *cells[1:]])
+    return [cells for _, cells in worst.values()]
+
+
+def _worst_data(results: Mapping[str, Any]) -> list[list[str]]:
+    (converted,) = results["conversion"]["rows"]
+    prepared = min(results["prepare"]["rows"], key=lambda row: float(row["ours_mb_s"] / row["theirs_mb_s"]))
+    convert_ratio = converted["bare_s"] / converted["ours_s"]
+    prepare_ratio = prepared["ours_mb_s"] / prepared["theirs_mb_s"]
+    convert = next(cells for cells in _conversion(results) if "a bare Arrow pass" in cells[0])
+    prepare = next(cells for cells in _preparation(results) if prepared["work"] in cells[0])
+    return [[*convert, f"{convert_ratio:.1f} x"], [*prepare, f"{prepare_ratio:.1f} x"]]
+
+
+def _worst_memory(results: Mapping[str, Any]) -> list[str]:
+    row = min(results["memory"]["rows"], key=lambda row: float(row["theirs_gb"] / row["ours_gb"]))
+    ratio = row["theirs_gb"] / row["ours_gb"]
+    cells = [f"Peak memory, {row['work']}, against the notebook's loop", *_gigabytes(row)]
+    return [*cells, f"{ratio:.1f} x"]
 
 
 def rendered(results: Mapping[str, Any]) -> str:
@@ -23,9 +71,9 @@ def rendered(results: Mapping[str, Any]) -> str:
 
 
 def processes(results: Mapping[str, Any]) -> str:
-    """Return the table of docs/scaling.md: training in several processes, measured and as the cost model has it."""
+    """Return the table of scaling.md: training in several processes, measured and as the cost model predicts it."""
     facts = results["processes"]
-    head = ["", "", "tokens/s, 1 process", "tokens/s", "", "sent a step", "at", "step", "the model says"]
+    head = ["", "", "tokens/s, 1 process", "tokens/s", "", "sent per step", "at", "step", "the model says"]
     rows = [
         [
             row["work"],
@@ -54,6 +102,10 @@ def _speed(results: Mapping[str, Any]) -> str:
 
 
 def _loss(results: Mapping[str, Any]) -> str:
+    return _table(["On the whole IMDB zip", "theirs", "bertpipe"], _loss_rows(results))
+
+
+def _loss_rows(results: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for row in results["time_to_loss"]["rows"]:
         ends = f"{row['trained_s']:.0f} s" if row["reached"] else f"not within {row['trained_s']:.0f} s"
@@ -71,11 +123,17 @@ def _loss(results: Mapping[str, Any]) -> str:
             f"{ours['loss']:.2f} nats ({ours['steps']:,} steps)",
         ]
     )
-    return _table(["On the whole IMDB zip", "theirs", "bertpipe"], rows)
+    return rows
 
 
 def _inference(results: Mapping[str, Any]) -> str:
-    rows = [
+    return _table(
+        ["Inference, texts per second, sentences of IMDB", "theirs", "bertpipe", ""], _inference_rows(results)
+    )
+
+
+def _inference_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    return [
         [
             f"{row['work']}, against {row['peer']}",
             f"{row['theirs_per_s']:,.0f}",
@@ -84,7 +142,6 @@ def _inference(results: Mapping[str, Any]) -> str:
         ]
         for row in results["inference"]["rows"]
     ]
-    return _table(["Inference, texts a second, sentences of IMDB", "theirs", "bertpipe", ""], rows)
 
 
 def _data(results: Mapping[str, Any]) -> str:
@@ -97,7 +154,7 @@ def _conversion(results: Mapping[str, Any]) -> list[list[str]]:
     bare = "a bare Arrow pass: inflate, split and cast, write, check nothing"
     return [
         [f"`convert`, {row['work']}, against {bare}", f"{row['bare_s']:.1f} s", f"{row['ours_s']:.1f} s"],
-        ["The same against pandas and `json.loads` a row", f"{row['notebook_s']:.1f} s", f"{row['ours_s']:.1f} s"],
+        ["The same against pandas and `json.loads` per row", f"{row['notebook_s']:.1f} s", f"{row['ours_s']:.1f} s"],
         [
             "Its peak memory; with twice the rows",
             "",
@@ -106,7 +163,7 @@ def _conversion(results: Mapping[str, Any]) -> list[list[str]]:
         ["`convert` that recovers the vocabulary", "", f"{own['elapsed_s']:.1f} s"],
         ["Words of the vocabulary found; tokens known", "", f"{own['words_known']:.2%}; {own['tokens_known']:.3%}"],
         [
-            "Rows made anew from the reviews, truth known: words right, words wrong, tokens right",
+            "Rows made again from the reviews, truth known: words right, words wrong, tokens right",
             "",
             f"{made['words_right']:.2%}, {made['words_wrong']}, {made['tokens_right']:.3%}",
         ],
@@ -133,16 +190,10 @@ def _streaming(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _rest(results: Mapping[str, Any]) -> str:
-    rows = [
-        [f"Peak memory of the process, {row['work']}", f"{row['theirs_gb']:.2f} GB", f"{row['ours_gb']:.2f} GB"]
-        for row in results["memory"]["rows"]
-    ]
-    for row in results["help"]["rows"]:
-        rows.append(
-            ["`--help`, against a bare Typer app", f"{row['bare_typer_ms']:.0f} ms", f"{row['ours_ms']:.0f} ms"]
-        )
+    rows = [[f"Peak memory of the process, {row['work']}", *_gigabytes(row)] for row in results["memory"]["rows"]]
+    rows += [cells for cells, _ in _help(results)]
     for row in results["loader"]["rows"]:
-        rows.append([f"Share of a step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
+        rows.append([f"Share of each step spent on loading and masking, {row['work']}", "", f"{row['share']:.1%}"])
     for row in results["checkpoints"]["rows"]:
         cost = f"{row['share']:.2%}; {row['save_ms']:.0f} ms for {row['checkpoint_mb']:.0f} MB"
         rows.append([f"Share of a training's time that checkpoints take, {row['work']}", "", cost])
@@ -150,6 +201,22 @@ def _rest(results: Mapping[str, Any]) -> str:
         share = f"{row['share_of_peak']:.0%} of {row['peak_gflops']:.0f} GFLOP/s"
         rows.append([f"Useful operations, share of the measured matrix product, {row['work']}", "", share])
     return _table(["Memory, start-up, use of the machine", "theirs", "bertpipe"], rows)
+
+
+def _help(results: Mapping[str, Any]) -> list[tuple[list[str], str]]:
+    """Return a row for each measurement of `--help`, and the ratio of the two times."""
+    head = "`--help`, against a bare Typer app"
+    return [
+        (
+            [head, f"{row['bare_typer_ms']:.0f} ms", f"{row['ours_ms']:.0f} ms"],
+            f"{row['bare_typer_ms'] / row['ours_ms']:.1f} x",
+        )
+        for row in results["help"]["rows"]
+    ]
+
+
+def _gigabytes(row: Mapping[str, Any]) -> list[str]:
+    return [f"{row[side]:.2f} GB" for side in ("theirs_gb", "ours_gb")]
 
 
 def _machine(results: Mapping[str, Any]) -> str:
@@ -173,5 +240,9 @@ def _number(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-PAGES = {"README.md": rendered, "docs/scaling.md": processes}
+PAGES = {
+    "README.md": summary,
+    "docs/explanation/benchmarks.md": rendered,
+    "docs/explanation/scaling.md": processes,
+}
 """The pages with measured tables, and what makes them."""

@@ -1,10 +1,10 @@
-"""Writes the table of docs/reliability.md from the counts of `make torture`."""
+"""Writes the table of docs/explanation/reliability.md from the counts of `make torture`."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs" / "explanation"
 PAGE, COUNTS = DOCS / "reliability.md", DOCS / "reliability.json"
 BEGIN = "<!-- counts: begin (make torture) -->"
 END = "<!-- counts: end -->"
@@ -23,34 +23,34 @@ PROMISES = {
     "Exact resume": Promise(
         promise="A run stopped at any optimiser step ends with the bytes of one that was not.",
         how="Ctrl-C, SIGTERM and a crash after each step of a small run with dropout and dynamic masks, in its "
-        "evaluations, before its model is in place, over windows of rows; changed params, data or code begin anew",
+        "evaluations, before its model is in place, over windows of rows; changed params, data or code start over",
         file="tests/test_resume.py",
     ),
     "SIGKILL at a random moment": Promise(
-        promise="A run killed at any moment goes on, and ends with the same bytes.",
-        how="SIGKILL after random times, a checkpoint a step, until fifty kills",
+        promise="A run killed at any moment can be resumed, and ends with the same bytes.",
+        how="SIGKILL after random times, a checkpoint per step, until fifty kills",
         file="tests/test_kills.py",
     ),
     "Interruptions of real commands": Promise(
-        promise="Commands and `dvc repro` bear Ctrl-C, SIGTERM, SIGKILL and the end of DVC alone; its run cache works.",
+        promise="Commands and `dvc repro` survive Ctrl-C, SIGTERM, SIGKILL and the end of DVC; its run cache works.",
         how="Real processes under real DVC; message, exit code, files, second process",
         file="tests/test_interruptions.py",
     ),
     "Several processes": Promise(
-        promise="Training in several processes stops, goes on and ends as in one; a killed process is replaced.",
+        promise="Training in several processes stops, resumes and ends as in one; a killed process is replaced.",
         how="torchrun, and `runtime.processes` under the command line and real DVC: Ctrl-C, SIGKILL with and without "
         "restarts, one process to two and back; who hangs, differs or fails is named (tests/test_world.py)",
         file="tests/test_torchrun.py",
     ),
     "Every point of failure": Promise(
         promise="Whatever file operation fails or is the last one, nothing good is lost and the next run finishes.",
-        how="A library before the C library counts the operations (open, write, sync, rename, remove, ...) of a "
+        how="A library loaded before the C library counts the operations (open, write, sync, rename, remove, ...) of a "
         "checkpoint, a model, a download, a conversion, a preparation and a training; the n-th fails with EIO, the "
         "disk is full from the n-th on, the process ends before the n-th or half-way through it",
         file="tests/test_faults.py",
     ),
     "Whole files": Promise(
-        promise="What stands under a name is complete; two writers are kept apart; what a dead one left goes away.",
+        promise="What stands under a name is complete; two writers are kept apart; what a dead one left is removed.",
         how="Errors, kills, threads, symbolic links, file systems with and without exchange, refusals of the system",
         file="tests/test_files.py",
     ),
@@ -60,7 +60,7 @@ PROMISES = {
         file="tests/test_damage.py",
     ),
     "Downloads": Promise(
-        promise="A download is the whole and right file, or nothing; it goes on where it broke off.",
+        promise="A download is the whole and right file, or nothing; it resumes where it broke off.",
         how="A local server that stalls, resets, lies, changes, refuses, redirects, by rule and at random; TLS; kills",
         file="tests/test_transfer*.py, tests/test_download.py",
     ),
@@ -94,7 +94,7 @@ def table(counts: dict[str, dict[str, int]]) -> str:
 
 
 def inserted(page: str, counts: dict[str, dict[str, int]]) -> str:
-    """Return the page with everything between the two marks made anew."""
+    """Return the page with everything between the two marks made from the counts."""
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
     return f"{before}{BEGIN}\n{table(counts)}{END}{after}"

@@ -34,7 +34,7 @@ TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 
 _PROMISE, _CASES, _POINTS = "promise", "cases", "points"
 _COUNTS_VARIABLE = "BERTPIPE_COUNTS"
-"""Names the JSON file that gets the number of cases of each promise; see docs/reliability.md."""
+"""Names the JSON file that gets the number of cases of each promise; see docs/explanation/reliability.md."""
 
 
 @pytest.hookimpl(wrapper=True)

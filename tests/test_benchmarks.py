@@ -187,6 +187,18 @@ def test_the_pages_have_the_tables_of_the_results(page: str) -> None:
     assert made == text, "run `python -m benchmarks readme`"
 
 
+@pytest.mark.parametrize("name", ["notebook", "hugging_face", "inference"])
+def test_the_readme_quotes_the_row_that_is_least_in_our_favour(name: str) -> None:
+    recorded = json.loads(RESULTS.read_text(encoding="utf-8"))
+    before = report.summary(recorded)
+    worst = min(recorded[name]["rows"], key=lambda row: row["ratio"])
+    recorded[name]["rows"].append({**worst, "peer": "a better one", "ratio": 99.0})
+    assert report.summary(recorded) == before
+    recorded[name]["rows"].append({**worst, "peer": "the best", "ratio": 0.7})
+    assert "the best" in report.summary(recorded)
+    assert len(report.summary(recorded).splitlines()) == len(before.splitlines())
+
+
 def test_a_file_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the lines"):
         report.inserted("# no marks here\n", "")

@@ -1,4 +1,4 @@
-"""The cost model's arithmetic, worked by hand, and its tables in docs/scaling.md."""
+"""The cost model's arithmetic, worked by hand, and its tables in docs/explanation/scaling.md."""
 
 from pathlib import Path
 
@@ -59,4 +59,4 @@ def test_messages_that_cannot_hide_are_added_and_ones_that_can_cost_nothing() ->
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_the_page_has_the_tables_that_the_model_prints(parallel: str) -> None:
-    assert table(parallel) in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert table(parallel) in (ROOT / "docs" / "explanation" / "scaling.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""docs/reliability.md says what the tests hold, with the counts of the last full run."""
+"""docs/explanation/reliability.md says what the tests hold, with the counts of the last full run."""
 
 import importlib.util
 import json

@@ -371,6 +371,7 @@ class NspExample:
 
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     task: Literal["nsp"]
+    """Asks whether sentence B follows sentence A."""
     first: str
     """Sentence A."""
     second: str
@@ -387,6 +388,7 @@ class MlmExample:
 
     __pydantic_config__: ClassVar = _FORBID_UNKNOWN
     task: Literal["mlm"]
+    """Asks for the words under `[MASK]`."""
     text: str
     """A text with `[MASK]` in it."""
     model: str | None = None

@@ -341,11 +341,11 @@ def _initialise(bert: Bert) -> None:
     the published one has. Three things start otherwise:
 
     - The MLM transform is the identity. With a tied decoder the hidden state of a token that is not masked then already
-      points to that token, for every word of the vocabulary (docs/adr/0004-a-start-near-the-answer.md).
+      points to that token, for every word of the vocabulary (docs/explanation/adr/0004-a-start-near-the-answer.md).
     - Values pass attention at their own scale, through an orthogonal matrix and back through its transpose (compare
       Trockman and Kolter 2023, "Mimetic initialization of self-attention layers"): else what `[CLS]` gathers is drowned
       in its own embedding, and NSP stays at chance for tens of thousands of steps on narrow networks
-      (docs/adr/0003-initial-weights.md).
+      (docs/explanation/adr/0003-initial-weights.md).
     - The pooler and the NSP head have unit gain, so that their gradient reaches the encoder.
     """
     hidden = bert.params.embedding_dim

@@ -12,7 +12,7 @@ class Dropout(nn.Module):
 
     On a CPU the mask comes from 16 random bits an element, made by NumPy's SFC64 and seeded from PyTorch's generator,
     so `torch.manual_seed` decides it as usual; PyTorch's own draws one element after the other and takes several
-    times as long (docs/log.md). The rate is rounded to a multiple of 2**-16, and the scale is that rate's.
+    times as long (docs/explanation/log.md). The rate is rounded to a multiple of 2**-16, and the scale is that rate's.
     """
 
     def __init__(self, rate: float) -> None:

@@ -61,7 +61,7 @@ class LayerMeans(nn.Module):
 
     The last four, the embedded input counted as the lowest layer, as where Devlin et al. (2018, section 5.3) use BERT's
     features; the mean is over a row's tokens, `[CLS]` and `[SEP]` included. Together they tell more of the sample's
-    verdicts than the last one alone (docs/log.md).
+    verdicts than the last one alone (docs/explanation/log.md).
     """
 
     def __init__(self, bert: Bert) -> None:
