@@ -11,12 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
+from bertpipe.core.artifacts import PARAMS_FILE
 from bertpipe.core.atomic import whole_directory
-from bertpipe.core.errors import WriteError
+from bertpipe.core.errors import ParamsError, WriteError
 from bertpipe.core.manifest import Kind
+from bertpipe.core.params_file import load_params, merged_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -29,10 +31,14 @@ def main() -> int:
     if not params.is_file():
         sys.stderr.write(f"error: no params file at {params}: the ones that come along are in params/\n")
         return 1
-    copy = PROJECT / ".bertpipe" / "runs" / params.stem
-    sources = {name.as_posix(): PROJECT / name for name in project_files()} | {"params.yaml": params}
     try:
-        update(copy, sources)
+        load_params(params)
+    except ParamsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    copy = PROJECT / ".bertpipe" / "runs" / params.stem
+    try:
+        update(copy, PROJECT, project_files(), merged_text(params))
     except WriteError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -45,21 +51,25 @@ def main() -> int:
     return code
 
 
-def update(copy: Path, sources: Mapping[str, Path]) -> None:
+def update(copy: Path, project: Path, names: Sequence[Path], params: str) -> None:
     """Make a copy hold the files of the project as they are now; what it holds besides stays.
 
     Args:
         copy: its folder; it may be an earlier copy.
-        sources: by name in the copy, the file to copy.
+        project: the project's folder.
+        names: of the files, relative to the project.
+        params: what stands in the copy's params.yaml. DVC knows no overlays.
 
     Raises:
         WriteError: a file that would be replaced was changed in the copy, or was not copied there.
     """
-    with whole_directory(copy, kind=Kind(name="copy of the project", entries=list(sources))) as staging:
-        for name, source in sources.items():
+    kind = Kind(name="copy of the project", entries=[PARAMS_FILE.name, *map(str, names)])
+    with whole_directory(copy, kind=kind) as staging:
+        for name in names:
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+            shutil.copy2(project / name, target)
+        (staging / PARAMS_FILE).write_text(params, encoding="utf-8")
 
 
 def run_to_its_end(command: list[str], folder: Path) -> int:

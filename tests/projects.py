@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bertpipe
+from bertpipe.core.params_file import merged_text
 
 PROJECT = Path(__file__).parent.parent
 COPIED = ("dvc.yaml", ".dvcignore", ".dvc/config")
@@ -51,7 +52,7 @@ def make_copy(folder: Path) -> Copy:
     for name in COPIED:
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
-    shutil.copy(PROJECT / "params" / "tiny.yaml", project / "params.yaml")
+    (project / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
     programs = folder / "bin"
     programs.mkdir()
     script = programs / "bertpipe"

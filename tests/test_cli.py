@@ -18,6 +18,7 @@ from bertpipe.cli import app
 from bertpipe.cli.terminal import progress
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.params import Params
+from bertpipe.core.params_file import merged_text
 from bertpipe.core.progress import Progress
 from exports import METRICS
 from models import save_tiny_model
@@ -71,7 +72,7 @@ def process(*arguments: str, **environment: str) -> Ended:
 @pytest.fixture
 def project(workdir: Path, sample_zip: Path, parquet: Path, trained: Path) -> Path:
     """Fill the working folder with the results of the tiny pipeline at their default places."""
-    shutil.copy(TINY, workdir / "params.yaml")
+    (workdir / "params.yaml").write_text(merged_text(TINY), encoding="utf-8")
     (workdir / "data/raw").mkdir(parents=True)
     shutil.copy(sample_zip, workdir / "data/raw/dataset.zip")
     shutil.copytree(parquet, workdir / "data/parquet")
@@ -206,9 +207,7 @@ def test_an_error_the_user_can_mend_is_one_line_and_exits_with_1(
 
 
 def test_all_faults_of_the_params_are_shown_at_once(run: Run) -> None:
-    text = (
-        TINY.read_text(encoding="utf-8").replace("heads: 2", "heads: 3").replace("\n  epochs: 2\n", "\n  epochs: '2'\n")
-    )
+    text = merged_text(TINY).replace("heads: 2", "heads: 3").replace("\n  epochs: 2\n", "\n  epochs: '2'\n")
     Path("params.yaml").write_text(text, encoding="utf-8")
     ended = run("convert")
     assert ended.code == 1

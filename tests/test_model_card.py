@@ -1,5 +1,6 @@
 """The model card: what the hub reads in its front matter, and what people read."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from bertpipe.core.artifacts import write_json
+from bertpipe.export import model_card
 from exports import METRICS, export_of, save_model_with, word_tokenizer
 
 FACTS: dict[str, Any] = {
@@ -136,3 +138,13 @@ def test_no_part_is_missing_and_tables_are_whole(tmp_path: Path, part: str) -> N
         if line.startswith("|---"):
             assert lines[number - 1].count("|") == lines[number + 1].count("|") == line.count("|")
         assert line == line.rstrip()
+
+
+def test_the_template_is_a_resource_of_the_package(tmp_path: Path) -> None:
+    """So it is in the wheel, which holds whatever is in the package's folder."""
+    (template,) = (file for file in resources.files(model_card.__package__).iterdir() if file.name.endswith(".jinja"))
+    text = template.read_text(encoding="utf-8")
+    fixed = [line for line in text.splitlines() if line.startswith("#") and "{" not in line]
+    assert {"## How to use", "## Results", "## Training", "## Limits"} <= set(fixed)
+    written = card(tmp_path).text
+    assert all(f"\n{line}\n" in written for line in fixed)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bertpipe.core.errors import DownloadError, ParamsError
 from bertpipe.core.params import Params
-from bertpipe.core.params_file import load_params
+from bertpipe.core.params_file import load_params, merged_text
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
@@ -155,7 +155,7 @@ def test_an_odd_embedding_dim_does_not_crash() -> None:
 
 def test_heads_that_do_not_divide_are_a_clear_error(tmp_path: Path) -> None:
     tiny_file = Path(__file__).parent.parent / "params" / "tiny.yaml"
-    text = tiny_file.read_text(encoding="utf-8").replace("heads: 2", "heads: 12")
+    text = merged_text(tiny_file).replace("heads: 2", "heads: 12")
     (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ParamsError, match="embedding_dim 16 is not a multiple of heads 12: try 8 or 16 heads"):
         load_params(tmp_path / "p.yaml")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bertpipe.core.params import Params, TrainParams
-from bertpipe.training.optim import AdamW, learning_rate, make_optimizer
+from bertpipe.training.optim import Optimizer, learning_rate, make_optimizer
 from models import tiny_bert
 
 
@@ -54,9 +54,10 @@ def test_every_step_learns_something_and_none_more_than_asked(train: TrainParams
 def test_matrices_decay_biases_and_norms_do_not(train: TrainParams, architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=19)
     names = {id(parameter): name for name, parameter in bert.named_parameters()}
-    states = make_optimizer(bert, train).states
-    decay = {names[id(state.parameter)]: state.weight_decay for state in states}
-    assert len(decay) == len(states) == len(names)
+    groups = make_optimizer(bert, train).inner.param_groups
+    rates = [(names[id(parameter)], group["weight_decay"]) for group in groups for parameter in group["params"]]
+    decay = dict(rates)
+    assert len(decay) == len(rates) == len(names)
     for name, rate in decay.items():
         assert rate == (0.0 if name.endswith("bias") or "norm" in name else 0.1), name
     assert set(decay.values()) == {0.0, 0.1}
@@ -65,7 +66,8 @@ def test_matrices_decay_biases_and_norms_do_not(train: TrainParams, architecture
 def test_frozen_parameters_are_left_alone(train: TrainParams) -> None:
     layer = nn.Linear(2, 3)
     layer.bias.requires_grad_(False)
-    assert [state.parameter is layer.weight for state in make_optimizer(layer, train).states] == [True]
+    groups = make_optimizer(layer, train).inner.param_groups
+    assert [parameter is layer.weight for group in groups for parameter in group["params"]] == [True]
 
 
 def test_two_steps_by_hand(train: TrainParams) -> None:
@@ -133,18 +135,30 @@ def test_a_step_forgets_the_gradients_and_passes_over_parameters_without(train: 
     assert torch.equal(layer.bias, before)
 
 
-def test_what_it_remembers_goes_to_a_checkpoint_and_back(train: TrainParams) -> None:
+@pytest.mark.parametrize("momentum", [None, 0.9], ids=["AdamW", "SGD"])
+def test_what_it_remembers_goes_to_a_checkpoint_and_back(train: TrainParams, momentum: float | None) -> None:
     first, second = copies(train)
-    before, after = make_optimizer(first, train), make_optimizer(second, train)
 
-    def step(network: nn.Module, optimizer: AdamW) -> None:
+    def optimizer_of(network: nn.Module) -> Optimizer:
+        if momentum is None:
+            return make_optimizer(network, train)
+        return Optimizer(torch.optim.SGD(network.parameters(), lr=0.1, momentum=momentum))
+
+    def step(network: nn.Module, optimizer: Optimizer) -> None:
         network(torch.ones(2, 7)).square().sum().backward()
         optimizer.step(learning_rate=0.1, max_grad_norm=1.0)
 
+    before, after = optimizer_of(first), optimizer_of(second)
+    assert before.tensors() == {}  # PyTorch makes the state in the first step
     step(first, before)
     second.load_state_dict(first.state_dict())
-    after.restore({name: tensor.clone() for name, tensor in before.tensors().items()})
+    assert before.tensors(keep=False) == {}
+    kept = {name: tensor.clone() for name, tensor in before.tensors().items()}
+    after.restore(kept)
     step(first, before)
     step(second, after)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+    assert before.tensors().keys() == kept.keys() == after.tensors().keys()
+    assert all(torch.equal(tensor, after.tensors()[name]) for name, tensor in before.tensors().items())
+    assert any(not torch.equal(tensor, kept[name]) for name, tensor in after.tensors().items())  # no shared memory

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from bertpipe.core import params
 from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import MaskingParams, ModelParams, Params
-from bertpipe.core.params_file import load_params
+from bertpipe.core.params_file import load_params, merged_text
 
 PROJECT = Path(__file__).parent.parent
 TINY = PROJECT / "params" / "tiny.yaml"
@@ -25,7 +25,7 @@ Change = Callable[[dict[str, Any]], object]
 def write(path: Path, *changes: Change) -> Path:
     """Write the tiny params with changes to a file and return its path."""
     yaml = YAML(typ="safe", pure=True)
-    content = yaml.load(TINY.read_text(encoding="utf-8"))
+    content = yaml.load(merged_text(TINY))
     for change in changes:
         change(content)
     with path.open("w", encoding="utf-8") as file:
@@ -62,7 +62,7 @@ def faults(path: Path) -> list[str]:
 def test_every_params_file_of_the_project_loads(path: Path) -> None:
     loaded = load_params(path)
     assert tuple(field.name for field in dataclasses.fields(Params)) == tuple(
-        YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        YAML(typ="safe", pure=True).load(merged_text(path))
     )
     assert dataclasses.is_dataclass(loaded.train)
 
@@ -76,7 +76,7 @@ def test_values_come_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_scientific_notation_without_a_dot_is_a_number_as_dvc_reads_it(tmp_path: Path) -> None:
-    text = TINY.read_text(encoding="utf-8").replace("learning_rate: 0.01", "learning_rate: 1e-4")
+    text = merged_text(TINY).replace("learning_rate: 0.01", "learning_rate: 1e-4")
     path = tmp_path / "p.yaml"
     path.write_text(text, encoding="utf-8")
     assert load_params(path).train.learning_rate == 1e-4
@@ -95,7 +95,7 @@ def test_all_faults_are_named_at_once_with_dotted_names(tmp_path: Path) -> None:
         "masking.rate: Input should be a valid number (given: 'x')",
         "convert.subset: is missing: add it",
         "model: embedding_dim 16 is not a multiple of heads 3: try 2 or 4 heads",
-        "train.epochs: 0 must be at least 1",
+        "train.epochs: Input should be greater than or equal to 1 (given: 0)",
         "runtime: is missing: add it",
     ]
 
@@ -123,26 +123,26 @@ def test_an_unknown_key_is_named(tmp_path: Path, name: str, expected: str) -> No
     ("name", "value", "said"),
     [
         ("train.learning_rate", "1e-4", "Input should be a valid number (given: '1e-4')"),
-        ("train.learning_rate", 0, "0.0 must be above 0"),
-        ("train.learning_rate", float("inf"), "inf must be finite"),
-        ("train.learning_rate", float("nan"), "nan must be above 0"),
+        ("train.learning_rate", 0, "Input should be greater than 0 (given: 0)"),
+        ("train.learning_rate", float("inf"), "Input should be a finite number (given: inf)"),
+        ("train.learning_rate", float("nan"), "Input should be a finite number (given: nan)"),
         ("train.epochs", True, "Input should be a valid integer (given: True)"),
         ("train.epochs", 2.5, "Input should be a valid integer (given: 2.5)"),
-        ("train.seed", 2**63, f"{2**63} must be at most {2**63 - 1}"),
-        ("train.seed", -1, "-1 must be at least 0"),
+        ("train.seed", 2**63, f"Input should be less than or equal to {2**63 - 1} (given: {2**63})"),
+        ("train.seed", -1, "Input should be greater than or equal to 0 (given: -1)"),
         ("model.tied", 1, "Input should be a valid boolean (given: 1)"),
-        ("model.dropout", 1.0, "1.0 must be below 1"),
+        ("model.dropout", 1.0, "Input should be less than 1 (given: 1.0)"),
         ("masking.unit", "words", "Input should be 'token', 'word' or 'span' (given: 'words')"),
-        ("masking.span_p", 0, "0.0 must be above 0"),
-        ("masking.span_p", 1.5, "1.5 must be at most 1"),
-        ("masking.span_max", 0, "0 must be at least 1"),
-        ("masking.span_max", 513, "513 must be at most 512"),
+        ("masking.span_p", 0, "Input should be greater than 0 (given: 0)"),
+        ("masking.span_p", 1.5, "Input should be less than or equal to 1 (given: 1.5)"),
+        ("masking.span_max", 0, "Input should be greater than or equal to 1 (given: 0)"),
+        ("masking.span_max", 513, "Input should be less than or equal to 512 (given: 513)"),
         ("model.architecture", "gpt", "Input should be 'bert' or 'notebook' (given: 'gpt')"),
-        ("convert.max_reject_rate", 1.5, "1.5 must be at most 1"),
+        ("convert.max_reject_rate", 1.5, "Input should be less than or equal to 1 (given: 1.5)"),
         ("download.source", 3, "Input should be a valid string (given: 3)"),
         ("infer.examples", "none", "Input should be a valid array (given: 'none')"),
         ("prepare.pairs", "both", "Input should be 'bert' or 'notebook' (given: 'both')"),
-        ("prepare.vocab_size", 99, "99 must be at least 100"),
+        ("prepare.vocab_size", 99, "Input should be greater than or equal to 100 (given: 99)"),
         ("data.dir", None, "Input should be a valid string (given: None)"),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_value_of_another_type_or_out_of_its_limits_is_refused(
 
 def test_a_date_for_a_number_is_a_fault_not_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
-    text = TINY.read_text(encoding="utf-8").replace("\n  learning_rate: 0.01", "\n  learning_rate: 2024-01-01", 1)
+    text = merged_text(TINY).replace("\n  learning_rate: 0.01", "\n  learning_rate: 2024-01-01", 1)
     path.write_text(text, encoding="utf-8")
     assert faults(path) == ["train.learning_rate: Input should be a valid number (given: '2024-01-01')"]
 
@@ -165,7 +165,8 @@ def test_a_choice_of_word_or_count_names_both(tmp_path: Path, name: str, value: 
     said = faults(write(tmp_path / "p.yaml", put(name, value)))
     assert len(said) == 1
     assert said[0].startswith(f"{name}: Input should be 'auto'")
-    assert ", or " in said[0]
+    assert ", or Input should be " in said[0]
+    assert said[0].endswith(f"(given: {value!r})")
 
 
 @pytest.mark.parametrize("value", [1, 147_161])

@@ -33,8 +33,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     folder_of(made.folder / "my reviews", REVIEWS)
     settle(
         made,
-        ("  corpora: {}\n", "  corpora:\n    mine: my reviews\n"),
-        ("  dir: data/parquet\n", "  dir: data/text/mine\n"),
+        ("  corpora: {}", "  corpora: {mine: my reviews}"),
+        ("  dir: data/parquet", "  dir: data/text/mine"),
     )
     made.dvc("repro", "examples", "evaluate")
     return made
@@ -68,11 +68,11 @@ def test_by_hand_the_data_are_those_of_the_params(copy: Copy) -> None:
 
 
 def test_another_number_of_prepare_brings_its_stage_to_run_again(copy: Copy) -> None:
-    settle(copy, ("  short_share: 0.1\n", "  short_share: 0.2\n"))
+    settle(copy, ("  short_share: 0.1", "  short_share: 0.2"))
     try:
         assert "prepare@mine" in copy.dvc("status")
     finally:
-        settle(copy, ("  short_share: 0.2\n", "  short_share: 0.1\n"))
+        settle(copy, ("  short_share: 0.2", "  short_share: 0.1"))
 
 
 def test_without_text_there_is_no_such_stage(copy: Copy, tmp_path: Path) -> None:

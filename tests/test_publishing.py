@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from huggingface_hub import constants
 
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.errors import PushError
+from bertpipe.core.params_file import merged_text
 from bertpipe.export.hub import push_directory
 from exports import METRICS, export_of, save_model_with, word_tokenizer
 from hubs import Hub, Repository, running_hub
@@ -77,7 +77,7 @@ def project(tmp_path: Path) -> Path:
     save_model_with(folder / "models" / "bert", word_tokenizer())
     (folder / "reports").mkdir()
     write_json(folder / "reports" / "metrics.json", METRICS)
-    shutil.copy(PROJECT / "params" / "tiny.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
     return folder
 
 

@@ -19,6 +19,7 @@ import pytest
 from bertpipe.core.artifacts import SUMMARY_NAME
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import Params
+from bertpipe.core.params_file import merged_text
 from bertpipe.sources.engines.engine import Processes, make_engine
 from bertpipe.sources.engines.ray import RayEngine
 from bertpipe.stages.convert import run_convert
@@ -196,7 +197,7 @@ def test_a_lost_worker_is_replaced_and_one_that_is_lost_again_and_again_is_said_
 
 def test_the_command_starts_a_ray_of_its_own_and_says_nothing_of_it(corpus: Path, tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
-    content = TINY.read_text(encoding="utf-8")
+    content = merged_text(TINY)
     params.write_text(content.replace("shards: one", "shards: files").replace("processes: 1", "processes: 2"))
     command = [sys.executable, "-m", "bertpipe", "prepare", "--text", str(corpus), "--params", str(params), "--json"]
     done = subprocess.run(

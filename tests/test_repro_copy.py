@@ -1,6 +1,7 @@
 """`make repro PARAMS=...`: what stays of an earlier copy, and who is waited for."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import WriteError
+from bertpipe.core.params_file import load_params, merged_text
 from scripts import repro_copy
 
 
@@ -25,28 +27,26 @@ def _handlers() -> Iterator[None]:
 def test_of_an_earlier_copy_everything_stays_that_was_not_copied(tmp_path: Path) -> None:
     project, copy = tmp_path / "project", tmp_path / "copy"
     (project / "src").mkdir(parents=True)
-    for name in ("params.yaml", "src/old.py"):
-        (project / name).write_text("first", encoding="utf-8")
-    repro_copy.update(copy, {name: project / name for name in ("params.yaml", "src/old.py")})
+    (project / "src" / "old.py").write_text("first", encoding="utf-8")
+    repro_copy.update(copy, project, [Path("src/old.py")], "first")
     stays = [".bertpipe/state/run/step-000000004/x", ".git/HEAD", "models/bert/config.json", "src/mine.py", "notes.md"]
     for name in stays:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("precious", encoding="utf-8")
-    for name in ("params.yaml", "src/new.py"):
-        (project / name).write_text("second", encoding="utf-8")
-    repro_copy.update(copy, {name: project / name for name in ("params.yaml", "src/new.py")})
+    (project / "src" / "new.py").write_text("second", encoding="utf-8")
+    repro_copy.update(copy, project, [Path("src/new.py")], "second")
     for name in stays:
         assert (copy / name).read_text(encoding="utf-8") == "precious"
     assert not (copy / "src" / "old.py").exists()
-    assert (copy / "params.yaml").read_text(encoding="utf-8") == (copy / "src" / "new.py").read_text(encoding="utf-8")
+    assert (copy / "params.yaml").read_text(encoding="utf-8") == "second"
+    assert (copy / "src" / "new.py").read_text(encoding="utf-8") == "second"
 
 
 def test_what_was_edited_in_the_copy_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("first", encoding="utf-8")
-    repro_copy.update(tmp_path / "copy", {"params.yaml": tmp_path / "params.yaml"})
+    repro_copy.update(tmp_path / "copy", tmp_path, [], "first")
     (tmp_path / "copy" / "params.yaml").write_text("edited", encoding="utf-8")
     with pytest.raises(WriteError, match=r"copy holds params\.yaml, which was changed since"):
-        repro_copy.update(tmp_path / "copy", {"params.yaml": tmp_path / "params.yaml"})
+        repro_copy.update(tmp_path / "copy", tmp_path, [], "second")
     assert (tmp_path / "copy" / "params.yaml").read_text(encoding="utf-8") == "edited"
 
 
@@ -70,3 +70,32 @@ def test_a_command_that_saves_is_waited_for(tmp_path: Path, number: int, code: i
     assert repro_copy.run_to_its_end(command, tmp_path) == code
     thread.join()
     assert (tmp_path / "saved").exists() == (number == signal.SIGTERM)
+
+
+def test_the_copy_of_the_project_gets_the_merged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run with a `git` that knows two files, and a `dvc` that does nothing."""
+    scripts = {"dvc": "", "git": "[ $1 != ls-files ] || printf 'params.yaml\\0params/mine.yaml\\0'"}
+    (tmp_path / "bin").mkdir()
+    for name, does in scripts.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho {name} $1 >> {tmp_path}/asked\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    shutil.copy(repro_copy.PROJECT / "params.yaml", tmp_path)
+    monkeypatch.setattr(repro_copy, "PROJECT", tmp_path)
+    (tmp_path / "params").mkdir()
+    mine = tmp_path / "params" / "mine.yaml"
+    mine.write_text("extends: ../params.yaml\ntrain: {epochs: 3}\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["repro_copy.py", str(mine)])
+    assert repro_copy.main() == 0
+    copied = tmp_path / ".bertpipe" / "runs" / "mine" / "params.yaml"
+    text = copied.read_text(encoding="utf-8")
+    assert text == merged_text(mine)
+    assert "extends" not in text
+    assert load_params(copied).train.epochs == 3
+    assert (tmp_path / "asked").read_text(encoding="utf-8").splitlines()[-1] == "dvc repro"
+    mine.write_text("extends: ../params.yaml\ntrain: {epoch: 3}\n", encoding="utf-8")
+    assert repro_copy.main() == 1
+    assert "train.epoch: is not known" in capsys.readouterr().err
+    assert copied.read_text(encoding="utf-8") == text

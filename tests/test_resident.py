@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -408,10 +409,11 @@ def test_whole_steps_are_taken_on_a_device_that_answers_nothing(
     tiny: Params, architecture: str, micro_batch_size: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batch, losses, gradients and optimizer, with dropout, by the branches that a GPU takes and a CPU does not."""
-    # Two things know no such device; what PyTorch's own kernels do within them is not for this test to see.
+    # Three things do not know such a device; what PyTorch's own kernels do within them is not for this test to see.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    norm = torch.nn.utils.get_total_norm
-    monkeypatch.setattr(torch.nn.utils, "get_total_norm", lambda gradients, **_: norm(gradients, foreach=False))
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given, **_: clip(*given, foreach=False))
+    monkeypatch.setattr(import_module("torch.optim.adam"), "_device_dtype_check_for_fused", lambda *_: None)
     rows = on_meta(ResidentRows.of(ROWS, masking(), seed=1, epoch=1, device=CPU))
     batches = [rows.batch(first, 8, filled_to=8, limit=POSITIONS) for first in range(0, 64, 8)]
     train = settings(tiny, epochs=1, micro_batch_size=micro_batch_size)

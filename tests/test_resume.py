@@ -21,7 +21,7 @@ from bertpipe.data.pair_dataset import PairFile
 from bertpipe.model import store
 from bertpipe.model.bert import Bert
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, checkpoints_in
-from bertpipe.training.optim import AdamW
+from bertpipe.training.optim import Optimizer
 from bertpipe.training.signals import stop_requests
 from models import tiny_bert
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, crash_in, results, train
@@ -118,7 +118,7 @@ def test_a_signal_between_the_passes_of_a_step_ends_the_run_after_the_step(
     tiny: Params, parquet: Path, tmp_path: Path, number: int
 ) -> None:
     passes_of: list[int] = [0]  # of each step
-    forward, update = Bert.forward, AdamW.step
+    forward, update = Bert.forward, Optimizer.step
 
     def forward_and_signal(self: Bert, *args: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
         passes_of[-1] += 1
@@ -126,14 +126,14 @@ def test_a_signal_between_the_passes_of_a_step_ends_the_run_after_the_step(
             signal.raise_signal(number)
         return forward(self, *args, **options)
 
-    def update_and_count(self: AdamW, **options: Any) -> torch.Tensor:  # noqa: ANN401
+    def update_and_count(self: Optimizer, **options: Any) -> torch.Tensor:  # noqa: ANN401
         passes_of.append(0)
         return update(self, **options)
 
     accumulating = SMALL | {"micro_batch_size": 7}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Bert, "forward", forward_and_signal)
-        patch.setattr(AdamW, "step", update_and_count)
+        patch.setattr(Optimizer, "step", update_and_count)
         with pytest.raises(StoppedError, match="after step 4 of 12"):
             train(tiny, tmp_path, parquet, **accumulating)
     assert passes_of[3] > 2
@@ -351,7 +351,10 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_state(
 def test_the_newest_checkpoints_are_kept(tmp_path: Path, keep: int) -> None:
     checkpoints = Checkpoints(directory=tmp_path / "state", keep=keep, run={})
     bert = tiny_bert(vocab_size=11)
-    optimizer = AdamW([(list(bert.parameters()), 0.0)], betas=(0.9, 0.999), epsilon=1e-8)
+    optimizer = Optimizer(torch.optim.AdamW(bert.parameters()))
+    for parameter in bert.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(learning_rate=0.1, max_grad_norm=1.0)
     for step in range(1, 6):
         checkpoints.save(step, bert, optimizer.tensors(), {"step": step})
         assert len(checkpoints_in(tmp_path / "state")) == min(step, keep)

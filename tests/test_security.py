@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from bertpipe.cli.app import main
 from bertpipe.core.artifacts import REJECTS_REPORT
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import Params
+from bertpipe.core.params_file import merged_text
 from bertpipe.model.huggingface_load import load_huggingface
 from bertpipe.sources.notebook import archive as archive_module
 from bertpipe.sources.notebook.archive import check_archive
@@ -527,7 +527,7 @@ def test_what_the_environment_keeps_secret_is_neither_shown_nor_written(
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    shutil.copy(PROJECT / "params" / "tiny.yaml", workdir / "params.yaml")
+    (workdir / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
     commands = (
         ["download"], ["convert"], ["train", "--epochs", "1"], ["evaluate"], ["plot"],
         ["infer", "nsp", "a film", "a plot"], ["infer", "examples", "--json"], ["inspect", "a film"], ["export"],

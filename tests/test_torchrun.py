@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bertpipe.core.params import Params
+from bertpipe.core.params_file import merged_text
 from bertpipe.training.checkpoint import checkpoints_in
 from projects import make_copy, started_in
 from runs import EACH_STEP, Crash, at_step, crash, train
@@ -113,7 +114,7 @@ class Project:
         self.folder = folder
         folder.mkdir()
         yaml = YAML()
-        content = yaml.load((HERE.parent / "params" / "tiny.yaml").read_text(encoding="utf-8"))
+        content = yaml.load(merged_text(HERE.parent / "params" / "tiny.yaml"))
         content["data"]["dir"] = str(data)
         content["train"]["epochs"] = 6
         content["runtime"] |= {"processes": 2, "checkpoint_every_s": 0.1, "timeout_s": 60, **runtime}

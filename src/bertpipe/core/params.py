@@ -4,51 +4,21 @@ The schema has no defaults: every value lives in `params.yaml`, so `dvc params d
 this module loads neither pydantic nor a YAML reader; only `bertpipe.core.params_file` does, when it reads.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from annotated_types import Ge, Gt, Interval
+
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
-
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """A bound on one number, checked by pydantic when `params.yaml` is loaded."""
-
-    above: float | None = None
-    at_least: float | None = None
-    below: float | None = None
-    at_most: float | None = None
-
-    def check(self, value: float) -> float:
-        """Return `value`, or raise ValueError that names the bound it breaks."""
-        if math.isinf(value):
-            raise ValueError(f"{value} must be finite")
-        if self.above is not None and not value > self.above:
-            raise ValueError(f"{value} must be above {self.above}")
-        if self.at_least is not None and not value >= self.at_least:
-            raise ValueError(f"{value} must be at least {self.at_least}")
-        if self.below is not None and not value < self.below:
-            raise ValueError(f"{value} must be below {self.below}")
-        if self.at_most is not None and not value <= self.at_most:
-            raise ValueError(f"{value} must be at most {self.at_most}")
-        return value
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> "CoreSchema":  # noqa: ANN401
-        """Hook `check` in after pydantic's own type check (its protocol for `Annotated` markers)."""
-        from pydantic_core import core_schema  # noqa: PLC0415
-
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
-
-
-Count = Annotated[int, Limit(at_least=1)]
-Seed = Annotated[int, Limit(at_least=0, at_most=2**63 - 1)]
-Positive = Annotated[float, Limit(above=0)]
-NotNegative = Annotated[float, Limit(at_least=0)]
-Share = Annotated[float, Limit(at_least=0, at_most=1)]
-ShareBelowOne = Annotated[float, Limit(at_least=0, below=1)]
+Count = Annotated[int, Ge(1)]
+Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Interval(ge=0, lt=1)]
 MaskingUnit = Literal["token", "word", "span"]
 CompileMode = Literal["none", "default", "reduce-overhead"]
 TextFormat = Literal["auto", "file", "blocks", "lines", "jsonl"]
@@ -68,23 +38,23 @@ class _ByTask:
         return core_schema.tagged_union_schema(choices, discriminator="task")
 
 
-_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
+_STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadParams:
     """Where the zip of CSV files comes from."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     source: str
     """`sample`, `imdb`, an http, https or file URL, or a path."""
     sha256: str | None
     """The expected SHA-256 of the zip in hexadecimal; null takes whatever comes."""
     timeout_s: Positive
     """Seconds without a byte from the web after which a try has failed."""
-    retries: Annotated[int, Limit(at_least=0)]
+    retries: Annotated[int, Ge(0)]
     """Tries after a failed one, before the download fails; new ones after each MiB that has come."""
-    max_minutes: Annotated[float, Limit(above=0, at_most=100_000)]
+    max_minutes: Annotated[float, Interval(gt=0, le=100_000)]
     """Minutes that a download from the web may take in all; what has come by then is kept for the next run."""
     max_bytes: Count
     """Bytes of the largest file that is taken from the web."""
@@ -94,14 +64,14 @@ class DownloadParams:
 class SampleParams:
     """The embedded sample: generated reviews of invented films."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the film world, the reviews, the pairs and the static masks."""
-    films: Annotated[int, Limit(at_least=20)]
+    films: Annotated[int, Ge(20)]
     """Number of invented films."""
-    reviews: Annotated[int, Limit(at_least=20)]
+    reviews: Annotated[int, Ge(20)]
     """Number of reviews, training and test together."""
-    test_share: Annotated[float, Limit(above=0, below=1)]
+    test_share: Annotated[float, Interval(gt=0, lt=1)]
     """Share of the reviews that goes to the test split, whole reviews at a time."""
 
 
@@ -112,20 +82,20 @@ class MaskingParams:
     All but `mode` is about dynamic masks and the static ones of the sample; other data bring their own static masks.
     """
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     mode: Literal["auto", "static", "dynamic"]
     """`static`: the masks stored in the data; `dynamic`: new ones each epoch; `auto`: dynamic where possible."""
     unit: MaskingUnit
     """What is chosen as a whole: a `token`, all pieces of a `word`, or a `span` of several words in a row."""
-    rate: Annotated[float, Limit(above=0, below=1)]
+    rate: Annotated[float, Interval(gt=0, lt=1)]
     """Share of the words that is chosen; of the tokens, where `unit` is `token`."""
     mask_share: Share
     """Share of the chosen tokens whose input becomes `[MASK]`; a span shares one fate."""
     random_share: Share
     """Share of the chosen tokens whose input becomes a random word; the rest stays as it is."""
-    span_p: Annotated[float, Limit(above=0, at_most=1)]
+    span_p: Annotated[float, Interval(gt=0, le=1)]
     """Parameter of the geometric distribution of a span's words: 1 - span_p times as many spans a word longer."""
-    span_max: Annotated[int, Limit(at_least=1, at_most=512)]
+    span_max: Annotated[int, Interval(ge=1, le=512)]
     """Words of the longest span; the distribution is cut off there."""
 
     def __post_init__(self) -> None:
@@ -140,10 +110,10 @@ class MaskingParams:
 class ConvertParams:
     """From the zip of CSV files to Parquet."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     subset: Literal["sampled", "full"]
     """Which CSV members of the zip are read: the `_sampled` ones, or the whole set."""
-    max_length: Annotated[int, Limit(at_least=8)]
+    max_length: Annotated[int, Ge(8)]
     """Longest row kept whole, in tokens with `[CLS]` and `[SEP]`; longer rows lose tokens from the longer half."""
     max_reject_rate: Share
     """Share of bad rows above which the stage fails."""
@@ -156,7 +126,7 @@ class ConvertParams:
 class DataParams:
     """Which data set is trained on, and the texts that one can be made of."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     dir: str
     """The directory of Parquet files that `train` and `evaluate` read: `data/parquet`, or `data/text/NAME`."""
     corpora: dict[str, str]
@@ -167,7 +137,7 @@ class DataParams:
 class PrepareParams:
     """From text to sentence pairs."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the split, the pairs and the static masks."""
     text_format: TextFormat
@@ -178,12 +148,12 @@ class PrepareParams:
     """The field of a JSON line that holds the text."""
     language: str
     """Code of the language (`en`, `es`, `zh`) by whose rules text is split into sentences."""
-    test_share: Literal["source"] | Annotated[float, Limit(above=0, below=1)]
+    test_share: Literal["source"] | Annotated[float, Interval(gt=0, lt=1)]
     """Share of the documents in the test split; `source` takes the splits that the corpus itself has."""
     tokenizer: str
     """`wordpiece` and `words` are made from the training documents; else a path to a tokenizer.json or vocab.txt,
     or to a directory with one of them, such as a model's."""
-    vocab_size: Annotated[int, Limit(at_least=100)]
+    vocab_size: Annotated[int, Ge(100)]
     """Most entries of a `wordpiece` vocabulary that is made here, special tokens included."""
     min_frequency: Count
     """How often a piece has to be seen to come into that vocabulary."""
@@ -193,7 +163,7 @@ class PrepareParams:
     """Whether these take the accents off the letters."""
     pairs: Literal["bert", "notebook"]
     """The recipe of the sentence pairs: `bert` packs sentences up to `max_length`, `notebook` is the notebook's."""
-    max_length: Annotated[int, Limit(at_least=8)]
+    max_length: Annotated[int, Ge(8)]
     """Longest row, in tokens with `[CLS]` and `[SEP]`; longer pairs lose tokens from the longer half."""
     short_share: Share
     """Share of the `bert` pairs that are packed up to a shorter length, drawn evenly."""
@@ -211,7 +181,7 @@ class PrepareParams:
 class ModelParams:
     """The shape of BERT."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     architecture: Literal["bert", "notebook"]
     """`bert`: the published BERT; `notebook`: the course notebook's network, made right."""
     vocab_size: Literal["auto"] | Count
@@ -224,7 +194,7 @@ class ModelParams:
     """Encoder layers."""
     feed_forward_dim: Count
     """Inner width of a layer's feed-forward block."""
-    max_positions: Annotated[int, Limit(at_least=8)]
+    max_positions: Annotated[int, Ge(8)]
     """Longest input in tokens."""
     dropout: ShareBelowOne
     """Dropout probability in embeddings, attention and layers, in training only."""
@@ -265,14 +235,14 @@ class ModelParams:
 class TrainParams:
     """The training run."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the initial weights, the order of rows, dynamic masks and dropout."""
     init: str | None
     """Model to start from: a directory of bertpipe's, a Hugging Face directory, a hub name; null: random weights."""
     epochs: Count
     """Passes over the training rows."""
-    batch_size: Annotated[int, Limit(at_least=1, at_most=65_536)]
+    batch_size: Annotated[int, Interval(ge=1, le=65_536)]
     """Rows (sentence pairs) an optimiser step, over all processes; at most those that are shuffled together."""
     micro_batch_size: Literal["all"] | Count
     """Rows a forward and backward pass, whose gradients add up to the step's: less memory; `all` takes the batch."""
@@ -314,7 +284,7 @@ def _refuse_overlap(warmup_share: float, decay_share: float) -> None:
 class EvaluateParams:
     """The evaluation of a trained model."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     batch_size: Count
     """Rows a forward pass."""
 
@@ -323,7 +293,7 @@ class EvaluateParams:
 class ClassifierParams:
     """The training of a classifier; what else AdamW needs is that of `train`."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     epochs: Count
     """Passes over the training texts."""
     batch_size: Count
@@ -346,7 +316,7 @@ class ClassifierParams:
 class ProbeParams:
     """What a model is worth to a classifier of labelled texts."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the test split, the order of rows and dropout."""
     mode: ProbeMode
@@ -355,7 +325,7 @@ class ProbeParams:
     """The column of the text, in CSV and Parquet; the field in JSON."""
     label_field: str
     """The column of the label."""
-    test_share: Annotated[float, Limit(above=0, below=1)]
+    test_share: Annotated[float, Interval(gt=0, lt=1)]
     """Share of the texts of each class that is held out, where no test file is given."""
     train_texts: Literal["all"] | Count
     """Texts to train on: fewer than there are show what a model is worth where labels are few."""
@@ -369,7 +339,7 @@ class ProbeParams:
 class NspExample:
     """One NSP question for `infer examples`."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     task: Literal["nsp"]
     """Asks whether sentence B follows sentence A."""
     first: str
@@ -386,7 +356,7 @@ class NspExample:
 class MlmExample:
     """One MLM question for `infer examples`."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     task: Literal["mlm"]
     """Asks for the words under `[MASK]`."""
     text: str
@@ -401,7 +371,7 @@ class MlmExample:
 class InferParams:
     """The inference examples."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     top_k: Count
     """Candidates shown for each `[MASK]`."""
     examples: tuple[Annotated[NspExample | MlmExample, _ByTask()], ...]
@@ -412,7 +382,7 @@ class InferParams:
 class ExportParams:
     """What the card of an exported model says that no file knows."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     title: str
     """Its heading."""
     license: str | None
@@ -425,7 +395,7 @@ class ExportParams:
 class RuntimeParams:
     """Settings of the machine, which do not define a result."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     device: Literal["auto", "cpu", "cuda"]
     """Where tensors live; `auto` takes a GPU if there is one."""
     threads: Literal["auto"] | Count
@@ -435,7 +405,7 @@ class RuntimeParams:
     core, or one for little text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
     parallel: Parallel
     """How several processes train: `ddp`, each holds the model; `fsdp`, each holds a part of it."""
-    max_restarts: Annotated[int, Limit(at_least=0)]
+    max_restarts: Annotated[int, Ge(0)]
     """How often `train` in several processes starts them anew after one of them failed; torchrun has its own."""
     timeout_s: Positive
     """Seconds after which one of several processes that does not answer counts as hanging."""
@@ -454,7 +424,7 @@ class RuntimeParams:
 class Params:
     """All of `params.yaml`: one section a stage, and the sections stages share."""
 
-    __pydantic_config__: ClassVar = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar = _STRICT
     data: DataParams
     download: DownloadParams
     sample: SampleParams

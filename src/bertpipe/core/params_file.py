@@ -1,8 +1,17 @@
-"""A params file, read into its schema."""
+"""A params file, read into its schema.
 
+A file whose key `extends` names another one, relative to its own folder, is an overlay: it holds only the values that
+differ. Sections are merged key by key. Any other value replaces the base's as a whole, also a list, and a mapping whose
+keys the user chose (`data.corpora`): each of these is one value.
+"""
+
+import io
 import json
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import Params
@@ -10,53 +19,131 @@ from bertpipe.core.params import Params
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_Layers = list[tuple[Path, Any]]
+"""A params file and its content, without `extends`; then the file that it extends, and so on."""
+
 
 def load_params(path: Path) -> Params:
-    """Return the validated content of a params file.
+    """Return the validated content of a params file, merged with what it extends.
 
     Raises:
-        ParamsError: the file is missing, is not YAML, or breaks the schema; all faults are named at once, each
-            with its dotted name.
+        ParamsError: the file or its base is missing, is not YAML, or breaks the schema; all faults are named at once,
+            each with its dotted name.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
-    data = _read_yaml(path)
+    layers = _read_layers(path)
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
-        return TypeAdapter(Params).validate_json(json.dumps(data, default=str), strict=True)
+        return TypeAdapter(Params).validate_json(json.dumps(_merge_layers(layers), default=str), strict=True)
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
         for detail in error.errors():
-            name, fault = _describe(detail)
+            name, fault = _describe(detail, layers)
             faults.setdefault(name, []).append(fault)  # several where a value may be of several types
         lines = "\n".join(f"  {name}: {', or '.join(fault)}" for name, fault in faults.items())
         raise ParamsError(f"{path} has {len(faults)} fault(s):\n{lines}") from error
 
 
-def _read_yaml(path: Path) -> object:
+def merged_text(path: Path) -> str:
+    """Return a params file as YAML that extends nothing: its values in its base, with the comments of both.
+
+    Raises:
+        ParamsError: see `load_params`; the schema is not checked.
+    """
+    from ruamel.yaml import YAML  # noqa: PLC0415
+
+    layers = _read_layers(path, comments=True)
+    if len(layers) == 1:
+        return path.read_text(encoding="utf-8")
+    yaml, text = YAML(), io.StringIO()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 1000
+    yaml.representer.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.dump(_merge_layers(layers), text)
+    return text.getvalue()
+
+
+def _read_layers(path: Path, *, comments: bool = False) -> _Layers:
+    """Return the content of a params file and of each that it extends, itself first."""
+    layers: _Layers = []
+    current: Path | None = path
+    while current is not None:
+        if any(current.resolve() == above.resolve() for above, _ in layers):
+            cycle = " extends ".join(str(file) for file in [*(above for above, _ in layers), current])
+            raise ParamsError(f"{cycle}: that is a cycle, remove one line `extends`")
+        content = _read_yaml(current, comments=comments, extended_by=layers[-1][0] if layers else None)
+        base = _base(current, content.pop("extends")) if isinstance(content, dict) and "extends" in content else None
+        layers.append((current, content))
+        current = base
+    for file, content in layers if len(layers) > 1 else ():
+        if not isinstance(content, dict):
+            raise ParamsError(f"{file} holds no sections, so {layers[0][0]} cannot extend it")
+    return layers
+
+
+def _base(path: Path, extends: object) -> Path:
+    if not isinstance(extends, str) or not extends:
+        raise ParamsError(f"{path} extends {extends!r}, which is not a path: write `extends: ../params.yaml`")
+    try:
+        return path.parent / Path(extends).expanduser()
+    except RuntimeError as error:
+        raise ParamsError(f"{path} extends {extends}: {error}") from error
+
+
+def _read_yaml(path: Path, *, comments: bool, extended_by: Path | None) -> Any:  # noqa: ANN401
     from ruamel.yaml import YAML  # noqa: PLC0415
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     if not path.is_file():
+        if extended_by is not None:
+            raise ParamsError(f"no params file at {path}, which {extended_by} extends: correct its line `extends`")
         raise ParamsError(f"no params file at {path}: run in the project's folder, or name one with --params")
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        reader = YAML(typ="rt") if comments else YAML(typ="safe", pure=True)
+        return reader.load(path.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not YAML: {error}") from error
 
 
-def _describe(detail: "ErrorDetails") -> tuple[str, str]:
+def _merge_layers(layers: _Layers) -> Any:  # noqa: ANN401
+    return reduce(lambda base, overlay: _merged(base, overlay, Params), [content for _, content in reversed(layers)])
+
+
+def _merged(base: dict[str, Any], overlay: dict[str, Any], schema: type) -> dict[str, Any]:
+    """Return a copy of `base` with the values of `overlay`; what the schema has as a section is merged itself."""
+    kinds, merged = get_type_hints(schema), base.copy()
+    for key, value in overlay.items():
+        is_section = is_dataclass(kinds.get(key)) and isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value, kinds[key]) if is_section else value
+    return merged
+
+
+def _describe(detail: "ErrorDetails", layers: _Layers) -> tuple[str, str]:
     """Return one fault as its dotted name, without pydantic's type tags, and what is wrong."""
     known = {
         "missing": "is missing: add it",
         "unexpected_keyword_argument": "is not known: check its spelling, or remove it",
     }
-    name = ".".join(str(part) for part in detail["loc"] if not _is_type_tag(str(part)))
+    parts = [part for part in detail["loc"] if not _is_type_tag(str(part))]
     text = known.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     says_it_itself = detail["type"] in {"missing", "value_error", "union_tag_invalid", "union_tag_not_found"}
     given = "" if says_it_itself else f" (given: {detail['input']!r:.60})"
-    return name or "the file", f"{text}{given}"
+    holder = parts[:-1] if detail["type"] == "missing" else parts
+    file = next((file for file, content in layers if _holds(content, holder)), layers[-1][0])
+    where = "" if file == layers[0][0] else f" [in {file}]"
+    return ".".join(map(str, parts)) or "the file", f"{text}{given}{where}"
+
+
+def _holds(content: Any, parts: Sequence[int | str]) -> bool:  # noqa: ANN401
+    """Return whether a file's content has the value at these keys and indices."""
+    for part in parts:
+        known = range(len(content)) if isinstance(content, list) else content if isinstance(content, dict) else ()
+        if part not in known:
+            return False
+        content = content[part]
+    return True
 
 
 def _is_type_tag(part: str) -> bool:
-    return part in {"nsp", "mlm"} or part.startswith(("function-", "literal["))
+    return part in {"nsp", "mlm"} or part.startswith(("constrained-", "literal["))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -11,8 +12,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ExportParams, ModelParams
-from bertpipe.export.model_card_template import TEMPLATE
 
+_TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _TAGS = ("bert", "masked-language-modeling", "next-sentence-prediction", "pretraining", "bertpipe")
 _COLUMNS = {
     "mlm": ("loss", "perplexity", "bits_per_byte", "top1_accuracy", "top5_accuracy"),
@@ -74,7 +75,7 @@ def model_card(export: ExportParams, facts: CardFacts) -> str:
     front = _front_matter(export, evaluated, is_loadable=facts.missing_counterpart is None)
     body = (
         _environment()
-        .from_string(TEMPLATE)
+        .from_string(_TEMPLATE.read_text(encoding="utf-8"))
         .render(
             title=_one_line(export.title), facts=facts, tables=tables, columns=_COLUMNS, counts=counts, remarks=remarks
         )

@@ -38,7 +38,7 @@ class Restored:
     step: int
     records: Mapping[str, Any]
     optimizer: Mapping[str, Tensor]
-    """What `AdamW.tensors` returned."""
+    """What `Optimizer.tensors` returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Checkpoints:
         Args:
             step: steps done.
             bert: the network.
-            optimizer: what its `AdamW.tensors` returned.
+            optimizer: what its `Optimizer.tensors` returned.
             records: JSON content to keep beside them: the history so far.
         """
         if not (self.directory / RUN).exists():

@@ -14,7 +14,7 @@ from bertpipe.data.batching import Batch, Batches
 from bertpipe.training.distributed.world import ALONE, World
 from bertpipe.training.flops import training_flops
 from bertpipe.training.objective import Losses
-from bertpipe.training.optim import AdamW, learning_rate
+from bertpipe.training.optim import Optimizer, learning_rate
 from bertpipe.training.parallel import gradients_kept, passes_are_shared, settles, unwrapped
 
 _DROPOUT = 40  # stream of randomness
@@ -64,7 +64,7 @@ def plan(batcher: Batches, train: TrainParams) -> Plan:
 
 def train_steps(
     objective: nn.Module,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     batcher: Batches,
     train: TrainParams,
     *,

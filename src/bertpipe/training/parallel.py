@@ -90,12 +90,6 @@ def whole(tensor: Tensor) -> Tensor:
     return full
 
 
-def local(tensor: Tensor) -> Tensor:
-    """Return this process's part of a tensor: all of it, but where `fsdp` has spread it."""
-    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part
-
-
 def whole_network(objective: nn.Module) -> Bert:
     """Return the network with all its weights: itself, or a copy on the CPU where each process has a part alone.
 

@@ -28,7 +28,7 @@ from bertpipe.training.flops import peak_flops, published_peak_flops
 from bertpipe.training.history import History
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective, compile_objective
-from bertpipe.training.optim import AdamW, make_optimizer
+from bertpipe.training.optim import Optimizer, make_optimizer
 from bertpipe.training.parallel import spread, unwrapped, whole_network
 from bertpipe.training.run_spec import Setting
 from bertpipe.training.signals import StopRequest
@@ -42,7 +42,7 @@ class Trainer:
 
     setting: Setting
     objective: nn.Module
-    optimizer: AdamW
+    optimizer: Optimizer
     batcher: Batches
     schedule: Plan
     test: Batcher
