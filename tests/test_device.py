@@ -39,7 +39,7 @@ def test_more_processes_than_gpus_are_refused(two_gpus: list[int]) -> None:
 def test_the_processes_of_a_machine_part_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr(module, "_usable_processors", lambda: 8)
+    monkeypatch.setattr(module, "cores", lambda: 8)
     assert [set_up_cpu("auto", processes=count) for count in (1, 3, 8, 20)] == [8, 2, 1, 1] == asked
     assert set_up_cpu(5, processes=4) == 5
 

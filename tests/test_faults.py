@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.core.params import Params
-from bertpipe.sources.engines.processes import cores
+from bertpipe.core.params import Params, cores
 from bertpipe.stages.download import run_download
 from torture.forks import FULL, Forks, build_faults, forks
 from torture.operations import OPERATIONS, empty, tree

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bertpipe.core import locks
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.atomic import scratch_directory, whole_directory, whole_file
 from bertpipe.core.errors import BusyError, WriteError
@@ -197,7 +198,7 @@ def leave_partial(path: Path, *, directory: bool) -> None:
 def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path: Path, directory: bool) -> None:
     path = tmp_path / "out"
     leave_partial(path, directory=directory)
-    assert [entry.name for entry in tmp_path.iterdir()] == [".out.bertpipe-partial"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".out.bertpipe-partial", ".out.bertpipe-partial.lock"]
     with whole_directory(path, kind=KIND) if directory else whole_file(path) as partial:
         if directory:
             assert list(partial.iterdir()) == []
@@ -215,6 +216,25 @@ def test_what_is_being_written_is_private_and_nobody_elses(tmp_path: Path, mask:
             pytest.fail("two at once")
         assert temporary.exists()
     assert path.exists()
+
+
+def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, take, taken = tmp_path / "lock", locks._locked, []
+
+    def removed_first(handle: int) -> bool:
+        if not taken:
+            lock.unlink()
+        taken.append(take(handle))
+        return taken[-1]
+
+    monkeypatch.setattr(locks, "_locked", removed_first)
+    with locks.only_one(lock, what="a test"):
+        assert taken == [True, True]
+        assert locks.is_held(lock)
+    assert not locks.is_held(lock)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:

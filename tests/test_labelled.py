@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -90,18 +91,82 @@ def test_the_columns_have_the_names_that_are_asked_for(tmp_path: Path) -> None:
     assert pairs(read(path, "review", "sentiment")) == [("yes", "good")]
 
 
+def test_words_that_libraries_take_for_missing_values_or_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    words = [
+        "NA",
+        "N/A",
+        "null",
+        "None",
+        "nan",
+        "NaN",
+        "-",
+        "007",
+        "1.0",
+        "1e5",
+        "+1",
+        "True",
+        "2020-01-01",
+        " x ",
+        "1,5",
+    ]
+    rows = [(word, word) for word in words]
+    cells = "".join(f'"{word}","{word}"\n' for word in words)
+    lines = "".join(json.dumps({"text": word, "label": word}) + "\n" for word in words)
+    assert pairs(read(write(tmp_path / "x.csv", f"text,label\n{cells}"))) == rows
+    assert pairs(read(write(tmp_path / "x.jsonl", lines))) == rows
+    assert pairs(read(parquet(tmp_path / "x.parquet", {"text": words, "label": words}))) == rows
+
+
+def test_files_of_spreadsheets(tmp_path: Path) -> None:
+    text = '\ufeff"id","label","text",""\r\n"1","a","one, ""two""\r\n\r\nthree",""\r\n\r\n"2","b","four","x"'
+    for path, content in ((tmp_path / "x.CSV", text), (tmp_path / "y.csv", text.replace("\r\n", "\r"))):
+        rows = read(write(path, content))
+        assert pairs(rows) == [('one, "two"\n\nthree', "a"), ("four", "b")]
+        assert [row.place for row in rows] == [f"{path}:2", f"{path}:6"]
+
+
+def test_a_text_longer_than_the_csv_module_reads_by_itself(tmp_path: Path) -> None:
+    text = "a, b\n" * 100_000
+    assert pairs(read(write(tmp_path / "x.csv", f'text,label\n"{text}",c\n'))) == [(text, "c")]
+
+
+def test_large_numbers_are_exact_and_other_fields_do_not_matter(tmp_path: Path) -> None:
+    number = 2**70 + 1
+    line = f'\ufeff{{"label": {number}, "text": "a", "n": {"9" * 5000}, "text2": null, "x": [1, {{}}]}}\r\n'
+    assert pairs(read(write(tmp_path / "x.jsonl", line))) == [("a", str(number))]
+    assert pairs(read(write(tmp_path / "y.jsonl", '{"text": "a", "label": 1, "label": -2}'))) == [("a", "-2")]
+
+
+def test_parquet_of_several_row_groups_and_small_types(tmp_path: Path) -> None:
+    labels = pa.array([0, -1, 2], pa.int8()).dictionary_encode()
+    table = pa.table(
+        {"text": pa.array(["a", "b", None]).cast(pa.string_view()), "a.label": labels, "x": [b"", b"", b""]}
+    )
+    pq.write_table(table.slice(0, 2), tmp_path / "x.parquet", row_group_size=1)
+    assert pairs(read(tmp_path / "x.parquet", label_field="a.label")) == [("a", "0"), ("b", "-1")]
+    pq.write_table(table, tmp_path / "y.parquet", row_group_size=1)
+    with pytest.raises(DataError, match=r"y\.parquet, row 3: 'text' is null"):
+        read(tmp_path / "y.parquet", label_field="a.label")
+
+
+def test_parquet_whose_table_had_an_index_in_pandas(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "n": [1, 2]}, index=pd.Index(["x", "y"], name="label"))
+    frame.to_parquet(tmp_path / "x.parquet")
+    assert pairs(read(tmp_path / "x.parquet")) == [("a", "x"), ("b", "y")]
+
+
 # What is refused
 
 
 FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "no column": (
         "x.csv", "review,label\na,b\n",
-        r"x\.csv has no column 'text', it has 'review', 'label': set probe\.text_field and probe\.label_field",
+        r"x\.csv has no field 'text', it has 'review', 'label': set probe\.text_field and probe\.label_field",
     ),
-    "no label column": ("x.csv", "text\na\n", r"x\.csv has no column 'label', it has 'text'"),
+    "no label column": ("x.csv", "text\na\n", r"x\.csv has no field 'label', it has 'text'"),
     "many columns": ("x.csv", ",".join("abcdefghijkl") + "\n", r"it has 'a', .*'j', …: set"),
-    "a column twice": ("x.csv", "text,label,text\na,b,c\n", r"has 2 columns 'text': leave one"),
-    "an empty file": ("x.csv", "", r"x\.csv has no column 'text', it has none at all"),
+    "a column twice": ("x.csv", "text,label,text\na,b,c\n", r"has 2 fields 'text': leave one"),
+    "an empty file": ("x.csv", "", r"x\.csv has no field 'text', it has no field at all"),
     "a header alone": ("x.csv", "text,label\n", r"x\.csv has no rows: it needs texts of two classes or more"),
     "an empty text": ("x.csv", "text,label\na,b\n <br/> ,b\n", r"x\.csv:3: 'text' is empty: mend or drop the row"),
     "an empty label": ("x.csv", "text,label\na,\n", r"x\.csv:2: 'label' is empty, and each text needs a label"),
@@ -112,14 +177,24 @@ FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "Latin-1 in CSV": ("x.csv", b"text,label\na,b\ncaf\xe9,b\n", r"x\.csv:3: byte 0xe9 is not UTF-8.*iconv"),
     "Latin-1 in JSON": ("x.jsonl", b'{"text": "caf\xe9", "label": 1}\n', r"x\.jsonl:1: byte 0xe9 is not UTF-8"),
     "no JSON": ("x.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"x\.jsonl:2 is not JSON: "),
-    "a JSON list": ("x.jsonl", "[1]\n", r"x\.jsonl:1 is a list, expected a JSON object with 'text' and 'label'"),
-    "no JSON field": ("x.jsonl", '{"text": "a", "y": 1}\n', r"x\.jsonl:1 has no column 'label', it has 'text', 'y'"),
+    "a JSON list": ("x.jsonl", "[1]\n", r"x\.jsonl:1 is a list, expected a JSON object with text and label"),
+    "no JSON field": ("x.jsonl", '{"text": "a", "y": 1}\n', r"x\.jsonl:1 has no field 'label', it has 'text', 'y'"),
     "a number for a text": ("x.jsonl", '{"text": 3, "label": 1}\n', r"x\.jsonl:1: 'text' is a number, expected a text"),
     "no text at all": ("x.jsonl", '{"text": null, "label": 1}\n', r"x\.jsonl:1: 'text' is null, expected a text"),
     "no label": ("x.jsonl", '{"text": "a", "label": null}\n', r"x\.jsonl:1: 'label' is empty"),
     "a fraction": ("x.jsonl", '{"text": "a", "label": 0.5}\n', r"x\.jsonl:1: 'label' is 0\.5, and labels are strings"),
     "a list of labels": ("x.jsonl", '{"text": "a", "label": ["b"]}\n', r"'label' is a list, and labels are strings"),
-    "half a character": ("x.jsonl", '{"text": "a\\ud800", "label": 1}\n', r"x\.jsonl:1 holds '\\ud800', which no text"),
+    "half a character": ("x.jsonl", '{"text": "a\\ud800", "label": 1}\n', r"x\.jsonl:1: 'text' holds '\\ud800'"),
+    "a label of NUL": ("x.jsonl", '{"text": "a", "label": "\\u0000"}\n', r"x\.jsonl:1: 'label' holds '\\x00'"),
+    "a label of blanks": ("x.csv", "text,label\na,  \n", r"x\.csv:2: 'label' is empty"),
+    "a comma too few": ("x.csv", 'text,label,id\n"a\nb",c,1\nd,e\n', r"x\.csv:4 has 2 fields and the header 3: a text"),
+    "semicolons": ("x.csv", "text;label\na;b\n", r"it has 'text;label': separate the fields with commas"),
+    "tabs": ("x.csv", "text\tlabel\na\tb\n", r"it has 'text\\tlabel': separate the fields with commas"),
+    "text after a quote": ("x.csv", 'text,label\n"a\nb",c\n"d"e,f\n', r"x\.csv:4 is not CSV \(',' expected after"),
+    "a quote opened long ago": ("x.csv", 'text,label\n"a,b\n' + "c,d\n" * 50, r"x\.csv:2 is not CSV .*quote never"),
+    "UTF-16 of Excel": ("x.csv", "text,label\n".encode("utf-16"), r"x\.csv:1: byte 0xff is not UTF-8.*UTF-16, convert"),
+    "a JSON array over lines": ("x.jsonl", '[\n{"text": "a", "label": 1}\n]\n', r"x\.jsonl:1 is not JSON: "),
+    "NaN for a label": ("x.jsonl", '{"text": "a", "label": NaN}\n', r"x\.jsonl:1: 'label' is nan, and labels are"),
     "no Parquet": ("x.parquet", "text", r"x\.parquet is not a readable Parquet file \(.*\): fetch or write it again"),
     "a damaged gzip": ("x.csv.gz", gzip.compress(b"text,label\n")[:-9], r"x\.csv\.gz is damaged or cut off"),
     "another suffix": ("x.tsv", "", r"x\.tsv has none of the suffixes \.csv, \.jsonl, \.ndjson, \.parquet: name it"),
@@ -141,7 +216,13 @@ def test_a_fault_names_the_place_and_what_to_do(tmp_path: Path, name: str) -> No
         ({"text": ["a", None], "label": [1, 2]}, r"x\.parquet, row 2: 'text' is null, expected a text"),
         ({"text": ["a", "b"], "label": [1, None]}, r"x\.parquet, row 2: 'label' is empty"),
         ({"text": ["a", "b"], "label": [1.0, 2.0]}, r"x\.parquet, row 1: 'label' is 1\.0, and labels are strings"),
-        ({"text": ["a"], "y": [1]}, r"x\.parquet has no column 'label', it has 'text', 'y'"),
+        (
+            {"text": ["a", b"\xe9"], "label": ["b", "c"]},
+            r"x\.parquet, row 1: 'text' is of the type bytes, expected a text",
+        ),
+        ({"text": ["a", "b\0"], "label": [1, 2]}, r"x\.parquet, row 2: 'text' holds '\\x00', which no text has"),
+        ({"text": ["a"], "label": [["b"]]}, r"x\.parquet, row 1: 'label' is a list, and labels are strings"),
+        ({"text": ["a"], "y": [1]}, r"x\.parquet has no field 'label', it has 'text', 'y'"),
         ({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}, r"x\.parquet has no rows"),
     ],
 )
@@ -150,9 +231,18 @@ def test_a_fault_of_parquet_names_the_row(tmp_path: Path, columns: dict[str, Any
         read(parquet(tmp_path / "x.parquet", columns))
 
 
+def test_parquet_with_strings_that_are_not_utf8(tmp_path: Path) -> None:
+    table = pa.table({"text": pa.array([b"a", b"caf\xe9"]).cast(pa.string(), safe=False), "label": [1, 2]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet is not a readable Parquet file \(.*UTF8.*\): fetch or write it"):
+        read(tmp_path / "x.parquet")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"none\.csv does not exist: name a labelled file"):
-        read(tmp_path / "none.csv")
+    (tmp_path / "folder.parquet").mkdir()
+    for name, fault in (("none.csv", "does not exist"), ("folder.parquet", "is a folder")):
+        with pytest.raises(MissingInputError, match=rf"{name} {fault}: name a labelled file"):
+            read(tmp_path / name)
 
 
 # Which texts are held out

@@ -481,7 +481,7 @@ def test_other_faults_name_what_they_are_about(tiny: Params, model: Path, tmp_pa
         probe(tiny, labelled, tmp_path / "none", out)
     with pytest.raises(DataError, match=r"the sample has a test split of its own: leave out --test"):
         probe(tiny, "sample", model, out, test=labelled)
-    with pytest.raises(DataError, match=r"x\.csv has no column 'review', it has 'text', 'label'"):
+    with pytest.raises(DataError, match=r"x\.csv has no field 'review', it has 'text', 'label'"):
         probe(tiny, labelled, model, out, text_field="review")
 
 

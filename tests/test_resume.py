@@ -339,6 +339,14 @@ def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tm
     ]  # fmt: skip
 
 
+def test_what_an_ended_process_was_writing_is_removed_with_its_lock(tmp_path: Path) -> None:
+    (tmp_path / ".step-000000099.bertpipe-partial").mkdir()
+    for name in (".step-000000099.bertpipe-partial.lock", "lock"):
+        (tmp_path / name).touch()
+    Checkpoints(directory=tmp_path, keep=1, run={}).tidy()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_state(
     tiny: Params, parquet: Path, tmp_path: Path
 ) -> None:

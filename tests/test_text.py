@@ -192,10 +192,10 @@ def test_the_place_of_a_bad_byte_counts_all_reads(tmp_path: Path, before: int) -
         (b"{'text': 'a'}", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         (b'{"text": "a"} {}', "is not JSON: Extra data: line 1 column 15 (char 14)"),
         (b"[" * 200_000, "is not JSON: maximum recursion depth exceeded"),
-        (b'"text"', "is a string, expected a JSON object with the text in one of its fields"),
-        (b"[1]", "is a list, expected a JSON object with the text in one of its fields"),
-        (b"7", "is a number, expected a JSON object with the text in one of its fields"),
-        (b"null", "is null, expected a JSON object with the text in one of its fields"),
+        (b'"text"', "is a string, expected a JSON object with text"),
+        (b"[1]", "is a list, expected a JSON object with text"),
+        (b"7", "is a number, expected a JSON object with text"),
+        (b"null", "is null, expected a JSON object with text"),
         (
             b'{"body": "a", "t\\n": "b"}',
             "has no field 'text', it has 'body', 't\\n': set field to the one that holds the text",
@@ -211,9 +211,9 @@ def test_the_place_of_a_bad_byte_counts_all_reads(tmp_path: Path, before: int) -
         (b'{"text": true}', ": field 'text' is a boolean, expected a string"),
         (b'{"text": ["a"]}', ": field 'text' is a list, expected a string"),
         (b'{"text": {"text": "a"}}', ": field 'text' is an object, expected a string"),
-        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which no text has: mend or drop the line"),
-        (b'{"text": "\\ude00\\ud83d"}', ": field 'text' holds '\\ude00', which no text has: mend or drop the line"),
-        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which no text has: mend or drop the line"),
+        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which no text has: mend or drop the row"),
+        (b'{"text": "\\ude00\\ud83d"}', ": field 'text' holds '\\ude00', which no text has: mend or drop the row"),
+        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which no text has: mend or drop the row"),
     ],
 )
 def test_bad_lines_of_json_are_named(tmp_path: Path, line: bytes, message: str) -> None:

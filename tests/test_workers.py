@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import DataError
-from bertpipe.sources.engines.processes import cores, ordered_map
+from bertpipe.core.params import cores
+from bertpipe.sources.engines.processes import ordered_map
 
 
 class Squares:

@@ -7,12 +7,12 @@ process. A partial that nobody holds was left by an ended process; the next writ
 import errno
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bertpipe.core.errors import WriteError, write_errors
-from bertpipe.core.locks import hold, hold_new_directory, hold_new_file, is_at
+from bertpipe.core.locks import only_one
 from bertpipe.core.manifest import (
     MANIFEST_NAME,
     Contents,
@@ -26,6 +26,7 @@ from bertpipe.core.manifest import (
 
 _INSIDE = ".bertpipe-partial"
 """Where the files of a directory are written that cannot be renamed."""
+_PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 
 @contextmanager
@@ -36,19 +37,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         BusyError: another process is writing `path`.
         WriteError: the operating system refuses a write; what stood at `path` stays.
     """
-    partial = _beside(path, "partial")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = hold_new_file(partial)
-        try:
-            yield partial
-            _sync(partial)
-            partial.chmod(0o666 & ~_umask())
-            partial.replace(path)
-            _sync(path.parent)
-        finally:
-            _remove(partial, [handle])
-            os.close(handle)
+    with write_errors(path), _partial(path) as partial:
+        partial.touch(_PRIVATE_FILE)
+        yield partial
+        _sync(partial)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+        _sync(path.parent)
 
 
 @contextmanager
@@ -73,10 +68,8 @@ def whole_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
     with write_errors(path):
         place, path = path, path.resolve()
         inside = _must_stay(path)
-        partial = path / _INSIDE if inside else _beside(path, "partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        handles = [hold_new_directory(partial)]
-        try:
+        with _partial(path, inside=inside) as partial:
+            partial.mkdir(_PRIVATE_DIRECTORY)
             if not inside:
                 _settle(path, private=kind is None)
             if kind is not None:
@@ -85,14 +78,8 @@ def whole_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
             if kind is not None:
                 write_manifest(partial, kind, digests_of(partial))
             _finish(partial)
-            if path.exists() and not inside:
-                handles.append(hold(path))  # it is ours to remove under another name, too
             _take_place(partial, path, kind, inside=inside)
             _sync(path.parent)
-        finally:
-            _remove(partial, handles)
-            for handle in handles:
-                os.close(handle)
 
 
 @contextmanager
@@ -103,14 +90,21 @@ def scratch_directory(path: Path) -> Iterator[Path]:
         BusyError: another process has it.
         WriteError: the operating system refuses it.
     """
-    scratch = _beside(path, "scratch")
-    with write_errors(path):
-        handle = hold_new_directory(scratch)
+    with write_errors(path), _partial(path, "scratch") as scratch:
+        scratch.mkdir(_PRIVATE_DIRECTORY)
+        yield scratch
+
+
+@contextmanager
+def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iterator[Path]:
+    """Yield a name beside `path`, or in it, that this process alone uses; nothing stands there before and after."""
+    partial = path / _INSIDE if inside else _beside(path, role)
+    with only_one(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
+        _discard(partial)
         try:
-            yield scratch
+            yield partial
         finally:
-            _remove(scratch, [handle])
-            os.close(handle)
+            _discard(partial)
 
 
 def check_target(path: Path, kind: Kind) -> None:
@@ -167,12 +161,6 @@ def _check_writable(path: Path) -> None:
 def _must_stay(path: Path) -> bool:
     """Return whether a directory exists that cannot be renamed: a mount point, or one in a read-only folder."""
     return path.is_dir() and (path.is_mount() or not os.access(path.parent, os.W_OK | os.X_OK))
-
-
-def _remove(partial: Path, handles: Sequence[int]) -> None:
-    """Remove what stands at `partial` if it is one of ours."""
-    if any(is_at(handle, partial) for handle in handles):
-        _discard(partial)
 
 
 def _discard(path: Path) -> None:
@@ -261,14 +249,10 @@ def _settle(path: Path, *, private: bool) -> None:
     earlier = _beside(path, "earlier")
     if not earlier.exists():
         return
-    handle = hold(earlier)
-    try:
-        if path.exists():
-            _remove_earlier(earlier, private=private)
-        else:
-            earlier.replace(path)
-    finally:
-        os.close(handle)
+    if path.exists():
+        _remove_earlier(earlier, private=private)
+    else:
+        earlier.replace(path)
 
 
 def _remove_earlier(earlier: Path, *, private: bool) -> None:

@@ -93,6 +93,12 @@ class InputError(BertpipeError):
     """A sentence given to a model cannot be answered: it is empty, too long, or has no `[MASK]`."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without a stop at its end; its type where it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(":. ") if lines else type(error).__name__
+
+
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses within the block into a WriteError that names `path`."""

@@ -1,9 +1,8 @@
-"""Locks that end with their process: on a file or directory being made, and on a name that one process may work on."""
+"""Locks that end with their process, each on a file that names its holder and goes with the lock."""
 
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,82 +13,32 @@ from bertpipe.core.errors import BusyError, write_errors
 LOCK = "lock"
 """Name of the lock file of a directory that one process may work in."""
 
-_PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
-_GLANCES, _GLANCE_S = 3, 0.02
+_PRIVATE = 0o600
+_ATTEMPTS, _RETRY_S = 4, 0.02
 """How often, and after how many seconds, a lock is tried again that `is_held` may be holding for a moment."""
 
 
-def hold_new_file(name: Path) -> int:
-    """Return a handle that locks the file `name`, made empty and private; one that an ended process left is emptied.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    while True:
-        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _PRIVATE_FILE)
-        if _locked(handle, name):
-            os.ftruncate(handle, 0)
-            os.fchmod(handle, _PRIVATE_FILE)
-            return handle
-        os.close(handle)
-
-
-def hold_new_directory(name: Path) -> int:
-    """Return a handle that locks the directory `name`, made empty and private.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    while True:
-        with suppress(FileExistsError):
-            name.mkdir(mode=_PRIVATE_DIRECTORY)
-        try:
-            handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        if _locked(handle, name):
-            if next(name.iterdir(), None) is None:
-                os.fchmod(handle, _PRIVATE_DIRECTORY)
-                return handle
-            shutil.rmtree(name)  # an ended process left it
-        os.close(handle)
-
-
-def hold(path: Path) -> int:
-    """Return a handle that locks a file or directory that exists.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    if not _locked(handle, path):
-        os.close(handle)
-        return hold(path)
-    return handle
-
-
 @contextmanager
-def only_one(lock: Path, *, what: str) -> Iterator[None]:
+def only_one(lock: Path, *, what: str, output: Path | None = None) -> Iterator[None]:
     """Keep other processes out of a block with the same lock file, which names its holder and goes with the block.
 
     Args:
         lock: the lock file. One that was left by an ended process does not block.
         what: what the holder does, for the message to others.
+        output: what messages say cannot be written where the lock file cannot be made; the lock file if not given.
 
     Raises:
         BusyError: another process is in the block.
         WriteError: the lock file cannot be made.
     """
-    try:
-        with write_errors(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = _hold_patiently(lock)
-    except BusyError as error:
-        raise BusyError(f"{what} is under way already{_holder(lock)}: wait for it, or stop it") from error
+    with write_errors(output or lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquired(lock, what)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         holder = {"process": os.getpid(), "host": os.uname().nodename, "since": since}
-        with write_errors(lock):
+        with write_errors(output or lock):
+            os.ftruncate(handle, 0)
             os.write(handle, json.dumps(holder).encode("utf-8"))
         yield
     finally:
@@ -101,37 +50,42 @@ def only_one(lock: Path, *, what: str) -> Iterator[None]:
 def is_held(lock: Path) -> bool:
     """Return whether a process holds a lock file."""
     try:
-        os.close(hold(lock))
+        handle = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
         return False
-    except (BusyError, PermissionError):  # another user's
+    except PermissionError:  # another user's
         return True
-    return False
+    try:
+        return not _locked(handle)
+    finally:
+        os.close(handle)
 
 
-def _hold_patiently(lock: Path) -> int:
-    """Hold a new lock file, and do not mind whoever only looks whether it is held."""
-    for _ in range(_GLANCES):
-        with suppress(BusyError):
-            return hold_new_file(lock)
-        time.sleep(_GLANCE_S)
-    return hold_new_file(lock)
+def _acquired(lock: Path, what: str) -> int:
+    """Return a handle that holds the lock file, made private."""
+    attempts = 0
+    while attempts < _ATTEMPTS:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _PRIVATE)
+        if not _locked(handle):
+            attempts += 1
+            time.sleep(_RETRY_S)
+        elif _is_at(handle, lock):  # else its last holder has removed it meanwhile
+            return handle
+        os.close(handle)
+    raise BusyError(f"{what} is under way already{_holder(lock)}: wait for it, or stop it")
 
 
-def _locked(handle: int, name: Path) -> bool:
-    """Lock a handle and return whether it is still what stands at `name`; close it where another process has it."""
+def _locked(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise BusyError(f"another process holds {name}: wait for it, or stop it") from error
-    return is_at(handle, name)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def is_at(handle: int, name: Path) -> bool:
-    """Return whether what a handle is of stands under a name."""
+def _is_at(handle: int, lock: Path) -> bool:
     with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(handle), name.stat())
+        return os.path.samestat(os.fstat(handle), lock.stat())
     return False
 
 

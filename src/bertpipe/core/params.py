@@ -4,6 +4,7 @@ The schema has no defaults: every value lives in `params.yaml`, so `dvc params d
 this module loads neither pydantic nor a YAML reader; only `bertpipe.core.params_file` does, when it reads.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -438,3 +439,10 @@ class Params:
     infer: InferParams
     export: ExportParams
     runtime: RuntimeParams
+
+
+def cores() -> int:
+    """Return how many cores this process may use, which is what `auto` means for threads and processes."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves us
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

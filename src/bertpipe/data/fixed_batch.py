@@ -35,8 +35,8 @@ def bucket_length(longest: int, *, limit: int) -> int:
         longest: tokens of its longest row.
         limit: most positions of the model.
     """
-    step = max(_STEP, 2 ** (longest - 1).bit_length() // _STEPS_TO_DOUBLE)
-    return min(_multiple(longest, step), limit)
+    step: int = max(_STEP, 2 ** (longest - 1).bit_length() // _STEPS_TO_DOUBLE)
+    return min(step * math.ceil(longest / step), limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Room:
     def _places(self, tokens: int, needed: int, *, step: int) -> int:
         expected = self.rate * tokens
         usual = expected + _DEVIATIONS * math.sqrt(self.together * expected)
-        places = min(_multiple(math.ceil(usual), step), tokens)
+        places = min(step * math.ceil(math.ceil(usual) / step), tokens)
         while places < needed:
             places = min(2 * places, tokens)
         return places
@@ -198,8 +198,3 @@ def _heads(labels: Tensor, *, queries: int, places: int) -> tuple[Tensor, Tensor
     slots = placed(cls_slots[:, None] + rank, torch.arange(places + 1, device=device) % positions.numel())
     flat_positions = placed(torch.arange(rows * seq, device=device), none)
     return positions, torch.cat([cls_slots, slots]), flat_positions, placed(labels, none + IGNORED)
-
-
-def _multiple(count: int, of: int) -> int:
-    """Return `count` rounded up to a multiple."""
-    return -(-count // of) * of

@@ -1,6 +1,5 @@
 """A directory on its way to the Hugging Face hub: the one place from which bertpipe sends anything."""
 
-import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +9,10 @@ from typing import NoReturn
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import logging as hub_logging
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from bertpipe.core.errors import PushError
+from bertpipe.core.errors import PushError, first_line
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.model.huggingface_load import is_network_error, one_line
+from bertpipe.model.huggingface_load import is_network_error, quiet
 
 _MESSAGE = "Export from bertpipe"
 _NOT_ALLOWED = {401, 403}
@@ -51,7 +48,7 @@ def push_directory(
     token = _token(directory)
     on_progress(Progress(label="pushing to the hub", completed=0, total=None, unit="files"))
     api = HfApi(token=token)
-    with _errors(directory, name, token), _quiet(), warnings.catch_warnings(record=True) as warned:
+    with _errors(directory, name, token), quiet(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)  # what the hub has to say of a card comes as one
         if name.count("/") != 1:
@@ -100,27 +97,13 @@ def _errors(directory: Path, name: str, token: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         if error.response.status_code in _NOT_ALLOWED:
             fail(f"the Hugging Face hub does not let this token write {name}: take one with write access to it", error)
-        fail(f"the Hugging Face hub did not take {name}: {one_line(error)}", error)
+        fail(f"the Hugging Face hub did not take {name}: {first_line(error)}", error)
     except (ValueError, RuntimeError) as error:  # what the hub says of a card, or of one file's upload
-        fail(f"the Hugging Face hub did not take {name}: {one_line(error)}", error)
+        fail(f"the Hugging Face hub did not take {name}: {first_line(error)}", error)
     except Exception as error:
         if not is_network_error(error):
             raise
-        fail(f"the Hugging Face hub cannot be reached ({one_line(error)}): check the network and push again", error)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep huggingface_hub from writing to the terminal."""
-    verbosity, had_bars = hub_logging.get_verbosity(), not are_progress_bars_disabled()
-    hub_logging.set_verbosity(logging.ERROR)
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        hub_logging.set_verbosity(verbosity)
-        if had_bars:
-            enable_progress_bars()
+        fail(f"the Hugging Face hub cannot be reached ({first_line(error)}): check the network and push again", error)
 
 
 def _kept(directory: Path) -> str:

@@ -1,12 +1,12 @@
 """Where the network runs: the device, the CPU threads, and the memory of its tensors."""
 
 import ctypes
-import os
 import sys
 
 import torch
 
 from bertpipe.core.errors import ParamsError
+from bertpipe.core.params import cores
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt in glibc's <malloc.h>
 
@@ -52,15 +52,9 @@ def set_up_cpu(wanted: str | int, *, processes: int = 1) -> int:
     the machine. Freed memory is kept for the next tensor.
     """
     keep_freed_memory()
-    threads = max(1, _usable_processors() // processes) if isinstance(wanted, str) else wanted
+    threads = max(1, cores() // processes) if isinstance(wanted, str) else wanted
     torch.set_num_threads(threads)
     return threads
-
-
-def _usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves us
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:

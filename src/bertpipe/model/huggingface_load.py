@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertpipe.core.errors import ModelError
+from bertpipe.core.errors import ModelError, first_line
 from bertpipe.core.params import Activation, ModelParams
 from bertpipe.model.bert import Bert, Head
 from bertpipe.model.huggingface_weights import copy_from_huggingface
@@ -69,12 +69,12 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
     Raises:
         ModelError: there is no such model, it is not a BERT, its encoder is not whole, or it has what `Bert` does not.
     """
-    with _quiet():
+    with quiet():
         if isinstance(source, Path):
             try:
                 return _read(source, local_only=True)
             except OSError as error:
-                raise ModelError(f"{source} cannot be read as a Hugging Face model: {one_line(error)}") from error
+                raise ModelError(f"{source} cannot be read as a Hugging Face model: {first_line(error)}") from error
         try:
             return _read(source, local_only=True)
         except OSError:
@@ -82,7 +82,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
         try:
             return _read(source, local_only=False)
         except OSError as error:
-            raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {one_line(error)}") from error
+            raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {first_line(error)}") from error
 
 
 def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
@@ -95,9 +95,9 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     except OSError:
         raise
     except ValueError as error:  # a model type that transformers does not know, or a config that is not JSON
-        raise ModelError(f"{source} is not a BERT that transformers can read: {one_line(error)}") from error
+        raise ModelError(f"{source} is not a BERT that transformers can read: {first_line(error)}") from error
     except Exception as error:  # a value of the wrong type has an error of huggingface_hub's own
-        raise ModelError(f"the config of {source} cannot be read: {one_line(error)}") from error
+        raise ModelError(f"the config of {source} cannot be read: {first_line(error)}") from error
     if config.model_type != "bert":
         raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
     tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
@@ -242,7 +242,7 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
                 f"the {part} of {source} are no pickle of plain tensors: damaged, or code, which is not run; "
                 f"take a model with a model.safetensors"
             ) from error
-        raise ModelError(f"the {part} of {source} cannot be read: {one_line(error)}") from error
+        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error)}") from error
 
 
 def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> None:  # noqa: ANN401
@@ -291,13 +291,13 @@ def _ask_hub(name: str) -> None:
     except UnicodeEncodeError as error:  # in a header; the message would not say which
         raise ModelError("HF_TOKEN holds characters that no token has: set it anew, or unset it") from error
     except HfHubHTTPError as error:
-        raise ModelError(f"the Hugging Face hub answers for {name}: {one_line(error)}; try later") from error
+        raise ModelError(f"the Hugging Face hub answers for {name}: {first_line(error)}; try later") from error
     except Exception as error:
         if not is_network_error(error):
             raise
         raise ModelError(
             f"{name} is not in the local cache, and the Hugging Face hub cannot be reached "
-            f"({one_line(error)}): "
+            f"({first_line(error)}): "
             f"check the network, or name a model directory"
         ) from error
 
@@ -308,14 +308,8 @@ def is_network_error(error: Exception) -> bool:
     return isinstance(error, OSError) or any(kind.__module__.startswith(clients) for kind in type(error).__mro__)
 
 
-def one_line(error: Exception) -> str:
-    """Return the first line of a message that may have many."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(":. ") if text else type(error).__name__
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers and huggingface_hub from writing to the terminal, and from more requests than for files."""
     import transformers  # noqa: PLC0415
     from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415

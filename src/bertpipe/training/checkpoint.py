@@ -57,7 +57,7 @@ class Checkpoints:
         Raises:
             WriteError: something cannot be removed.
         """
-        self._remove(".*.bertpipe-partial")
+        self._remove(".*.bertpipe-partial*")  # and the locks of partials
 
     def save(
         self,

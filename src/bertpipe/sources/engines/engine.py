@@ -7,8 +7,9 @@ from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from bertpipe.core.errors import DataError
+from bertpipe.core.params import cores
 from bertpipe.core.progress import Progress
-from bertpipe.sources.engines.processes import cores, ordered_map
+from bertpipe.sources.engines.processes import ordered_map
 from bertpipe.sources.engines.ray import LOCAL, RayEngine
 
 EngineName = Literal["processes", "ray"]

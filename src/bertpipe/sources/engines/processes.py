@@ -20,11 +20,6 @@ _AHEAD = 2
 """Things that are handed out for each process before the first of them must be back."""
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def ordered_map(
     make_work: Callable[[], Callable[[_Thing], _Result]], things: Iterable[_Thing], *, processes: int
 ) -> Iterator[_Result]:

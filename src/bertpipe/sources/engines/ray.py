@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, DataError
+from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, DataError, first_line
 
 LOCAL = "local"
 """The address of a Ray that is started here, and ends with the work."""
@@ -115,9 +115,9 @@ class RayEngine:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
         except (ConnectionError, RuntimeError, ValueError) as error:
             if self.address == LOCAL:
-                raise DataError(f"no Ray could be started here: {_first_line(error)}") from error
+                raise DataError(f"no Ray could be started here: {first_line(error)}") from error
             raise DataError(
-                f"no Ray cluster could be joined at {self.address}: {_first_line(error)}; see that it runs the same "
+                f"no Ray cluster could be joined at {self.address}: {first_line(error)}; see that it runs the same "
                 "version of Ray, and set RAY_AUTH_MODE=token here if it asks for a token"
             ) from error
         finally:
@@ -150,7 +150,7 @@ def _outcomes(
         for row in done.iter_rows():
             yield row["number"], row["outcome"]
     except ray.exceptions.RaySystemError as error:
-        reason = next((line for line in str(error).splitlines() if "System error" in line), _first_line(error))
+        reason = next((line for line in str(error).splitlines() if "System error" in line), first_line(error))
         raise DataError(
             f"a machine of the Ray cluster cannot do the work ({reason}): install this version of bertpipe on each"
         ) from error
@@ -159,7 +159,7 @@ def _outcomes(
     except ray.exceptions.RayError as error:
         raise DataError(
             f"Ray lost the worker of a shard {1 + _TRIES} times, most likely because memory ran out "
-            f"({_first_line(error)}): make smaller shards, or give Ray fewer cores"
+            f"({first_line(error)}): make smaller shards, or give Ray fewer cores"
         ) from error
 
 
@@ -189,7 +189,3 @@ def _check_answer(address: str) -> None:
             f"nothing answers at {address} within {_CONNECT_S} s ({error}): start the cluster there with "
             "`ray start --head`, or name another --address"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

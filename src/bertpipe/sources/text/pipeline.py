@@ -13,7 +13,7 @@ from bertpipe.core.artifacts import (
     file_sha256,
     shards_sha256,
 )
-from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
+from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams, cores
 from bertpipe.core.progress import Progress
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
 from bertpipe.data.tokenization.tokenizer import Tokenizer, basic_english, parse_tokenizer, word_level_tokenizer
@@ -21,7 +21,7 @@ from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts, rank_words
 from bertpipe.data.tokenization.wordpiece import train_wordpiece, train_wordpiece_on_counts
 from bertpipe.sources.engines.engine import Engine, Processes, told
-from bertpipe.sources.engines.processes import cores, ordered_map
+from bertpipe.sources.engines.processes import ordered_map
 from bertpipe.sources.text.checks import check_splits, check_tokenizer
 from bertpipe.sources.text.chunks import Counts, Preparation, chunks
 from bertpipe.sources.text.corpus import Corpus, Found, Kept

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from bertpipe.core.errors import BertpipeError, WorldError
+from bertpipe.core.errors import BertpipeError, WorldError, first_line
 from bertpipe.data.sampling import WHOLE, Share
 from bertpipe.training.distributed.environment import environment_number, is_launched, restarts
 from bertpipe.training.distributed.liveness import Absence, Member, call_roll
@@ -135,7 +135,7 @@ class World:
             members = self._members or (Member("", 0, ""),) * self.share.size  # not introduced yet
             timed_out = "timed out" in str(error).lower()
             absence = call_roll(self._store, self.share.rank, members, timed_out=timed_out)
-            what = self._said_of(absence) or f"the processes lost each other ({_first_line(error)})"
+            what = self._said_of(absence) or f"the processes lost each other ({first_line(error)})"
             raise WorldError(
                 f"{what}; the next run goes on from the last checkpoint", shown=absence.mine_to_say
             ) from error
@@ -277,7 +277,7 @@ def _share_of_environment() -> Share:
 
 def _mend(error: Exception, at: str) -> str:
     """Return what went wrong and what to do."""
-    text = _first_line(error)
+    text = first_line(error)
     low = text.lower()
     if "eaddrinuse" in low or "address already in use" in low:
         return f"the port of {at} is taken: set another MASTER_PORT, or `torchrun --master-port` ({text})"
@@ -286,10 +286,6 @@ def _mend(error: Exception, at: str) -> str:
     if "interface" in low or "resolve" in low:
         return f"name the network interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME ({text})"
     return text
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_of_messages(error: RuntimeError) -> bool:

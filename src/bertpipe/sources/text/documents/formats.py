@@ -6,7 +6,8 @@ r"""The documents of one file.
 
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def documents_in(
     if text_format == "blocks":
         lines = _blocks(lines, origin)
     elif text_format == "jsonl":
-        lines = _fields(lines, origin, field)
+        lines = _texts(lines, origin, field)
     for number, text in lines:
         if text.strip():
             yield Document(text=text, origin=f"{origin}:{number}", split=split)
@@ -99,38 +100,61 @@ def _blocks(lines: Iterator[tuple[int, str]], origin: str) -> Iterator[tuple[int
     yield first, "\n".join(block)
 
 
-def _fields(lines: Iterator[tuple[int, str]], origin: str, field: str) -> Iterator[tuple[int, str]]:
+def _texts(lines: Iterator[tuple[int, str]], origin: str, field: str) -> Iterator[tuple[int, str]]:
     """Yield the text of each line of JSON, and the line's number."""
+    advice = "set field to the one that holds the text"
+    for number, (text,) in json_fields(lines, origin, [field], advice=advice):
+        what = f"{origin}:{number}: field {field!r}"
+        if not isinstance(text, str):
+            raise DataError(f"{what} is {type_name(text)}, expected a string")
+        check_characters(text, what)
+        yield number, text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def json_fields(
+    lines: Iterator[tuple[int, str]], origin: str, names: Sequence[str], *, advice: str
+) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the number of each line of JSON, and the values of some fields of its object; blank lines are left out.
+
+    Raises:
+        DataError: a line is not a JSON object; or it lacks a field, and `advice` says what to do.
+    """
     for number, line in lines:
-        if line.strip():
-            yield number, _text_field(_json_object(line, f"{origin}:{number}"), f"{origin}:{number}", field)
+        if not line.strip():
+            continue
+        place = f"{origin}:{number}"
+        try:
+            content = json.loads(line, parse_int=_number)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise DataError(f"{place} is {type_name(content)}, expected a JSON object with {' and '.join(names)}")
+        check_fields(names, list(content), place, advice=advice)
+        yield number, [content[name] for name in names]
 
 
-def _json_object(line: str, origin: str) -> dict[str, Any]:
-    try:
-        # No number is used: as floats, none is too long for Python's limit on the digits of an int.
-        content = json.loads(line, parse_int=float)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{origin} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{origin} is {_json_type(content)}, expected a JSON object with the text in one of its fields")
-    return content
+def check_fields(names: Sequence[str], found: list[str], origin: str, *, advice: str) -> None:
+    """Raise DataError unless each name is found once among the fields; `advice` says what to do if one is missing."""
+    for name in names:
+        if found.count(name) > 1:
+            raise DataError(f"{origin} has {found.count(name)} fields {name!r}: leave one")
+        if name not in found:
+            shown = [*map(repr, found[:_SHOWN_FIELDS]), *["…"] * (len(found) > _SHOWN_FIELDS)]
+            there = ", ".join(shown) or "no field at all"
+            raise DataError(f"{origin} has no field {name!r}, it has {there}: {advice}")
 
 
-def _text_field(content: dict[str, Any], origin: str, field: str) -> str:
-    if field not in content:
-        names = [repr(name) for name in content]
-        more = ["…"] if len(names) > _SHOWN_FIELDS else []
-        there = ", ".join(names[:_SHOWN_FIELDS] + more) or "no field at all"
-        raise DataError(f"{origin} has no field {field!r}, it has {there}: set field to the one that holds the text")
-    text = content[field]
-    if not isinstance(text, str):
-        raise DataError(f"{origin}: field {field!r} is {_json_type(text)}, expected a string")
+def check_characters(text: str, what: str) -> None:
+    """Raise DataError if `text`, which messages call `what`, holds a character that no text has."""
     if wrong := _NOT_TEXT.search(text):
-        raise DataError(f"{origin}: field {field!r} holds {wrong[0]!r}, which no text has: mend or drop the line")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        raise DataError(f"{what} holds {wrong[0]!r}, which no text has: mend or drop the row")
 
 
-def _json_type(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", float: "a number", bool: "a boolean"}
-    return names.get(type(value), "null")
+def type_name(value: object) -> str:
+    """Return what messages call the type of a value, in the words of JSON where it has one."""
+    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), f"of the type {type(value).__name__}")
+
+
+def _number(digits: str) -> float:
+    return int(digits) if len(digits) <= sys.int_info.default_max_str_digits else float(digits)  # int() takes no more
