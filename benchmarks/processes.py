@@ -23,11 +23,11 @@ from benchmarks.sides import bert_shape, train_params
 from bertpipe.data.batching import Batcher
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import set_up_cpu
-from bertpipe.training.distributed.world import World, joined
+from bertpipe.training.distributed.world import World, init_distributed
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.parallel import spread
+from bertpipe.training.parallel import wrap_parallel
 
 VOCAB, BATCH = 30_522, 32
 SHAPES = ((64, 2), (256, 4))
@@ -119,9 +119,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--layers", type=int, required=True)
     given = parser.parse_args()
-    with joined("cpu", timeout_s=600) as world:
+    with init_distributed("cpu", timeout_s=600) as world:
         figures = measured(world, given.work, given.parallel, given.width, given.layers)
-    if world.leads:
+    if world.is_main:
         print(json.dumps(figures))
 
 
@@ -142,11 +142,11 @@ def measured(world: World, work: Path, parallel: Any, width: int, layers: int) -
         return reports, time.perf_counter() - started_at
 
     model = bert_shape(width=width, layers=layers)
-    mine, alone_s = steps(PretrainingObjective(Bert(model, VOCAB)), _Silent(share=world.share))
+    mine, alone_s = steps(PretrainingObjective(Bert(model, VOCAB)), _Silent(dp=world.dp))
     torch.manual_seed(1)
     bert = Bert(model, VOCAB)
     numbers = sum(parameter.numel() for parameter in bert.parameters())
-    reports, elapsed_s = steps(spread(PretrainingObjective(bert), world, parallel), world)
+    reports, elapsed_s = steps(wrap_parallel(PretrainingObjective(bert), world, parallel), world)
     tokens, flops = (sum(float(getattr(report, name)) for report in reports) for name in ("tokens", "flops"))
     return {
         "tokens_per_s": tokens / elapsed_s,
@@ -161,10 +161,10 @@ def measured(world: World, work: Path, parallel: Any, width: int, layers: int) -
 def _time_of_sum(world: World, numbers: int) -> float:
     """Return the seconds that the sum of so many float32 numbers over all processes takes."""
     tensor = torch.zeros(numbers)
-    world.total(tensor)
+    world.all_reduce_sum(tensor)
     started_at = time.perf_counter()
     for _ in range(SUMS):
-        world.total(tensor)
+        world.all_reduce_sum(tensor)
     return (time.perf_counter() - started_at) / SUMS
 
 

@@ -30,7 +30,7 @@ from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.layout import GROUPS_PER_WINDOW
 from bertpipe.data.pair_dataset import PairDataset, PairFile, label_counts, read_dataset
-from bertpipe.data.sampling import WHOLE, Share
+from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.model.bert import Bert
 from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import PretrainingObjective
@@ -111,10 +111,12 @@ class WholeEpoch:
 class LateBatcher(Batcher):
     """A batcher whose epochs begin shortly before the end of their first window."""
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
+    def epoch(
+        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
+    ) -> Iterator[Batch]:
         """Yield the batches from there on."""
         passed_over = ROWS_PER_GROUP * GROUPS_PER_WINDOW // batch_size - STEPS_IN_FIRST_WINDOW
-        return super().epoch(epoch, batch_size=batch_size, first_batch=first_batch + passed_over, share=share)
+        return super().epoch(epoch, batch_size=batch_size, first_batch=first_batch + passed_over, dp=dp)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import weights_sha256
-from bertpipe.training.distributed.world import ALONE, World, joined
+from bertpipe.training.distributed.world import ALONE, World, init_distributed
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.parallel import spread, whole_network
+from bertpipe.training.parallel import whole_network, wrap_parallel
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 
@@ -79,7 +79,7 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
     )  # fmt: skip
     batcher = Batcher(dataset=rows(), masking=None, seed=3)
     bert = network(case)
-    objective = spread(PretrainingObjective(bert), world, case.parallel)
+    objective = wrap_parallel(PretrainingObjective(bert), world, case.parallel)
     optimizer = make_optimizer(objective, train)
     steps = []
     for report in train_steps(objective, optimizer, batcher, train, device=CPU, world=world):
@@ -90,14 +90,14 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
         bert = network(case)
         bert.load_state_dict(whole_network(objective).state_dict())
         remembered = optimizer.tensors()
-        objective = spread(PretrainingObjective(bert), world, case.parallel)
+        objective = wrap_parallel(PretrainingObjective(bert), world, case.parallel)
         optimizer = make_optimizer(objective, train)
         optimizer.restore(remembered, world)
         rest = train_steps(objective, optimizer, batcher, train, device=CPU, world=world, steps_done=stop_after)
         steps += [figures(report) for report in rest]
     whole = whole_network(objective)
     sizes = np.arange(VOCAB) % 4
-    sums = evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, share=world.share)
+    sums = evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, dp=world.dp)
     evaluation = dataclasses.asdict(Evaluation.of(sums.reduced(world.total)))
     confusion = [list(counts) for counts in evaluation.pop("nsp_confusion")]
     return {"steps": steps, "evaluation": evaluation, "confusion": confusion, "weights": weights_sha256(whole)}
@@ -119,11 +119,11 @@ def figures(report: StepReport) -> list[float]:
 def main() -> None:
     """Run all cases in the processes that torchrun started, and write what each process has found."""
     torch.set_num_threads(1)
-    with joined("cpu", timeout_s=60) as world:
+    with init_distributed("cpu", timeout_s=60) as world:
         found = {case.name: run(case, world) for case in CASES}
         found |= {f"{case.name} in two parts": run(case, world, stop_after=7) for case in IN_TWO_PARTS}
         everyone = world._gathered(found)
-    if world.leads:
+    if world.is_main:
         Path(sys.argv[1]).write_text(json.dumps(everyone), encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from bertpipe.training.distributed.world import World
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective, check_compile, compile_objective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.parallel import spread
+from bertpipe.training.parallel import wrap_parallel
 from models import tiny_bert
 from runs import results, train
 from test_resident import CPU, POSITIONS, VOCAB, batchers, differences, masking, pairs, settings, shapes, trained
@@ -93,8 +93,8 @@ def test_what_several_processes_train_is_compiled_too(tiny: Params, parallel: Pa
     names = [name for name, _ in objective.named_parameters()]
     compile_objective(objective, "default", parallel, backend=counter)
     assert [name for name, _ in objective.named_parameters()] == names
-    two = World(share=dataclasses.replace(World().share, size=2))  # a group of one is left alone; its sums are its own
-    found = compiled_steps(spread(objective, two, parallel), batcher, tiny)
+    two = World(dp=dataclasses.replace(World().dp, size=2))  # a group of one is left alone; its sums are its own
+    found = compiled_steps(wrap_parallel(objective, two, parallel), batcher, tiny)
     lengths = {batch.token_ids.shape[1] for epoch in (1, 2) for batch in batcher.epoch(epoch, batch_size=8)}
     assert counter.frame_count == (2 * len(lengths) if parallel == "fsdp" else len(lengths))
     assert max(differences(found, trained(batcher, settings(tiny), dtype=torch.float32))) < 1e-6

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.errors import PushError
+from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params_file import merged_text
 from bertpipe.export.hub import push_directory
 from exports import METRICS, export_of, save_model_with, word_tokenizer
@@ -48,14 +49,14 @@ def push(hub: Hub, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Push:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
 
     def call(name: str = NAME, **options: Any) -> dict[str, str]:  # noqa: ANN401
-        files = sorted(path.name for path in directory.iterdir())
+        files = sorted(path.name for path in directory.iterdir() if path.name != MANIFEST_NAME)
         return push_directory(directory, files, name, **({"public": False} | options))
 
     return call
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != MANIFEST_NAME}
 
 
 def export_in_a_process(folder: Path, hub: Hub, *arguments: str, **environment: str) -> Any:  # noqa: ANN401

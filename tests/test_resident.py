@@ -21,7 +21,7 @@ from bertpipe.data.device_batcher import ResidentBatcher, ResidentRows, batcher_
 from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
-from bertpipe.data.sampling import WHOLE, Share
+from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from bertpipe.training.flops import training_flops
 from bertpipe.training.loop import StepReport, _backward, train_steps
@@ -90,12 +90,12 @@ def shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("rule", [None, *map(masking, UNITS)], ids=["stored", *UNITS])
-@pytest.mark.parametrize("share", [WHOLE, *(Share(rank=rank, size=3) for rank in range(3))], ids=repr)
-def test_rows_and_masks_are_those_of_the_host(rule: Masking | None, share: Share) -> None:
+@pytest.mark.parametrize("dp", [SINGLE, *(DataParallelRank(rank=rank, size=3) for rank in range(3))], ids=repr)
+def test_rows_and_masks_are_those_of_the_host(rule: Masking | None, dp: DataParallelRank) -> None:
     host, resident = batchers(rule)
     for epoch, batch_size in ((1, 8), (2, 13)):
-        expected = list(host.epoch(epoch, batch_size=batch_size, share=share))
-        found = list(resident.epoch(epoch, batch_size=batch_size, share=share))
+        expected = list(host.epoch(epoch, batch_size=batch_size, dp=dp))
+        found = list(resident.epoch(epoch, batch_size=batch_size, dp=dp))
         assert len(found) == len(expected) == resident.steps(epoch, batch_size=batch_size)
         for ours, theirs in zip(found, expected, strict=True):
             assert asked(ours) == asked(theirs)
@@ -303,7 +303,10 @@ def test_shares_add_up_to_the_whole_step(tiny: Params, size: int) -> None:
     bert = tiny_bert("bert", vocab_size=VOCAB, dropout=0.0, max_positions=POSITIONS).double().train()
     objective = PretrainingObjective(bert)
     host, resident = batchers(masking())
-    shared = zip(*(resident.epoch(1, batch_size=8, share=Share(rank=r, size=size)) for r in range(size)), strict=True)
+    shared = zip(
+        *(resident.epoch(1, batch_size=8, dp=DataParallelRank(rank=r, size=size)) for r in range(size)),
+        strict=True,
+    )
     for whole, parts in zip(host.epoch(1, batch_size=8), shared, strict=True):
         assert sum(part.counts for part in parts).tolist() == whole.counts.tolist()  # type: ignore[union-attr]
         found = [torch.stack(_backward(objective, part, whole.counts.double(), train, CPU)) for part in parts]
@@ -399,7 +402,9 @@ class Given:
     def steps(self, epoch: int, *, batch_size: int) -> int:
         return len(self.batches)
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
+    def epoch(
+        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
+    ) -> Iterator[Batch]:
         yield from self.batches
 
 
@@ -443,7 +448,7 @@ def test_the_shares_of_a_batch_have_equally_many_rows_fillers_among_them() -> No
     data = pair_dataset([long, *[short] * 14])
     host = Batcher(dataset=data, masking=None, seed=5)
     resident = ResidentBatcher(host=host, device=CPU, max_positions=POSITIONS)
-    batches = [list(resident.epoch(1, batch_size=15, share=Share(rank=rank, size=2))) for rank in range(2)]
+    batches = [list(resident.epoch(1, batch_size=15, dp=DataParallelRank(rank=rank, size=2))) for rank in range(2)]
     rows = sorted(batch.rows for batch in itertools.chain(*batches))
     real = sorted(int((batch.is_next != IGNORED).sum()) for batch in itertools.chain(*batches))
     assert real == [7, 8]

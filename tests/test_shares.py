@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertpipe.data.batching import IGNORED, Batch, Batcher
-from bertpipe.data.sampling import WHOLE, Share
+from bertpipe.data.sampling import SINGLE, DataParallelRank
 from datasets import Pair, pair_dataset
 
 LENGTHS = st.lists(st.integers(3, 512), min_size=1, max_size=70)
 
 
 def shares(lengths: list[int], size: int) -> list[list[int]]:
-    return [Share(rank=rank, size=size).of_rows(np.array(lengths)).tolist() for rank in range(size)]
+    return [DataParallelRank(rank=rank, size=size).of_rows(np.array(lengths)).tolist() for rank in range(size)]
 
 
 @given(LENGTHS, st.integers(1, 9))
@@ -52,7 +52,7 @@ PAIRS = [
 
 def epoch_of(rank: int, size: int, **options: int) -> list[Batch]:
     batcher = Batcher(dataset=pair_dataset(PAIRS), masking=None, seed=3)
-    return list(batcher.epoch(1, batch_size=4, share=Share(rank=rank, size=size), **options))
+    return list(batcher.epoch(1, batch_size=4, dp=DataParallelRank(rank=rank, size=size), **options))
 
 
 def texts(batch: Batch) -> list[list[int]]:
@@ -102,9 +102,9 @@ def test_evaluation_deals_out_whole_batches(size: int) -> None:
     whole = [texts(batch) for batch in batcher.in_length_order(batch_size=3)]
     assert len(whole) == 4
     for rank in range(size):
-        mine = batcher.in_length_order(batch_size=3, share=Share(rank=rank, size=size))
+        mine = batcher.in_length_order(batch_size=3, dp=DataParallelRank(rank=rank, size=size))
         assert [texts(batch) for batch in mine] == whole[rank::size]
 
 
 def test_one_process_takes_all() -> None:
-    assert WHOLE.of_rows(np.array([5, 3, 4])).tolist() == [0, 1, 2]
+    assert SINGLE.of_rows(np.array([5, 3, 4])).tolist() == [0, 1, 2]

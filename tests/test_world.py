@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 
 from bertpipe.core.errors import WorldError
 from bertpipe.training.distributed.environment import local_rank, rank
-from bertpipe.training.distributed.world import ALONE, joined
+from bertpipe.training.distributed.world import ALONE, init_distributed
+from bertpipe.training.signals import stop_requests
 
 HERE = Path(__file__).parent
 PATIENCE_S = 100.0
@@ -93,29 +95,42 @@ def test_an_error_of_the_first_reaches_those_who_wait_for_it_elsewhere(lines: li
     assert of_case(lines[1], "leader_fails") == ["WorldError, shown False: the disk is full"]
 
 
-def said_last(*cases: str, size: int) -> list[str]:
-    """Return what is shown after a case that ends all processes, all but the second."""
-    lines = [mine[-1] for number, mine in enumerate(said(*cases, size=size)) if number != 1]
-    return [line.removeprefix("WorldError, shown True: ") for line in lines if "shown True" in line]
+def said_last(case: str, size: int) -> list[str]:
+    """Return what is shown after a case in which one process is lost."""
+    last = [mine[-1] for mine in said(case, size=size)]
+    return [line.removeprefix("WorldError, shown True: ") for line in last if "shown True" in line]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 4])
-def test_a_process_that_hangs_is_named_within_the_time_set(size: int) -> None:
-    (text,) = said_last("hangs", size=size)
+@pytest.mark.parametrize(("case", "size", "rank"), [("hangs", 2, 1), ("hangs", 4, 1), ("freezes", 3, 0)])
+def test_a_process_that_hangs_is_named_within_the_time_set(case: str, size: int, rank: int) -> None:
+    (text,) = said_last(case, size)
     assert re.fullmatch(
-        rf"{NAME}: no answer for 2 s \(runtime.timeout_s\), the others waited: it hangs, or its machine is cut off; "
-        "the next run goes on from the last checkpoint",
+        rf"rank {rank} \(\S+, process \d+\): no answer for 2 s \(runtime.timeout_s\), the others waited: it hangs, or "
+        "its machine is cut off; the next run resumes from the last checkpoint",
         text,
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 4])
-def test_a_process_that_has_ended_is_named(size: int) -> None:
-    """Of four, the one opposite still waits for a neighbour: it has not answered, and is not named."""
-    (text,) = said_last("ends", size=size)
-    assert re.fullmatch(rf"{NAME}: ended while the others waited for it; the next run .*", text)
+@pytest.mark.parametrize(("case", "size", "rank"), [("ends", 2, 1), ("ends", 4, 1), ("first_ends", 4, 0)])
+def test_a_process_that_has_ended_is_named(case: str, size: int, rank: int) -> None:
+    """Of four, the one opposite still waits for a neighbour: it hears of the failure, and is not named."""
+    (text,) = said_last(case, size)
+    assert re.fullmatch(
+        rf"rank {rank} \(\S+, process \d+\): ended while the others waited for it; the next run .*", text
+    )
+
+
+def test_a_process_that_lost_another_says_so_through_torchruns_signal() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(WorldError), stop_requests(os.getppid()):
+            raise WorldError("rank 1: ended while the others waited for it")
+        signal.raise_signal(signal.SIGTERM)  # would end this process
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -128,7 +143,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def fault() -> str:
-    with pytest.raises(WorldError) as caught, joined("cpu", timeout_s=1.0):
+    with pytest.raises(WorldError) as caught, init_distributed("cpu", timeout_s=1.0):
         pass
     return str(caught.value)
 
@@ -175,7 +190,10 @@ def test_a_rank_that_is_no_number_is_refused(environment: pytest.MonkeyPatch) ->
 
 def test_a_backend_that_is_not_there_is_named(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("WORLD_SIZE", "1")
-    with pytest.raises(WorldError, match=r"rank 0 of 1 cannot join the others: .*NCCL"), joined("cuda", timeout_s=1.0):
+    with (
+        pytest.raises(WorldError, match=r"rank 0 of 1 cannot join the others: .*NCCL"),
+        init_distributed("cuda", timeout_s=1.0),
+    ):
         pass
 
 
@@ -183,8 +201,8 @@ def test_a_run_in_one_process_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch)
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert (rank(), local_rank()) == (0, 0)
-    with joined("cpu", timeout_s=1.0) as world:
+    with init_distributed("cpu", timeout_s=1.0) as world:
         assert world is ALONE
-        assert world.leads
-        world.agree("params", {"any": 1}, mend="look")
-        assert world.told("me") == "me"
+        assert world.is_main
+        world.assert_equal("params", {"any": 1}, mend="look")
+        assert world.broadcast("me") == "me"

@@ -1,72 +1,91 @@
 """What happens between two processes: a program that is started once for each, with the name of the case."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 
 import torch
 
 from bertpipe.core.errors import BertpipeError, DataError
-from bertpipe.training.distributed.world import World, joined
+from bertpipe.training.distributed.world import World, init_distributed
 
 TIMEOUT_S = 2.0
 
 
 def messages(world: World) -> None:
     """Send every kind of message once."""
-    me = world.share.rank
-    print("total", world.total(torch.tensor([1.0, 10.0 * me])).tolist())
-    print("highest", world.highest(torch.tensor([5 - me, me])).tolist())
-    print("told", world.told({"from": me}))
-    given = torch.tensor([3.0, 4.0]) if world.leads else None
-    print("scattered", world.scattered(given, like=torch.zeros(2)).tolist())
-    world.agree("weights", {"step": 3, "weights": "same"}, mend="look")
+    me = world.dp.rank
+    print("total", world.all_reduce_sum(torch.tensor([1.0, 10.0 * me])).tolist())
+    print("highest", world.all_reduce_max(torch.tensor([5 - me, me])).tolist())
+    print("told", world.broadcast({"from": me}))
+    given = torch.tensor([3.0, 4.0]) if world.is_main else None
+    print("scattered", world.broadcast_or_shard(given, like=torch.zeros(2)).tolist())
+    world.assert_equal("weights", {"step": 3, "weights": "same"}, mend="look")
     with world.together():
         print("together")
 
 
 def differs(world: World) -> None:
     """Let the second process have other facts."""
-    world.agree("params", {"same": 1, "seed": world.share.rank}, mend="give all the same")
+    world.assert_equal("params", {"same": 1, "seed": world.dp.rank}, mend="give all the same")
 
 
 def fails(world: World) -> None:
     """Let the second process fail where all have to succeed."""
     with world.together():
-        if world.share.rank == 1:
+        if world.dp.rank == 1:
             raise DataError("train.parquet is damaged")
 
 
 def leader_fails(world: World) -> None:
     """Let the first process fail in the midst of what the second waits for."""
     with world.together():
-        if world.leads:
+        if world.is_main:
             raise DataError("the disk is full")
-        world.agree("weights", {"step": 1}, mend="look")
+        world.assert_equal("weights", {"step": 1}, mend="look")
 
 
 def hangs(world: World) -> None:
     """Let the second process not answer."""
-    if world.share.rank == 1:
+    if world.dp.rank == 1:
         time.sleep(TIMEOUT_S + 7)
         return
-    world.total(torch.zeros(1))
+    world.all_reduce_sum(torch.zeros(1))
+
+
+def freezes(world: World) -> None:
+    """Let the first process, which keeps the store of all, stand still like a machine that froze."""
+    if world.is_main:
+        me = os.getpid()
+        subprocess.Popen(["sh", "-c", f"sleep {TIMEOUT_S + 8}; kill -CONT {me}"])
+        os.kill(me, signal.SIGSTOP)
+        os._exit(0)
+    world.all_reduce_sum(torch.zeros(1))
 
 
 def ends(world: World) -> None:
     """Let the second process end."""
-    if world.share.rank == 1:
+    if world.dp.rank == 1:
         os._exit(0)
-    world.total(torch.zeros(1))
+    world.all_reduce_sum(torch.zeros(1))
 
 
-CASES = (messages, differs, fails, leader_fails, hangs, ends)
+def first_ends(world: World) -> None:
+    """Let the first process end."""
+    if world.is_main:
+        os._exit(0)
+    world.all_reduce_sum(torch.zeros(1))
+
+
+CASES = (messages, differs, fails, leader_fails, hangs, freezes, ends, first_ends)
 
 
 def main() -> None:
     """Run the cases named in the arguments, one after the other, and print what comes of each."""
     try:
-        with joined("cpu", timeout_s=TIMEOUT_S) as world:
+        with init_distributed("cpu", timeout_s=TIMEOUT_S) as world:
             for name in sys.argv[1:]:
                 print(f"-- {name}")
                 try:

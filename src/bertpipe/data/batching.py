@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairSource
 from bertpipe.data.ragged import flat_indices, places_within
-from bertpipe.data.sampling import WHOLE, Share, Window, epoch_order, length_order, steps_of_epoch
+from bertpipe.data.sampling import SINGLE, DataParallelRank, Window, epoch_order, length_order, steps_of_epoch
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 if TYPE_CHECKING:
@@ -122,8 +122,10 @@ class Batches(Protocol):
         """Return how many batches one training epoch has."""
         ...
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share."""
+    def epoch(
+        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
+    ) -> Iterator[Batch]:
+        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of one process."""
         ...
 
 
@@ -148,13 +150,15 @@ class Batcher:
         """Return how many batches one training epoch has."""
         return steps_of_epoch(self.dataset.layout, batch_size=batch_size, seed=self.seed, epoch=epoch)
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share.
+    def epoch(
+        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
+    ) -> Iterator[Batch]:
+        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of one process.
 
-        A share without rows in a batch gets one row of it that nothing is asked of.
+        A process without rows in a batch gets one row of it that nothing is asked of.
         """
         for window in self.windows(epoch, batch_size=batch_size, first_batch=first_batch):
-            yield from self._batches(window, epoch, share)
+            yield from self._batches(window, epoch, dp)
 
     def windows(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Window]:
         """Yield what is in memory together in a training epoch, and the rows of its batches."""
@@ -163,22 +167,22 @@ class Batcher:
             data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
         )
 
-    def in_length_order(self, *, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
+    def in_length_order(self, *, batch_size: int, dp: DataParallelRank = SINGLE) -> Iterator[Batch]:
         """Yield every row once, shortest first within each window: the order with least padding, for evaluation.
 
-        A share gets whole batches: every so many-th.
+        Each process gets whole batches: every `size`-th one.
         """
         number = 0
         for window in length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size):
-            first = (share.rank - number) % share.size
+            first = (dp.rank - number) % dp.size
             number += len(window.batches)
-            yield from self._batches(replace(window, batches=window.batches[first :: share.size]), 0, WHOLE)
+            yield from self._batches(replace(window, batches=window.batches[first :: dp.size]), 0, SINGLE)
 
-    def _batches(self, window: Window, epoch: int, share: Share) -> Iterator[Batch]:
+    def _batches(self, window: Window, epoch: int, dp: DataParallelRank) -> Iterator[Batch]:
         data = self.dataset.read(window.groups)  # gone before the next window comes: it ends with this function
         lengths = data.lengths
         for rows in window.batches:
-            mine = rows[share.of_rows(lengths[rows])]
+            mine = rows[dp.of_rows(lengths[rows])]
             if len(mine):
                 yield self.assemble(data, mine, epoch=epoch)
             else:

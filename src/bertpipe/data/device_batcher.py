@@ -21,7 +21,7 @@ from bertpipe.data.device_masking import TensorMasking
 from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairSource
-from bertpipe.data.sampling import WHOLE, Share, Window
+from bertpipe.data.sampling import SINGLE, DataParallelRank, Window
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 _STORED_RATE = 0.2
@@ -49,23 +49,27 @@ class ResidentBatcher:
         """Return how many batches one training epoch has."""
         return self.host.steps(epoch, batch_size=batch_size)
 
-    def epoch(self, epoch: int, *, batch_size: int, first_batch: int = 0, share: Share = WHOLE) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of a share."""
+    def epoch(
+        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
+    ) -> Iterator[Batch]:
+        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of one process."""
         windows = self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch)
         for window, data in prefetch(self.host.dataset, windows):
-            batches = self._batches(window, data, epoch, batch_size, share)
+            batches = self._batches(window, data, epoch, batch_size, dp)
             del data  # theirs alone, so that it is gone before the next but one is read
             yield from batches
 
-    def _batches(self, window: Window, data: PairDataset, epoch: int, batch_size: int, share: Share) -> Iterator[Batch]:
+    def _batches(
+        self, window: Window, data: PairDataset, epoch: int, batch_size: int, dp: DataParallelRank
+    ) -> Iterator[Batch]:
         lengths = data.lengths
-        mine = [rows[share.of_rows(lengths[rows])] for rows in window.batches]
+        mine = [rows[dp.of_rows(lengths[rows])] for rows in window.batches]
         taken = [own if len(own) else rows[:1] for own, rows in zip(mine, window.batches, strict=True)]
         rows = ResidentRows.of(
             data.take(np.concatenate(taken)), self.host.masking, seed=self.host.seed, epoch=epoch, device=self.device
         )
         del data
-        most = -(-batch_size // share.size)  # rows of a share
+        most = -(-batch_size // dp.size)  # rows of one process
         first = 0
         for own, sent in zip(mine, taken, strict=True):
             batch = rows.batch(first, len(sent), filled_to=most, limit=self.max_positions)

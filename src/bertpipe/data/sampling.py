@@ -83,8 +83,8 @@ def _batches(rows: int, batch_size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One process of several that share every batch."""
+class DataParallelRank:
+    """One of the processes that divide every batch among them."""
 
     rank: int = 0
     """Its number, counted from 0."""
@@ -108,5 +108,5 @@ class Share:
         return np.sort(by_length[rank == self.rank])
 
 
-WHOLE = Share()
+SINGLE = DataParallelRank()
 """One process that takes everything."""

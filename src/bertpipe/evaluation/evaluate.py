@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertpipe.data.batching import Batcher
-from bertpipe.data.sampling import WHOLE, Share
+from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.model.bert import Bert, Wanted
 
 _TOP = 5
@@ -81,7 +81,7 @@ def evaluate(
     batch_size: int,
     device: torch.device,
     token_bytes: NDArray[np.int64] | None = None,
-    share: Share = WHOLE,
+    dp: DataParallelRank = SINGLE,
 ) -> EvaluationSums:
     """Return the sums over all rows, or over a share of them, in memory that does not grow with their number.
 
@@ -92,7 +92,7 @@ def evaluate(
         device: where the model is.
         token_bytes: bytes of text that each id stands for, 0 where that is not known; None asks for no bits per byte.
             Shape [tokenizer's vocab].
-        share: which of several processes this one is; each has the whole model, and takes its rows of each batch.
+        dp: which of several processes this one is; each has the whole model, and takes its rows of each batch.
     """
     sizes = torch.zeros(bert.vocab_size, dtype=torch.long)
     if token_bytes is not None:
@@ -104,7 +104,7 @@ def evaluate(
     mlm_tokens = top1 = top5 = known_bytes = 0
     confusion = torch.zeros(4, dtype=torch.long)
     with torch.inference_mode():
-        for batch in batcher.in_length_order(batch_size=batch_size, share=share):
+        for batch in batcher.in_length_order(batch_size=batch_size, dp=dp):
             batch = batch.to(device)  # noqa: PLW2901
             wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
             hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)

@@ -15,7 +15,7 @@ from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
 from bertpipe.model.device import pick_device
 from bertpipe.training.distributed.environment import is_launched, local_rank
-from bertpipe.training.distributed.world import joined
+from bertpipe.training.distributed.world import init_distributed
 from bertpipe.training.run_spec import TrainPaths, setting_of
 from bertpipe.training.signals import stop_requests
 from bertpipe.training.trainer import Trainer
@@ -57,23 +57,23 @@ def run_train(
     """
     device = pick_device(runtime.device, local_rank=local_rank())
     with ExitStack() as stack:
-        with joined(device.type, timeout_s=runtime.timeout_s) as world:
-            if not world.leads:
+        with init_distributed(device.type, timeout_s=runtime.timeout_s) as world:
+            if not world.is_main:
                 on_progress, on_note = ignore_progress, ignore_note
             if world.restarted:
                 on_note("the processes were started anew: one of them failed, left or came")
             with world.together():
-                if world.leads:
+                if world.is_main:
                     check_target(paths.model, MODEL)
                 setting = setting_of(
                     model, train, masking, evaluation, runtime,
                     paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
                 )  # fmt: skip
-            world.agree("params, data or sources", setting.common, mend="give all processes the same of each")
+            world.assert_equal("params, data or sources", setting.common, mend="give all processes the same of each")
             for note in setting.start.notes:
                 on_note(note)
             with world.together():
-                if world.leads:
+                if world.is_main:
                     stack.enter_context(_alone(paths.model, setting.state))
             stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
             try:
@@ -83,11 +83,11 @@ def run_train(
                 )  # fmt: skip
                 summary = trainer.run()
             except (StoppedError, TrainingError) as error:  # in all processes alike
-                error.shown = world.leads
+                error.shown = world.is_main
                 raise
         # Not before the processes have left each other: where that fails, they are started anew and go on from here.
         # And where a signal came as the last model was written, torchrun ends with that, and DVC throws the model away.
-        if world.leads and not (is_launched() and stop.interruption):
+        if world.is_main and not (is_launched() and stop.interruption):
             trainer.checkpoints.clear()
     return summary
 

@@ -196,7 +196,7 @@ def restore(
 ) -> Restored | None:
     """Return the newest undamaged state, its weights in the network of each process; None where there is none.
 
-    The leader reads it; the others get what it read, but for the optimizer's memory, which is theirs in parts perhaps.
+    The main process reads it; the others get what it read, except the optimizer's state, which may be sharded.
 
     Args:
         checkpoints: of the run.
@@ -206,8 +206,8 @@ def restore(
         on_note: told of each damaged checkpoint.
     """
     with world.together():
-        restored = _newest(checkpoints, bert, resume=resume, on_note=on_note) if world.leads else None
-    return _spread(restored, bert, world)
+        restored = _newest(checkpoints, bert, resume=resume, on_note=on_note) if world.is_main else None
+    return _broadcast(restored, bert, world)
 
 
 def _newest(checkpoints: Checkpoints, bert: Bert, *, resume: bool, on_note: Callable[[str], None]) -> Restored | None:
@@ -218,14 +218,14 @@ def _newest(checkpoints: Checkpoints, bert: Bert, *, resume: bool, on_note: Call
     return checkpoints.load_newest(bert, on_note=on_note)
 
 
-def _spread(restored: Restored | None, bert: Bert, world: World) -> Restored | None:
-    if world.share.size == 1:
+def _broadcast(restored: Restored | None, bert: Bert, world: World) -> Restored | None:
+    if world.dp.size == 1:
         return restored
-    found = world.told(None if restored is None else (restored.step, restored.records))
+    found = world.broadcast(None if restored is None else (restored.step, restored.records))
     if found is None:
         return None
     for tensor in bert.state_dict().values():
-        tensor.copy_(world.scattered(tensor if world.leads else None, like=tensor))
+        tensor.copy_(world.broadcast_or_shard(tensor if world.is_main else None, like=tensor))
     step, records = found
     return Restored(step, records, {} if restored is None else restored.optimizer)
 

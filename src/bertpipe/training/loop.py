@@ -15,7 +15,7 @@ from bertpipe.training.distributed.world import ALONE, World
 from bertpipe.training.flops import training_flops
 from bertpipe.training.objective import Losses
 from bertpipe.training.optim import Optimizer, learning_rate
-from bertpipe.training.parallel import gradients_kept, passes_are_shared, settles, unwrapped
+from bertpipe.training.parallel import gradients_kept, needs_warmup_pass, passes_are_shared, unwrapped
 
 _DROPOUT = 40  # stream of randomness
 
@@ -78,9 +78,9 @@ def train_steps(
     uninterrupted one draws. Nothing is yielded between the passes of a step: it happens whole or not at all.
 
     Args:
-        objective: a `PretrainingObjective`, or what `spread` made of it.
+        objective: a `PretrainingObjective`, or what `wrap_parallel` made of it.
         optimizer: of its parameters.
-        batcher: gives the batches; each process takes its share of every one.
+        batcher: gives the batches; each process takes its rows of every one.
         train: the run.
         device: where the objective is.
         steps_done: steps that were taken before.
@@ -93,21 +93,21 @@ def train_steps(
     for epoch in range(epochs_done + 1, train.epochs + 1):
         objective.train()
         last = step - first_batch + schedule.steps[epoch - 1]
-        batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch, share=world.share)
+        batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch, dp=world.dp)
         first_batch = 0
         for batch in batches:
-            if step == steps_done and settles(objective):
+            if step == steps_done and needs_warmup_pass(objective):
                 _backward(objective, batch.idle(), batch.counts.double().to(device), train, device, world)
                 for parameter in objective.parameters():
                     parameter.grad = None
             step += 1
             rate = learning_rate(step, schedule.total, train)
-            torch.manual_seed(_dropout_seed(train.seed, step, world.share.rank))
+            torch.manual_seed(_dropout_seed(train.seed, step, world.dp.rank))
             flops = training_flops(bert.params, bert.vocab_size, batch)
-            counts = world.total(torch.cat([batch.counts.double(), flops[None]]))
+            counts = world.all_reduce_sum(torch.cat([batch.counts.double(), flops[None]]))
             mlm, nsp = _backward(objective, batch, counts[:3].to(device), train, device, world)
             norm = optimizer.step(learning_rate=rate, max_grad_norm=train.max_grad_norm)
-            mlm, nsp = world.total(torch.stack([mlm, nsp]).double()).unbind()
+            mlm, nsp = world.all_reduce_sum(torch.stack([mlm, nsp]).double()).unbind()
             mlm_tokens, nsp_rows, tokens, flops = counts.unbind()
             yield StepReport(
                 step=step,
@@ -147,7 +147,7 @@ def _backward(
     rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
     parts = list(batch.parts(rows))
     if train.micro_batch_size != "all" and passes_are_shared(objective):
-        most = int(world.highest(torch.tensor(len(parts))).item())
+        most = int(world.all_reduce_max(torch.tensor(len(parts))).item())
         parts += [parts[-1].idle()] * (most - len(parts))
     mlm, nsp = torch.zeros(2, device=device).unbind()
     for number, part in enumerate(parts, start=1):

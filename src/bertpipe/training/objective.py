@@ -80,7 +80,7 @@ def compile_objective(
 ) -> None:
     """Have the objective's passes compiled, once for each shape of a batch; names of its parameters stay.
 
-    To be called before `spread`, as PyTorch's documentation has it ("Where to apply torch.compile"): DDP then still
+    To be called before `wrap_parallel`, as PyTorch's documentation has it ("Where to apply torch.compile"): DDP then
     cuts the compiled backward pass at its buckets, so that gradients travel while others are computed. `fsdp` brings a
     layer's weights together just before the layer is computed, so there each layer is compiled by itself.
 

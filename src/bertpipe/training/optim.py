@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bertpipe.core.params import TrainParams
 from bertpipe.training.distributed.world import ALONE, World
-from bertpipe.training.parallel import whole
+from bertpipe.training.parallel import gather_full
 
 
 class Optimizer:
@@ -22,7 +22,7 @@ class Optimizer:
         Gradients whose norm over all parameters is above `max_grad_norm` are scaled down to it first. Nothing waits
         for a GPU. A parameter that is sharded over processes is changed in each by the norm over all of them.
         """
-        norm = whole(nn.utils.clip_grad_norm_(self._parameters(), max_grad_norm, foreach=True))
+        norm = gather_full(nn.utils.clip_grad_norm_(self._parameters(), max_grad_norm, foreach=True))
         for group in self.inner.param_groups:
             group["lr"] = learning_rate
         self.inner.step()
@@ -37,7 +37,7 @@ class Optimizer:
         kept = {}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self.inner.state.get(parameter, {}).items():
-                tensor = whole(value)
+                tensor = gather_full(value)
                 if keep:
                     kept[f"{index}.{name}"] = tensor.cpu()
         return kept
@@ -45,12 +45,12 @@ class Optimizer:
     def restore(self, tensors: Mapping[str, Tensor], world: World = ALONE) -> None:
         """Take over what `tensors` returned; only the main process has to have it."""
         parameters = list(self._parameters())
-        for name, shape in world.told({name: list(tensor.shape) for name, tensor in tensors.items()}).items():
+        for name, shape in world.broadcast({name: list(tensor.shape) for name, tensor in tensors.items()}).items():
             index, _, key = name.partition(".")
             parameter = parameters[int(index)]
             scalar = torch.zeros((), dtype=torch.float32, device=parameter.device)  # PyTorch counts steps in float32
             value = torch.zeros_like(parameter) if shape else scalar
-            self.inner.state[parameter][key] = value.copy_(world.scattered(tensors.get(name), like=value))
+            self.inner.state[parameter][key] = value.copy_(world.broadcast_or_shard(tensors.get(name), like=value))
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         return (parameter for group in self.inner.param_groups for parameter in group["params"])

@@ -15,13 +15,13 @@ from bertpipe.training.distributed.world import World
 from bertpipe.training.objective import PretrainingObjective
 
 
-def spread(objective: PretrainingObjective, world: World, parallel: Parallel) -> nn.Module:
+def wrap_parallel(objective: PretrainingObjective, world: World, parallel: Parallel) -> nn.Module:
     """Return what trains as `objective` does, with the gradients of all processes added up.
 
-    `ddp` keeps all weights in each process, and gives each the leader's. `fsdp` leaves each process its part of every
-    matrix; a layer's are brought together when it is computed. All have to hold equal weights before.
+    `ddp` keeps all weights in each process, and gives each the main process's. `fsdp` leaves each process its part of
+    every matrix; a layer's are brought together when it is computed. All have to hold equal weights before.
     """
-    if world.share.size == 1:
+    if world.dp.size == 1:
         return objective
     return _in_copies(objective) if parallel == "ddp" else _in_parts(objective)
 
@@ -58,7 +58,7 @@ def passes_are_shared(objective: nn.Module) -> bool:
     return hasattr(objective, "set_requires_gradient_sync")
 
 
-def settles(objective: nn.Module) -> bool:
+def needs_warmup_pass(objective: nn.Module) -> bool:
     """Return whether the first pass is unlike the later ones, so that one has to be thrown away.
 
     DDP groups the gradients anew after its first pass, by the order in which they came. A sum over more than two
@@ -68,7 +68,7 @@ def settles(objective: nn.Module) -> bool:
 
 
 def unwrapped(objective: nn.Module) -> PretrainingObjective:
-    """Return the objective inside what `spread` returned."""
+    """Return the objective inside what `wrap_parallel` returned."""
     return cast("PretrainingObjective", getattr(objective, "module", objective))
 
 
@@ -84,7 +84,7 @@ def gradients_kept(objective: nn.Module, *, until_last: bool) -> Iterator[None]:
     yield
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather_full(tensor: Tensor) -> Tensor:
     """Return a tensor with all its parts; every process has to ask for it."""
     full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return full
@@ -99,5 +99,5 @@ def whole_network(objective: nn.Module) -> Bert:
     if not any(hasattr(parameter, "full_tensor") for parameter in bert.parameters()):
         return bert
     copy = Bert(bert.params, bert.vocab_size, drawn=False).to(bert.mlm_decoder.weight.dtype)
-    copy.load_state_dict({name: whole(tensor).cpu() for name, tensor in bert.state_dict().items()})
+    copy.load_state_dict({name: gather_full(tensor).cpu() for name, tensor in bert.state_dict().items()})
     return copy

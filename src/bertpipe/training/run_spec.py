@@ -104,7 +104,7 @@ def setting_of(
         ParamsError: the params ask for what these data or this machine cannot do.
     """
     threads = set_up_cpu(runtime.threads, processes=world.local_size)
-    parallel = runtime.parallel if world.share.size > 1 else None
+    parallel = runtime.parallel if world.dp.size > 1 else None
     compile_mode = runtime.compile if is_resident(device) else "none"
     check_compile(compile_mode, train, parallel)
     data = read_training_data(paths.data)
@@ -130,7 +130,7 @@ def setting_of(
         },
         machine={
             "threads": threads,
-            "processes": world.share.size,
+            "processes": world.dp.size,
             **({"parallel": parallel} if parallel else {}),
             **({"compile": compile_mode} if compile_mode != "none" else {}),
         },

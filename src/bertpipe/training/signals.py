@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from bertpipe.core.errors import INTERRUPTIONS, Interrupted
+from bertpipe.core.errors import INTERRUPTIONS, Interrupted, WorldError
 
 
 @dataclass(slots=True)
@@ -86,6 +86,9 @@ def stop_requests(parent: int) -> Iterator[StopRequest]:
     earlier = {number: signal.signal(number, request.receive) for number in heard}
     try:
         yield request
+    except WorldError:  # torchrun sends SIGTERM to the processes that are left, which end and still have to say why
+        earlier[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -29,7 +29,7 @@ from bertpipe.training.history import History
 from bertpipe.training.loop import Plan, StepReport, plan, train_steps
 from bertpipe.training.objective import PretrainingObjective, compile_objective
 from bertpipe.training.optim import Optimizer, make_optimizer
-from bertpipe.training.parallel import spread, unwrapped, whole_network
+from bertpipe.training.parallel import unwrapped, whole_network, wrap_parallel
 from bertpipe.training.run_spec import Setting
 from bertpipe.training.signals import StopRequest
 
@@ -99,7 +99,7 @@ class Trainer:
         compile_objective(alone, setting.compile, setting.parallel)
         if setting.compile != runtime.compile:
             on_note(f"runtime.compile {runtime.compile} is for a GPU: this run does without")
-        objective = spread(alone, world, runtime.parallel)
+        objective = wrap_parallel(alone, world, runtime.parallel)
         optimizer = make_optimizer(objective, train)
         if restored is not None:
             optimizer.restore(restored.optimizer, world)
@@ -172,9 +172,9 @@ class Trainer:
     def _listen(self) -> bool:
         """Return whether a checkpoint is due, or raise Interrupted; of several processes all do the same."""
         mine, due = self.stop.interruption, self.clock.due()
-        if self.world.share.size > 1:
+        if self.world.dp.size > 1:
             code = 0 if mine is None else mine.exit_code
-            code, is_due = self.world.highest(torch.tensor([code, due and self.world.leads])).tolist()
+            code, is_due = self.world.all_reduce_max(torch.tensor([code, due and self.world.is_main])).tolist()
             due = bool(is_due)
             if code and mine is None:
                 mine = Interrupted.of_exit_code(code)
@@ -202,10 +202,10 @@ class Trainer:
         self.history.stop_clock()
         with self._saying_what_is_kept():
             records = self.history.records()
-        bert, optimizer = whole_network(self.objective), self.optimizer.tensors(keep=self.world.leads)
+        bert, optimizer = whole_network(self.objective), self.optimizer.tensors(keep=self.world.is_main)
         self._agree_on(bert, step)
         with self.world.together():
-            if self.world.leads:
+            if self.world.is_main:
                 records["machine"] = self.setting.machine
                 self.checkpoints.save(step, bert, optimizer, records)
         self.clock.saved(time.perf_counter() - begun)
@@ -213,21 +213,21 @@ class Trainer:
 
     def _agree_on(self, bert: Bert, step: int) -> None:
         """Go on if all processes have the same weights after the same step; before anything takes its place."""
-        if self.world.share.size > 1:
+        if self.world.dp.size > 1:
             facts = {"step": step, "weights": weights_sha256(bert)}
-            self.world.agree("weights", facts, mend=f"{_DRIFTED}; the next run goes on from the last checkpoint")
+            self.world.assert_equal("weights", facts, mend=f"{_DRIFTED}; the next run goes on from the last checkpoint")
 
     def _end_epoch(self) -> None:
         """Evaluate, and leave the model and its history where the next stages read them."""
         step, epoch, rate = self.history.intervals[-1][:3]
         setting, paths = self.setting, self.setting.paths
         bert = whole_network(self.objective).to(setting.device)
-        several = self.world.share.size > 1
+        several = self.world.dp.size > 1
         try:
             with nullcontext() if several else self.stop.at_once():
                 sums = evaluate(
                     bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device,
-                    share=self.world.share,
+                    dp=self.world.dp,
                 )  # fmt: skip
                 result = Evaluation.of(sums.reduced(self.world.total))
         finally:
@@ -247,7 +247,7 @@ class Trainer:
         facts = {**self.facts, "epochs_done": epoch}
         self._agree_on(bert, int(step or 0))
         with self.world.together():
-            if self.world.leads:
+            if self.world.is_main:
                 self.history.write(history=paths.history, epochs=paths.epochs, timing=paths.timing)
                 save_model(paths.model, bert, paths.data / TOKENIZER_NAME, facts)
         self.history.restart_clock()
@@ -267,7 +267,7 @@ class Trainer:
     def _summary(self) -> dict[str, Any]:
         history, setting = self.history, self.setting
         dtype = torch.bfloat16 if setting.train.precision == "bfloat16" else torch.float32
-        peak = self.world.total(torch.tensor(peak_flops(setting.device, dtype), dtype=torch.float64)).item()
+        peak = self.world.all_reduce_sum(torch.tensor(peak_flops(setting.device, dtype), dtype=torch.float64)).item()
         published = published_peak_flops(setting.device, dtype)
         rate = history.flops / history.train_s
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
@@ -276,7 +276,7 @@ class Trainer:
             "model": str(setting.paths.model),
             "parameters": sum(parameter.numel() for parameter in bert.parameters()),
             "device": setting.device.type,
-            "processes": self.world.share.size,
+            "processes": self.world.dp.size,
             "epochs": setting.train.epochs,
             "steps": self.schedule.total,
             "resumed_after_step": self.restored_step,
@@ -286,7 +286,7 @@ class Trainer:
             "gflop_per_second": rate / 1e9,
             "peak_gflop_per_second": peak / 1e9,
             "share_of_peak": rate / peak,
-            **({} if published is None else {"mfu": rate / (published * self.world.share.size)}),
+            **({} if published is None else {"mfu": rate / (published * self.world.dp.size)}),
             "train_mlm_loss": history.intervals[-1][3],
             "train_nsp_loss": history.intervals[-1][4],
             "test_mlm_loss": mlm_loss,

@@ -66,7 +66,8 @@ def run_in_processes(arguments: Sequence[str], *, processes: int, max_restarts: 
     except SignalException as stopped:
         raise StoppedError(_SAID, exit_code=Interrupted(stopped.sigval).exit_code, shown=False) from None
     except ChildFailedError as failed:
-        rank, failure = failed.get_first_failure()
+        # Who was ended by a signal goes before those that failed because of it in the same second.
+        rank, failure = min(failed.failures.items(), key=lambda item: (item[1].timestamp, item[1].exitcode >= 0))
         code = failure.exitcode
         if code < 0:
             name = signal.Signals(-code).name

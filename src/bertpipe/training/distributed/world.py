@@ -7,10 +7,9 @@ between GPUs, Gloo for everything on the host.
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,55 +20,56 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from bertpipe.core.errors import BertpipeError, WorldError, first_line
-from bertpipe.data.sampling import WHOLE, Share
+from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.training.distributed.environment import environment_number, is_launched, restarts
-from bertpipe.training.distributed.liveness import Absence, Member, call_roll
 
-_Told = TypeVar("_Told")
+_Message = TypeVar("_Message")
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_LOOK_S = 0.05
+_POLL_S = 0.05
+_ANSWER_S = 3.0
+"""Seconds in which every process that is left answers, once a message has failed in one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All processes of a run, as one of them sees them; a run in one process is a world of one."""
 
-    share: Share = WHOLE
+    dp: DataParallelRank = SINGLE
     """Which of them this is."""
     local_size: int = 1
     """How many there are on its machine."""
     restarted: bool = False
     """Whether other processes were in their place before, one of which failed or left."""
     _timeout_s: float = 0.0
-    _store: Any = None
-    """A `torch.distributed.Store` that all reach."""
-    _members: tuple[Member, ...] = ()
-    """The process of each rank."""
+    _side_group: Any = None
+    """A Gloo group of all, used only after a message in the main group has failed."""
+    _names: tuple[str, ...] = ()
+    """The host and process of each rank."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and reports."""
-        return self.share.rank == 0
+        return self.dp.rank == 0
 
-    def total(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of every process's tensor, made in place."""
-        if self.share.size > 1:
+        if self.dp.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def highest(self, tensor: Tensor) -> Tensor:
+    def all_reduce_max(self, tensor: Tensor) -> Tensor:
         """Return the largest of every process's values, made in place."""
-        if self.share.size > 1:
+        if self.dp.size > 1:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor
 
-    def told(self, message: _Told) -> _Told:
-        """Return what the leader says, as JSON has it; what the others say counts for nothing."""
+    def broadcast(self, message: _Message) -> _Message:
+        """Return what the main process says, as JSON has it; what the others say counts for nothing."""
         return self._gathered(message)[0]
 
-    def scattered(self, tensor: Tensor | None, *, like: Tensor) -> Tensor:
-        """Return the leader's tensor, or this process's part of it where `like` is a part of such a tensor."""
-        if self.share.size == 1:
+    def broadcast_or_shard(self, tensor: Tensor | None, *, like: Tensor) -> Tensor:
+        """Return the main process's tensor, or this process's part of it where `like` is a part of such a tensor."""
+        if self.dp.size == 1:
             assert tensor is not None
             return tensor
         whole = torch.empty(like.shape, dtype=like.dtype, device=like.device)
@@ -83,7 +83,7 @@ class World:
         dist.broadcast(whole, src=0)
         return whole
 
-    def agree(self, what: str, facts: Mapping[str, Any], *, mend: str) -> None:
+    def assert_equal(self, what: str, facts: Mapping[str, Any], *, mend: str) -> None:
         """Go on if all processes have the same facts.
 
         Args:
@@ -92,7 +92,7 @@ class World:
             mend: what to do about a difference, for the message.
 
         Raises:
-            WorldError: a process differs from the leader, or failed; all processes raise it.
+            WorldError: a process differs from the main process, or failed; all processes raise it.
         """
         told = self._exchange(None, dict(facts))
         for rank, theirs in enumerate(told):
@@ -101,7 +101,7 @@ class World:
                 raise WorldError(
                     f"{self._name(rank)} has {what} that differ from those of {self._name(0)} in "
                     f"{', '.join(differing)}: {mend}",
-                    shown=self.leads,
+                    shown=self.is_main,
                 )
 
     @contextmanager
@@ -130,62 +130,75 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            if self.share.size == 1 or not _is_of_messages(error):
+            if self.dp.size == 1 or not _is_of_messages(error):
                 raise
-            members = self._members or (Member("", 0, ""),) * self.share.size  # not introduced yet
-            timed_out = "timed out" in str(error).lower()
-            absence = call_roll(self._store, self.share.rank, members, timed_out=timed_out)
-            what = self._said_of(absence) or f"the processes lost each other ({first_line(error)})"
+            ended, silent = self._missing()
+            what = f"the processes lost each other ({first_line(error)})"
+            if ended:
+                what = f"{', '.join(map(self._name, ended))}: ended while the others waited for it"
+            elif silent:
+                what = (
+                    f"{', '.join(map(self._name, silent))}: no answer for {self._timeout_s:g} s (runtime.timeout_s), "
+                    "the others waited: it hangs, or its machine is cut off"
+                )
+            first = min({*range(self.dp.size)} - {*ended, *silent})
             raise WorldError(
-                f"{what}; the next run goes on from the last checkpoint", shown=absence.mine_to_say
+                f"{what}; the next run resumes from the last checkpoint", shown=self.dp.rank == first
             ) from error
 
-    def _said_of(self, absence: Absence) -> str | None:
-        """Return who is missing; None where nobody is."""
-        missing = absence.ended or absence.silent
-        if not missing:
-            return None
-        names = ", ".join(map(self._name, missing))
-        if absence.ended or not absence.hanging:
-            unsure = "at least one of them " if len(missing) > 1 and not absence.ended else ""
-            return f"{names}: {unsure}ended while the others waited for it"
-        return (
-            f"{names}: no answer for {self._timeout_s:g} s (runtime.timeout_s), the others waited: it hangs, or its "
-            "machine is cut off"
-        )
+    def _missing(self) -> tuple[list[int], list[int]]:
+        """Return the ranks that ended and the ranks that do not answer; all that are left greet each other.
+
+        `torch.distributed.monitored_barrier` names a late rank to rank 0 only, and an ended one to none (PyTorch 2.13).
+        """
+        assert dist.group.WORLD is not None
+        dist.group.WORLD.abort()  # whoever waits for this process learns of the failure, too
+        others = [rank for rank in range(self.dp.size) if rank != self.dp.rank]
+        greetings: dict[int, list[Any]] = {}
+        for other in others:
+            with suppress(RuntimeError):  # the connection is closed
+                greetings[other] = [
+                    dist.isend(torch.zeros(1), other, group=self._side_group),
+                    dist.irecv(torch.zeros(1), other, group=self._side_group),
+                ]
+        ended, silent = [other for other in others if other not in greetings], list[int]()
+        until = time.monotonic() + _ANSWER_S
+        for other, works in greetings.items():
+            try:
+                for work in works:
+                    work.wait(timedelta(seconds=max(_POLL_S, until - time.monotonic())))
+            except RuntimeError as error:
+                (silent if "timed out" in str(error).lower() else ended).append(other)
+        return sorted(ended), silent
 
     def _exchange(self, error: BertpipeError | None, facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Return every process's facts; where one has an error, raise that of the first, which the leader shows."""
+        """Return every process's facts; where one has an error, raise the first one; the main process shows it."""
         told = self._gathered((None if error is None else str(error), facts))
         failed = [rank for rank, (text, _) in enumerate(told) if text is not None]
         if not failed:
             return [theirs for _, theirs in told]
-        if error is not None and failed[0] == self.share.rank == 0:
+        if error is not None and failed[0] == self.dp.rank == 0:
             raise error
         where = f"{self._name(failed[0])}: " if failed[0] else ""
-        raise WorldError(f"{where}{told[failed[0]][0]}", shown=self.leads) from error
+        raise WorldError(f"{where}{told[failed[0]][0]}", shown=self.is_main) from error
 
-    def _gathered(self, message: _Told) -> list[_Told]:
-        if self.share.size == 1:
+    def _gathered(self, message: _Message) -> list[_Message]:
+        if self.dp.size == 1:
             return [message]
         return [json.loads(text) for text in self._texts(json.dumps(message, default=str))]
 
     def _texts(self, text: str) -> list[bytes]:
         """Return every process's text. PyTorch's own messages of objects are pickles, which can run code."""
         mine = torch.frombuffer(bytearray(text, encoding="utf-8"), dtype=torch.uint8)
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.share.size)]
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.dp.size)]
         dist.all_gather(sizes, torch.tensor([len(mine)]))
         longest = max(int(size) for size in sizes)
         texts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
         dist.all_gather(texts, torch.nn.functional.pad(mine, (0, longest - len(mine))))
         return [text[: int(size)].numpy().tobytes() for text, size in zip(texts, sizes, strict=True)]
 
-    def introduced(self) -> "World":
-        """Return this world, knowing the process of each rank."""
-        return replace(self, _members=tuple(Member(**told) for told in self._gathered(asdict(Member.me()))))
-
     def _name(self, rank: int) -> str:
-        return f"rank {rank} ({self._members[rank]})" if self._members else f"rank {rank}"
+        return f"rank {rank} ({self._names[rank]})" if self._names else f"rank {rank}"
 
 
 ALONE = World()
@@ -193,7 +206,7 @@ ALONE = World()
 
 
 @contextmanager
-def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
+def init_distributed(device_type: str, *, timeout_s: float) -> Iterator[World]:
     """Yield the world that `torchrun` has made this process a part of, or a world of one.
 
     Args:
@@ -206,73 +219,64 @@ def joined(device_type: str, *, timeout_s: float) -> Iterator[World]:
     if not is_launched():
         yield ALONE
         return
-    share = _share_of_environment()
+    dp = _rank_of_environment()
     timeout = timedelta(seconds=timeout_s)
     at = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         store, _, _ = next(rendezvous("env://", timeout=timeout))
         store.set_timeout(timeout)
-        attempt = _attempt(store, share, timeout_s)
+        attempt = _attempt(store, dp, timeout_s)
         store = PrefixStore(f"attempt {attempt}", store)
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.size, timeout=timeout)
+        dist.init_process_group(backend, store=store, rank=dp.rank, world_size=dp.size, timeout=timeout)
+        side_group = dist.new_group(backend="gloo", timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        raise WorldError(f"rank {share.rank} of {share.size} cannot join the others: {_mend(error, at)}") from error
+        raise WorldError(f"rank {dp.rank} of {dp.size} cannot join the others: {_mend(error, at)}") from error
     try:
-        world = World(
-            share=share,
-            local_size=environment_number("LOCAL_WORLD_SIZE", 1),
-            restarted=attempt > 1,
-            _timeout_s=timeout_s,
-            _store=store,
-        )
+        local_size = environment_number("LOCAL_WORLD_SIZE", 1)
+        world = World(dp=dp, local_size=local_size, _timeout_s=timeout_s, _side_group=side_group)
         with world.watched():
-            counted = world.highest(torch.tensor(restarts())).item()  # torchrun may have made a new store
-            world = replace(world.introduced(), restarted=world.restarted or counted > 0)
+            restarted = world.all_reduce_max(torch.tensor([attempt > 1, restarts() > 0])).any()
+            names = world._gathered(f"{os.uname().nodename}, process {os.getpid()}")
+            world = replace(world, restarted=bool(restarted), _names=tuple(names))
         with world.watched():
             yield world
     finally:
         dist.destroy_process_group()
 
 
-def _attempt(store: Any, share: Share, timeout_s: float) -> int:  # noqa: ANN401
-    """Return how many times processes have come together in a store, this time included: the same number for all.
+def _attempt(store: Any, dp: DataParallelRank, timeout_s: float) -> int:  # noqa: ANN401
+    """Return how many times processes have met in a store, this time included: the same number for all.
 
-    torchrun keeps its store when it starts processes anew, with the addresses of those that have ended; and its count
-    of restarts is each machine's own. So each process asks with a word of its own, and the first one answers with the
-    number until all have heard it.
+    torchrun keeps its store when it restarts the processes (PyTorch 2.13), with the addresses of those that have ended,
+    and its restart count is each machine's own. So rank 0 counts, and tells each other rank until that has heard it.
     """
-    if share.rank:
-        word = uuid.uuid4().hex
-        store.set(f"asks/{share.rank}", word)
-        number = int(store.get(f"answer/{word}"))
-        store.set(f"heard/{number}/{share.rank}", "")
+    if dp.rank:
+        store.delete_key(f"number/{dp.rank}")  # of an earlier attempt
+        number = int(store.get(f"number/{dp.rank}"))
+        store.set(f"heard/{number}/{dp.rank}", "")
         return number
-    number, missing = int(store.add("attempts", 1)), set(range(1, share.size))
-    until = time.monotonic() + timeout_s
-    while missing:
-        for rank in sorted(missing):
-            if store.check([f"asks/{rank}"]):  # it may be the word of one that has ended; then it does no harm
-                store.set(f"answer/{store.get(f'asks/{rank}').decode()}", str(number))
-            if store.check([f"heard/{number}/{rank}"]):
-                missing.remove(rank)
-        if missing and time.monotonic() > until:
-            raise WorldError(f"ranks {', '.join(map(str, sorted(missing)))} have not come within {timeout_s:g} s")
-        time.sleep(_LOOK_S)
+    number, until = int(store.add("attempts", 1)), time.monotonic() + timeout_s
+    while missing := [rank for rank in range(1, dp.size) if not store.check([f"heard/{number}/{rank}"])]:
+        if time.monotonic() > until:
+            raise WorldError(f"ranks {', '.join(map(str, missing))} have not come within {timeout_s:g} s")
+        for rank in missing:
+            store.set(f"number/{rank}", str(number))
+        time.sleep(_POLL_S)
     return number
 
 
-def _share_of_environment() -> Share:
+def _rank_of_environment() -> DataParallelRank:
     missing = [name for name in _VARIABLES if os.environ.get(name) is None]
     if missing:
         raise WorldError(
             f"RANK is set in the environment, but not {', '.join(missing)}: start the processes with torchrun, which "
             "sets them all, or unset RANK"
         )
-    share = Share(rank=environment_number("RANK", 0), size=environment_number("WORLD_SIZE", 1))
-    if not 0 <= share.rank < share.size:
-        raise WorldError(f"RANK is {share.rank} and WORLD_SIZE {share.size}: ranks are counted from 0 up to the size")
-    return share
+    dp = DataParallelRank(rank=environment_number("RANK", 0), size=environment_number("WORLD_SIZE", 1))
+    if not 0 <= dp.rank < dp.size:
+        raise WorldError(f"RANK is {dp.rank} and WORLD_SIZE {dp.size}: ranks are counted from 0 up to the size")
+    return dp
 
 
 def _mend(error: Exception, at: str) -> str:
