@@ -98,7 +98,7 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
     whole = whole_network(objective)
     sizes = np.arange(VOCAB) % 4
     sums = evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, dp=world.dp)
-    evaluation = dataclasses.asdict(Evaluation.of(sums.reduced(world.total)))
+    evaluation = dataclasses.asdict(Evaluation.of(sums.reduced(world.all_reduce_sum)))
     confusion = [list(counts) for counts in evaluation.pop("nsp_confusion")]
     return {"steps": steps, "evaluation": evaluation, "confusion": confusion, "weights": weights_sha256(whole)}
 

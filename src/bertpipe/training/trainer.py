@@ -229,7 +229,7 @@ class Trainer:
                     bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device,
                     dp=self.world.dp,
                 )  # fmt: skip
-                result = Evaluation.of(sums.reduced(self.world.total))
+                result = Evaluation.of(sums.reduced(self.world.all_reduce_sum))
         finally:
             self.history.restart_clock()  # it is no training
         if several:  # one alone could not leave
