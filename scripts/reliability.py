@@ -60,9 +60,9 @@ PROMISES = {
         file="tests/test_damage.py",
     ),
     "Downloads": Promise(
-        promise="A download is the whole and right file, or nothing; it resumes where it broke off.",
+        promise="A download is the whole and right file, or nothing; it is resumed where it broke off.",
         how="A local server that stalls, resets, lies, changes, refuses, redirects, by rule and at random; TLS; kills",
-        file="tests/test_transfer*.py, tests/test_download.py",
+        file="tests/test_web*.py, tests/test_download.py",
     ),
     "Numbers": Promise(
         promise="Losses and data at their limits have a defined answer.",

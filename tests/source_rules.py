@@ -32,7 +32,7 @@ MAY_START_PROGRAMS = {
     "benchmarks/processes.py",
 }
 MAY_TALK = {
-    "src/bertpipe/sources/web/answer.py",
+    "src/bertpipe/sources/web.py",
     "src/bertpipe/sources/engines/ray.py",  # it asks whether anything answers at an address that the user gives
 }
 

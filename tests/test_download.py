@@ -20,8 +20,8 @@ from bertpipe.core.params import MaskingUnit, Params
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization.tokenizer import PAD_ID, word_level_tokenizer
+from bertpipe.sources import web
 from bertpipe.sources.notebook.archive import member_name
-from bertpipe.sources.web import fetching
 from bertpipe.stages.download import IMDB_COPY_VARIABLE, run_download
 from datasets import GOOD, write_zip
 from websites import ETAG, Answer, Site, body, ranged, status
@@ -40,7 +40,7 @@ def zip_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def fetch(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    monkeypatch.setattr(fetching, "sleep", lambda _: None)
+    monkeypatch.setattr(web, "sleep", lambda _: None)
 
     def run(
         source: str, *, sha256: str | None = None, on_progress: Callable[[Progress], None] = ignore_progress
@@ -192,10 +192,14 @@ def test_the_sample_holds_the_notebooks_members_and_the_vocabulary(sample_zip: P
 BROKEN: dict[str, tuple[Answer, type[BertpipeError], str]] = {
     "/404": (status(404), DownloadError, r"answered 404 Not Found: .*download\.source"),
     "/500": (status(500), DownloadError, r"answered 500 .*download\.retries is 5"),
-    "/ftp": (status(302, Location="ftp://127.0.0.1/x.zip"), DownloadError, r"redirects to ftp://.*only http"),
+    "/ftp": (status(302, Location="ftp://127.0.0.1/x.zip"), DownloadError, r"redirects to ftp://.*only https"),
     "/file": (status(302, Location="file:///etc/passwd"), DownloadError, r"file:///etc/passwd"),
-    "/loop": (status(302, Location="/loop"), DownloadError, "redirects more than 10 times"),
-    "/html": (body(b"<html>Sign in</html>"), DataError, r"what came from http\S+ is not a zip file: it is a web page"),
+    "/loop": (status(302, Location="/loop"), DownloadError, "cannot be asked .TooManyRedirects"),
+    "/html": (
+        body(b"<html>Sign in</html>"),
+        DataError,
+        r"what came from http\S+ is not a zip file: open it in a browser",
+    ),
     "/empty": (body(b""), DataError, "is not a zip file"),
     "/short": (
         body(b"PK only this", Content_Length="10000"),
@@ -228,21 +232,19 @@ def test_a_refused_connection_names_the_next_step(fetch: Fetch) -> None:
     with contextlib.closing(socket.socket()) as held:
         held.bind(("127.0.0.1", 0))  # bound, but nobody listens
         port = held.getsockname()[1]
-        with pytest.raises(
-            DownloadError, match=r"cannot be reached \(Connection refused\); .*: check the network, or set"
-        ):
+        with pytest.raises(DownloadError, match=r"failed \(Connection refused\); .*: check the network, or set"):
             fetch(f"http://127.0.0.1:{port}/x.zip")
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("ftp://127.0.0.1/x.zip", "has the scheme 'ftp': use http, https, file, or a path"),
-        ("s3://bucket/x.zip", "has the scheme 's3'"),
+        ("ftp://127.0.0.1/x.zip", r"^ftp://127\.0\.0\.1/x\.zip cannot be asked \(\w+\): check the address"),
+        ("s3://bucket/x.zip", "cannot be asked"),
         ("nowhere.zip", r"nowhere\.zip cannot be read \(No such file or directory\): download\.source is `sample`"),
         (".", "cannot be read"),
         ("file:///nowhere/x.zip", r"/nowhere/x\.zip cannot be read"),
-        ("http://127.0.0.1:port/x.zip", r"http://127\.0\.0\.1:port/x\.zip has no valid host and port"),
+        ("http://127.0.0.1:port/x.zip", r"http://127\.0\.0\.1:port/x\.zip cannot be asked"),
     ],
 )
 def test_a_source_that_cannot_be_opened_says_what_one_may_be(fetch: Fetch, source: str, said: str) -> None:
@@ -272,7 +274,7 @@ def test_what_came_and_is_wrong_is_not_gone_on_from(fetch: Fetch, site: Site, zi
     assert left_over() == []
     with contextlib.suppress(DataError):
         fetch(url)
-    assert site.ranges(path) == [(None, None), ("bytes=500000-", ETAG), (None, None)]
+    assert site.ranges(path) == [(None, None), ("bytes=499999-", ETAG), (None, None)]
     assert OUT.exists() == (wrong == "hash")
 
 
@@ -284,7 +286,7 @@ def test_an_output_that_cannot_be_written_keeps_what_came(fetch: Fetch, site: Si
     Path("data").unlink()
     fetch(url)
     assert OUT.read_bytes() == zip_bytes
-    assert site.ranges("/unwritable.zip") == [(None, None), (f"bytes={len(zip_bytes)}-", ETAG)]
+    assert site.ranges("/unwritable.zip") == [(None, None), (f"bytes={len(zip_bytes) - 1}-", ETAG)]
 
 
 def test_the_summary_and_the_errors_name_no_secret(fetch: Fetch, site: Site, zip_bytes: bytes) -> None:

@@ -20,7 +20,7 @@ def work(crashed: Path, tmp_path: Path) -> Path:
     download = tmp_path / "work" / "downloads" / "0123456789abcdef"
     download.mkdir(parents=True)
     (download / "part").write_bytes(b"x" * 1234)
-    facts = '{"url": "https://example.org/x.zip", "validator": "\\"v1\\"", "total": 5000, "bytes": 1234}'
+    facts = '{"url": "https://example.org/x.zip", "etag": "\\"v1\\"", "total": 5000}'
     (download / "facts.json").write_text(facts, encoding="utf-8")
     return tmp_path / "work"
 

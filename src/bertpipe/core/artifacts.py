@@ -35,7 +35,9 @@ WORK_DIR = Path(".bertpipe")
 STATE_DIR = WORK_DIR / "state"
 """Of trainings, a directory a run."""
 DOWNLOADS_DIR = WORK_DIR / "downloads"
-"""Bytes in flight."""
+"""Of interrupted downloads, one directory per URL."""
+DOWNLOAD_FACTS, DOWNLOAD_PART = "facts.json", "part"
+"""Files of such a directory: the version of the file, and its first bytes."""
 
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")

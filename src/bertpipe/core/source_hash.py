@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 
 _PACKAGE = "bertpipe"
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 def source_files(module: str) -> tuple[Path, ...]:

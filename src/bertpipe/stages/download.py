@@ -14,8 +14,6 @@ from bertpipe.core.params import DownloadParams, MaskingParams, SampleParams
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources.notebook.archive import check_archive
 from bertpipe.sources.sample.dataset import write_sample
-from bertpipe.sources.web.address import shown
-from bertpipe.sources.web.fetching import fetch
 
 IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/bZaoQD52DcMpE7-kxwAG8A.zip"
 """The notebook's zip."""
@@ -35,7 +33,7 @@ def run_download(
     """Bring the zip that `download.source` names to `out` and return what it is.
 
     `out` is replaced once the bytes are complete, open as a zip, hold the expected members and have the expected
-    SHA-256. What has come from the network until a stop is kept elsewhere, and the next call goes on from it.
+    SHA-256. What has come from the network until a stop is kept elsewhere, and the next call resumes from it.
 
     Raises:
         DownloadError: the source cannot be had within the limits, or its hash is another.
@@ -56,13 +54,23 @@ def run_download(
                     _copy(Path(path), temporary, on_progress)
                 digest = _verify(temporary, download)
         else:
+            from bertpipe.sources.web import fetch  # noqa: PLC0415 - requests is slow to import
+
             with fetch(source, download, on_progress) as arrived:
                 digest = _verify(arrived, download)
                 with whole_file(out) as temporary:
                     shutil.copyfile(arrived, temporary)
     except BertpipeError as error:
         raise type(error)(f"{error}{_earlier_output(out)}") from error
-    return {"source": shown(download.source), "file": str(out), "bytes": out.stat().st_size, "sha256": digest}
+    return {"source": _shown(download.source), "file": str(out), "bytes": out.stat().st_size, "sha256": digest}
+
+
+def _shown(source: str) -> str:
+    if "://" not in source:
+        return source
+    from bertpipe.sources.web import redact_url  # noqa: PLC0415
+
+    return redact_url(source)
 
 
 def _copy(path: Path, arrived: Path, on_progress: Callable[[Progress], None]) -> None:
@@ -81,7 +89,7 @@ def _copy(path: Path, arrived: Path, on_progress: Callable[[Progress], None]) ->
 
 def _verify(arrived: Path, download: DownloadParams) -> str:
     """Return the SHA-256 of what came, which is the expected one, and of a zip with the expected members."""
-    source = shown(download.source)
+    source = _shown(download.source)
     digest = file_sha256(arrived)
     if download.sha256 is not None and digest != download.sha256.lower():
         raise DownloadError(

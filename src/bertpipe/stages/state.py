@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bertpipe.core.artifacts import DOWNLOADS_DIR, STATE_DIR, read_json
+from bertpipe.core.artifacts import DOWNLOAD_FACTS, DOWNLOAD_PART, DOWNLOADS_DIR, STATE_DIR, read_json
 from bertpipe.core.errors import BusyError, DataError, InputError, write_errors
 from bertpipe.core.locks import LOCK, is_held, only_one
-from bertpipe.sources.web.part import FACTS
 from bertpipe.training.checkpoint import RUN, check_checkpoint, checkpoints_in
 
 ALL = "all"
@@ -104,11 +103,11 @@ def _steps(path: Path) -> str:
 def _download(path: Path) -> Kept:
     facts: Any = None
     with suppress(DataError):
-        facts = read_json(path / FACTS)
+        facts = read_json(path / DOWNLOAD_FACTS)
     what, done = "a download that says nothing of itself", "?"
-    with suppress(KeyError, TypeError):
+    with suppress(KeyError, TypeError, FileNotFoundError):
         total = "an unknown number" if facts["total"] is None else f"{facts['total']:,}"
-        what, done = facts["url"], f"{facts['bytes']:,} of {total} bytes"
+        what, done = facts["url"], f"{(path / DOWNLOAD_PART).stat().st_size:,} of {total} bytes"
     return _kept(path, "download", what, done, held=is_held(path / LOCK))
 
 

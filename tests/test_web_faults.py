@@ -1,17 +1,23 @@
-"""A server that fails in every way at random: what comes is a whole file of one version, or a clear error."""
+"""A server that fails in every way at random, and a kill: a whole file of one version comes, or a clear error."""
+
+# process test
 
 import dataclasses
 import hashlib
 import os
 import random
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from bertpipe.core.errors import DataError, DownloadError
 from bertpipe.core.params import Params
-from bertpipe.sources.web import fetching
+from bertpipe.sources import web
 from bertpipe.stages.download import run_download
 from datasets import GOOD, write_zip
 from websites import Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status
@@ -114,8 +120,8 @@ def came(tiny: Params, url: str) -> bool:
 def test_the_end_is_a_whole_file_whatever_happens_on_the_way(
     tiny: Params, site: Site, versions: list[bytes], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "sleep", lambda _: None)
-    monkeypatch.setattr(fetching, "_PROGRESS_BYTES", 1000)
+    monkeypatch.setattr(web, "sleep", lambda _: None)
+    monkeypatch.setattr(web, "_PROGRESS_BYTES", 1000)
     done = threading.Event()
     url = site.serve(f"/{seed}", Chaos(list(versions), seed, done))
     OUT.parent.mkdir(parents=True)
@@ -126,3 +132,40 @@ def test_the_end_is_a_whole_file_whatever_happens_on_the_way(
         done.set()
     assert OUT.read_bytes() in versions
     assert [path for path in Path().rglob("*") if path.is_file()] == [OUT]
+
+
+CHILD = """
+import dataclasses, sys
+from pathlib import Path
+from bertpipe.core.artifacts import ZIP_FILE
+from bertpipe.core.params_file import load_params
+from bertpipe.stages.download import run_download
+params = load_params(Path(sys.argv[1]))
+run_download(dataclasses.replace(params.download, source=sys.argv[2]), params.sample, params.masking, out=ZIP_FILE)
+"""
+
+
+def test_a_killed_download_is_resumed_in_the_next_run(site: Site, sample_zip: Path) -> None:
+    content, stop, done = sample_zip.read_bytes(), 20_000, threading.Event()
+    url = site.serve("/killed", stalls(content, stop=stop, until=done), ranged(content))
+    tiny = Path(__file__).parent.parent / "params" / "tiny.yaml"
+    command = [sys.executable, "-c", CHILD, str(tiny), url]
+    child = subprocess.Popen(command)
+    folder = Path(".bertpipe/downloads")
+    try:
+        deadline = time.monotonic() + 60
+        while child.poll() is None and time.monotonic() < deadline:
+            if sum(part.stat().st_size for part in folder.glob("*/part")) == stop:
+                break
+            time.sleep(0.01)
+        assert child.poll() is None
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+        done.set()
+    assert not OUT.exists()
+    subprocess.run(command, check=True, timeout=60)
+    assert OUT.read_bytes() == content
+    assert site.ranges("/killed") == [(None, None), (f"bytes={stop - 1}-", '"one"')]
+    assert list(folder.iterdir()) == []
