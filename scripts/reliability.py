@@ -29,25 +29,25 @@ PROMISES = {
     "SIGKILL at a random moment": Promise(
         promise="A run killed at any moment can be resumed, and ends with the same bytes.",
         how="SIGKILL after random times, a checkpoint per step, until fifty kills",
-        file="tests/test_kills.py",
+        file="tests/process/test_kills.py",
     ),
     "Interruptions of real commands": Promise(
         promise="Commands and `dvc repro` survive Ctrl-C, SIGTERM, SIGKILL and the end of DVC; its run cache works.",
         how="Real processes under real DVC; message, exit code, files, second process",
-        file="tests/test_interruptions.py",
+        file="tests/process/test_interruptions.py",
     ),
     "Several processes": Promise(
         promise="Training in several processes stops, resumes and ends as in one; a killed process is replaced.",
         how="torchrun, and `runtime.processes` under the command line and real DVC: Ctrl-C, SIGKILL with and without "
-        "restarts, one process to two and back; who hangs, differs or fails is named (tests/test_world.py)",
-        file="tests/test_torchrun.py",
+        "restarts, one process to two and back; who hangs, differs or fails is named (tests/process/test_world.py)",
+        file="tests/process/test_torchrun.py",
     ),
     "Every point of failure": Promise(
         promise="Whatever file operation fails or is the last one, nothing good is lost and the next run finishes.",
         how="A library loaded before the C library counts the operations (open, write, sync, rename, remove, ...) of a "
         "checkpoint, a model, a download, a conversion, a preparation and a training; the n-th fails with EIO, the "
         "disk is full from the n-th on, the process ends before the n-th or half-way through it",
-        file="tests/test_faults.py",
+        file="tests/process/test_faults.py",
     ),
     "Whole files": Promise(
         promise="What stands under a name is complete; two writers are kept apart; what a dead one left is removed.",
@@ -62,7 +62,7 @@ PROMISES = {
     "Downloads": Promise(
         promise="A download is the whole and right file, or nothing; it is resumed where it broke off.",
         how="A local server that stalls, resets, lies, changes, refuses, redirects, by rule and at random; TLS; kills",
-        file="tests/test_web*.py, tests/test_download.py",
+        file="tests/test_web.py, tests/process/test_web*.py, tests/test_download.py",
     ),
     "Numbers": Promise(
         promise="Losses and data at their limits have a defined answer.",

@@ -28,9 +28,9 @@ def test_the_table_is_made_from_the_counts(reliability: ModuleType) -> None:
 
 def test_every_promise_is_held_by_tests_and_every_test_holds_a_known_one(reliability: ModuleType) -> None:
     marked: dict[str, set[str]] = {}
-    for file in sorted((PROJECT / "tests").glob("test_*.py")):
+    for file in sorted((PROJECT / "tests").rglob("test_*.py")):
         for name in re.findall(r'mark\.promise\("([^"]+)"\)', file.read_text(encoding="utf-8")):
-            marked.setdefault(name, set()).add(f"tests/{file.name}")
+            marked.setdefault(name, set()).add(str(file.relative_to(PROJECT)))
     assert marked.keys() == reliability.PROMISES.keys()
     for name, files in marked.items():
         patterns = reliability.PROMISES[name].file.split(", ")

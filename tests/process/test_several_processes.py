@@ -13,7 +13,7 @@ import torch
 import several
 from several import CASES, IN_TWO_PARTS, Case
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
 """Relative, of losses, at every one of 15 steps."""
 BFLOAT16_TOLERANCE = 1e-2
@@ -24,7 +24,7 @@ def torchrun(processes: int, *command: str, **options: Any) -> "subprocess.Compl
     """Run a program in several processes, and return what came of it."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE), str(HERE.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), str(TESTS.parent)]),
         "OMP_NUM_THREADS": "1",
         **options.pop("environment", {}),
     }
@@ -39,7 +39,7 @@ def torchrun(processes: int, *command: str, **options: Any) -> "subprocess.Compl
 def everyone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401
     """Return what each of several processes found."""
     out = tmp_path_factory.mktemp("several") / "found.json"
-    done = torchrun(request.param, str(HERE / "several.py"), str(out))
+    done = torchrun(request.param, str(TESTS / "several.py"), str(out))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(out.read_text(encoding="utf-8"))
     assert len(found) == request.param

@@ -21,7 +21,7 @@ from bertpipe.model.bert import Bert
 from exports import export_of, piece_tokenizer, save_model_with, word_tokenizer
 from models import save_changed
 
-SCRIPT = Path(__file__).parent / "fresh_huggingface.py"
+SCRIPT = Path(__file__).parent.parent / "fresh_huggingface.py"
 TEXTS = (
     "The cat sat.",
     'the "cat"',

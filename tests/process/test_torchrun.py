@@ -24,7 +24,7 @@ from runs import EACH_STEP, Crash, at_step, crash, train
 from several_train import EXACT
 from test_several_processes import torchrun
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 PATIENCE_S = 120.0
 pytestmark = [pytest.mark.promise("Several processes"), pytest.mark.slow]
 
@@ -44,7 +44,7 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
     with at_step(4, crash), pytest.raises(Crash):
         train(tiny, folder, parquet, runtime=EACH_STEP, **EXACT)
     assert steps_of(folder) == [3, 2]
-    done = torchrun(2, str(HERE / "several_train.py"), str(folder), str(parquet), "9", parallel)
+    done = torchrun(2, str(TESTS / "several_train.py"), str(folder), str(parquet), "9", parallel)
     assert done.returncode != 0
     assert steps_of(folder) == [8, 7], done.stdout + done.stderr
     said = list[str]()
@@ -61,7 +61,7 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
 
 def trained_with(what: str, folder: Path, data: Path) -> "subprocess.CompletedProcess[str]":
     """Return what becomes of a training in two processes in which something happens."""
-    return torchrun(2, str(HERE / "several_train.py"), str(folder), str(data), what, "ddp")
+    return torchrun(2, str(TESTS / "several_train.py"), str(folder), str(data), what, "ddp")
 
 
 def what_happens(what: str, folder: Path, data: Path) -> str:
@@ -114,7 +114,7 @@ class Project:
         self.folder = folder
         folder.mkdir()
         yaml = YAML()
-        content = yaml.load(merged_text(HERE.parent / "params" / "tiny.yaml"))
+        content = yaml.load(merged_text(TESTS.parent / "params" / "tiny.yaml"))
         content["data"]["dir"] = str(data)
         content["train"]["epochs"] = 6
         content["runtime"] |= {"processes": 2, "checkpoint_every_s": 0.1, "timeout_s": 60, **runtime}
@@ -128,7 +128,7 @@ class Project:
         return started_in(self.folder, self.environment(), *self.command)
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
+        return {**os.environ, "PYTHONPATH": str(TESTS.parent / "src")}
 
     def finish(self) -> str:
         """Run the training to its end and return what it said."""

@@ -16,7 +16,7 @@ from bertpipe.training.distributed.environment import local_rank, rank
 from bertpipe.training.distributed.world import ALONE, init_distributed
 from bertpipe.training.signals import stop_requests
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 PATIENCE_S = 100.0
 NAME = r"rank 1 \(\S+, process \d+\)"
 
@@ -32,10 +32,10 @@ def said(*cases: str, size: int = 2) -> list[list[str]]:
     port = free_port()
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "world_cases.py"), *cases],
+            [sys.executable, str(TESTS / "world_cases.py"), *cases],
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE)]),
+                "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)]),
                 "RANK": str(number), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
             },
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

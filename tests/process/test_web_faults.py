@@ -1,7 +1,5 @@
 """A server that fails in every way at random, and a kill: a whole file of one version comes, or a clear error."""
 
-# process test
-
 import dataclasses
 import hashlib
 import os
@@ -148,7 +146,7 @@ run_download(dataclasses.replace(params.download, source=sys.argv[2]), params.sa
 def test_a_killed_download_is_resumed_in_the_next_run(site: Site, sample_zip: Path) -> None:
     content, stop, done = sample_zip.read_bytes(), 20_000, threading.Event()
     url = site.serve("/killed", stalls(content, stop=stop, until=done), ranged(content))
-    tiny = Path(__file__).parent.parent / "params" / "tiny.yaml"
+    tiny = Path(__file__).parent.parent.parent / "params" / "tiny.yaml"
     command = [sys.executable, "-c", CHILD, str(tiny), url]
     child = subprocess.Popen(command)
     folder = Path(".bertpipe/downloads")
