@@ -54,6 +54,12 @@ PROMISES = {
         how="Errors, kills, threads, symbolic links, file systems with and without exchange, refusals of the system",
         file="tests/test_files.py",
     ),
+    "Other people's files": Promise(
+        promise="No command replaces or removes a file that bertpipe did not write.",
+        how="A user's files and links in a directory of ours or in its place; our own files edited, linked or kept from "
+        "being written half-way; mount points; damaged manifests",
+        file="tests/test_manifest.py",
+    ),
     "Damage": Promise(
         promise="A damaged checkpoint is named, and the one before is used.",
         how="Each file cut, emptied, with a flipped bit, gone, unreadable; every byte of a manifest",
