@@ -4,7 +4,7 @@ PYTHON ?= python3
 PARAMS ?= params.yaml
 TORCH_INDEX ?=
 # As many files of tests at once as there are cores.
-TOGETHER := --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST := pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -14,9 +14,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
 	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
-	@echo "make test                              install, then run the tests"
+	@echo "make test                              install, then run the quick tests"
 	@echo "make torture                           every kill and every point of failure; writes docs/explanation/reliability.md"
-	@echo "make check                             format, lint, types, import floors, tests with coverage"
+	@echo "make check                             format, lint, types, import floors, all tests, coverage of the quick ones"
 	@echo "make docs                              build the documentation into site/; a dead link or a stale page fails it"
 	@echo "make audit                             look the pinned versions up among known vulnerabilities (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
@@ -41,10 +41,10 @@ else
 endif
 
 test: setup
-	$(BIN)/python -m pytest $(TOGETHER)
+	$(BIN)/python -m $(PYTEST)
 
 torture: setup
-	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise
+	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise tests/test_*.py tests/process
 	$(BIN)/python scripts/reliability.py
 
 check: setup
@@ -53,9 +53,10 @@ check: setup
 	mypy
 	lint-imports
 	coverage erase
-	coverage run -m pytest $(TOGETHER)
+	coverage run -m $(PYTEST)
 	coverage combine --quiet
 	coverage report
+	$(BIN)/python -m $(PYTEST) tests/process
 
 # Not `--quiet`: that would also silence the warnings that `--strict` counts.
 docs: $(VENV)/docs

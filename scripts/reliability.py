@@ -68,7 +68,7 @@ PROMISES = {
     "Downloads": Promise(
         promise="A download is the whole and right file, or nothing; it is resumed where it broke off.",
         how="A local server that stalls, resets, lies, changes, refuses, redirects, by rule and at random; TLS; kills",
-        file="tests/test_web.py, tests/process/test_web*.py, tests/test_download.py",
+        file="tests/test_web*.py, tests/process/test_web_faults.py, tests/test_download.py",
     ),
     "Numbers": Promise(
         promise="Losses and data at their limits have a defined answer.",

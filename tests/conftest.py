@@ -1,10 +1,12 @@
 """What all tests share: one thread, a plain environment, and tiny data made once by the real code."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,10 @@ from bertpipe.core.params_file import load_params
 from bertpipe.sources.text import chunks
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
-from bertpipe.stages.train import run_train
 from bertpipe.training import flops
 from models import save_tiny_huggingface, save_tiny_model
 from prepared import REVIEWS, Prepare, folder_of, preparer
-from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, paths_in, results, train
+from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, results, train
 from websites import Site, running
 
 # The same examples each time, however slow the machine.
@@ -30,6 +31,7 @@ hypothesis.settings.register_profile("bertpipe", deadline=None, derandomize=True
 hypothesis.settings.load_profile("bertpipe")
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
+BuiltOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 _PROMISE, _CASES, _POINTS = "promise", "cases", "points"
@@ -73,6 +75,7 @@ def _same_everywhere() -> Iterator[None]:
         for name in ("http_proxy", "https_proxy", "all_proxy", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
             patch.delenv(name, raising=False)
             patch.delenv(name.upper(), raising=False)
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # only the tests' own processes are measured
         yield
 
 
@@ -105,46 +108,74 @@ def tiny() -> Params:
 
 
 @pytest.fixture(scope="session")
-def sample_zip(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> BuiltOnce:
+    """Return a function that returns a folder of all workers; the first worker that asks for it fills it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def folder_of_all(name: str, build: Callable[[Path], object]) -> Path:
+        folder, built = shared / name, shared / f"{name}.built"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not built.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                build(folder)
+                built.touch()
+        return folder
+
+    return folder_of_all
+
+
+@pytest.fixture(scope="session")
+def sample_zip(tiny: Params, built_once: BuiltOnce) -> Path:
     """Return the zip of a small sample; read only."""
-    folder = tmp_path_factory.mktemp("sample")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_download(tiny.download, tiny.sample, tiny.masking, out=folder / "dataset.zip")
-    return folder / "dataset.zip"
+
+    def build(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            run_download(tiny.download, tiny.sample, tiny.masking, out=folder / "dataset.zip")
+
+    return built_once("sample", build) / "dataset.zip"
 
 
 @pytest.fixture(scope="session")
-def parquet(tiny: Params, sample_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def parquet(tiny: Params, sample_zip: Path, built_once: BuiltOnce) -> Path:
     """Return the Parquet files of the small sample; read only."""
-    folder = tmp_path_factory.mktemp("converted")
-    run_convert(tiny.convert, zip_file=sample_zip, out=folder / "parquet", rejects_report=folder / REJECTS_REPORT.name)
-    return folder / "parquet"
+
+    def build(folder: Path) -> None:
+        rejects = folder / REJECTS_REPORT.name
+        run_convert(tiny.convert, zip_file=sample_zip, out=folder / "parquet", rejects_report=rejects)
+
+    return built_once("converted", build) / "parquet"
 
 
 @pytest.fixture(scope="session")
-def trained(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tiny: Params, parquet: Path, built_once: BuiltOnce) -> Path:
     """Return a folder with the model and tables of an uninterrupted run on the small sample; read only."""
-    folder = tmp_path_factory.mktemp("trained")
-    run_train(tiny.model, tiny.train, tiny.masking, tiny.evaluate, tiny.runtime, paths=paths_in(folder, parquet))
-    return folder
+    return built_once("trained", lambda folder: train(tiny, folder, parquet))
 
 
 @pytest.fixture(scope="session")
-def whole(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(tiny: Params, parquet: Path, built_once: BuiltOnce) -> dict[str, bytes]:
     """Return the bytes that an uninterrupted run of `SMALL` leaves."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert train(tiny, folder, parquet, **SMALL)["steps"] == STEPS
-    return results(folder)
+
+    def build(folder: Path) -> None:
+        assert train(tiny, folder, parquet, **SMALL)["steps"] == STEPS
+
+    return results(built_once("whole", build))
 
 
 @pytest.fixture(scope="session")
-def crashed(tiny: Params, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def crashed(tiny: Params, parquet: Path, built_once: BuiltOnce) -> Path:
     """Return the folder of a run that broke off after step 8, with checkpoints of steps 6 and 7; read only."""
-    folder = tmp_path_factory.mktemp("crashed")
-    with at_step(8, crash), pytest.raises(Crash):
-        train(tiny, folder, parquet, runtime=EACH_STEP, **SMALL)
-    return folder
+
+    def build(folder: Path) -> None:
+        with at_step(8, crash), pytest.raises(Crash):
+            train(tiny, folder, parquet, runtime=EACH_STEP, **SMALL)
+
+    return built_once("crashed", build)
 
 
 @pytest.fixture(scope="session")
