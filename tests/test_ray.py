@@ -16,7 +16,6 @@ from typing import Literal
 
 import pytest
 
-from bertpipe.core.artifacts import SUMMARY_NAME
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
@@ -155,12 +154,12 @@ def test_an_error_of_the_work_arrives_and_the_earlier_output_stays(tiny: Params,
     with pytest.raises(DataError, match=r"^shard 3 is no good$"):
         list(RAY.map(fails_at_3, range(5)))
     text = write_files(tmp_path / "text", {"a.jsonl": json_lines(*REVIEWS), "b.jsonl": b"{}\n"})
-    earlier = write_files(tmp_path / "out", {SUMMARY_NAME: b"1"})
+    earlier = write_files(tmp_path / "out", {"notes.txt": b"1"})
     with pytest.raises(DataError, match=r"b\.jsonl:1 has no field 'text'"):
         run_prepare(
             replace(tiny.prepare, shards="files"), tiny.masking, tiny.runtime, text=text, out=earlier, engine=RAY
         )
-    assert bytes_of(earlier) == {SUMMARY_NAME: b"1"}
+    assert bytes_of(earlier) == {"notes.txt": b"1"}
     assert {path.name for path in tmp_path.iterdir()} == {"out", "text"}
 
 

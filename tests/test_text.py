@@ -211,9 +211,12 @@ def test_the_place_of_a_bad_byte_counts_all_reads(tmp_path: Path, before: int) -
         (b'{"text": true}', ": field 'text' is a boolean, expected a string"),
         (b'{"text": ["a"]}', ": field 'text' is a list, expected a string"),
         (b'{"text": {"text": "a"}}', ": field 'text' is an object, expected a string"),
-        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which no text has: mend or drop the line"),
-        (b'{"text": "\\ude00\\ud83d"}', ": field 'text' holds '\\ude00', which no text has: mend or drop the line"),
-        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which no text has: mend or drop the line"),
+        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which text cannot have: correct or drop the line"),
+        (
+            b'{"text": "\\ude00\\ud83d"}',
+            ": field 'text' holds '\\ude00', which text cannot have: correct or drop the line",
+        ),
+        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which text cannot have: correct or drop the line"),
     ],
 )
 def test_bad_lines_of_json_are_named(tmp_path: Path, line: bytes, message: str) -> None:

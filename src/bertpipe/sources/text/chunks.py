@@ -1,7 +1,7 @@
 """Documents in chunks, and what becomes of a chunk: the work that processes share."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -10,24 +10,20 @@ from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import ROWS_PER_GROUP, SPLITS
 from bertpipe.core.params import MaskingParams, PrepareParams
+from bertpipe.core.randomness import uniform
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.ragged import places_within
 from bertpipe.data.row_counts import RowCounts
-from bertpipe.data.tokenization.encoder import Encoder
-from bertpipe.data.tokenization.tokenizer import Tokenizer
+from bertpipe.data.tokenization.encoder import Encoder, truncate_longest_first
+from bertpipe.data.tokenization.tokenizer import parse_tokenizer
 from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.notebook_pairs import notebook_segments
-from bertpipe.sources.text.segments import Segments, Sentences, bert_segments
+from bertpipe.sources.text.segments import FRAME_TOKENS, Segments, Sentences, bert_segments
 from bertpipe.sources.text.sentences import split_sentences
 
 if TYPE_CHECKING:
-    from bertpipe.sources.text.corpus import Kept  # what reads text is not needed where chunks are worked on
-from dataclasses import replace
-
-from bertpipe.core.randomness import uniform
-from bertpipe.data.ragged import places_within
-from bertpipe.data.tokenization.encoder import truncate_longest_first
-from bertpipe.sources.text.segments import FRAME_TOKENS
+    from bertpipe.sources.text.corpus import SplitDocument  # what reads text is not needed where chunks are worked on
 
 _CHARACTERS = 1 << 20
 """A chunk is complete with so many characters ..."""
@@ -67,7 +63,7 @@ class Prepared:
     counts: Counts
 
 
-def chunks(documents: "Iterable[Kept]") -> Iterator[Chunk]:
+def chunks(documents: "Iterable[SplitDocument]") -> Iterator[Chunk]:
     """Yield the documents of each split in chunks; what is left of a split in the end joins its last chunk."""
     filling = {split: _Filling() for split in SPLITS}
     complete: dict[str, _Filling] = {}
@@ -94,7 +90,7 @@ class _Filling:
         self.texts: list[str] = []
         self._characters = 0
 
-    def add(self, document: "Kept") -> None:
+    def add(self, document: "SplitDocument") -> None:
         """Take one more document."""
         self.numbers.append(document.number)
         self.texts.append(document.plain)
@@ -115,7 +111,8 @@ class _Filling:
 class Preparation:
     """Makes rows of chunks; one in each process. What it makes of a chunk depends on the chunk alone."""
 
-    def __init__(self, prepare: PrepareParams, masking: MaskingParams, tokenizer: Tokenizer) -> None:
+    def __init__(self, prepare: PrepareParams, masking: MaskingParams, tokenizer_json: str) -> None:
+        tokenizer = parse_tokenizer(tokenizer_json, prepare.tokenizer)
         self._prepare = prepare
         self._masking = Masking.of(masking, tokenizer)
         self._encoder = Encoder(tokenizer)

@@ -11,7 +11,7 @@ from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import FileKind, kind_of, shown
 from bertpipe.core.params import TextFormat
 from bertpipe.sources.text.documents.containers import folder_files, open_zip, tar_files
-from bertpipe.sources.text.documents.formats import Document, documents_in, format_of
+from bertpipe.sources.text.documents.formats import READ_SUFFIXES, Document, documents_in, format_of
 from bertpipe.sources.text.documents.notebook import notebook_documents, notebook_members
 from bertpipe.sources.text.documents.selection import Selected, check_names, of_split, select, select_in_turn
 from bertpipe.sources.text.documents.streams import (
@@ -26,7 +26,7 @@ from bertpipe.sources.text.documents.streams import (
 )
 
 _TABLES = (".json", ".csv", ".tsv")
-"""Suffixes of text that is no prose; `auto` does not read it as such."""
+"""Suffixes of text that is not prose; `auto` does not read it as such."""
 
 
 def read_documents(
@@ -70,48 +70,52 @@ def read_documents(
         yield from _documents(Selected(file=file, split=None), format_of(kind, text_format, alone=True), field)
 
 
+def _unwatched(split: str | None) -> Callable[[int], None]:
+    return ignore_bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextShard:
-    """One file of a folder, to be read by whoever gets it: it can be pickled, and its path is absolute."""
+    """Text that one worker reads: a text as it was given, or one file of a folder. It can be pickled."""
 
-    choice: Selected
+    path: Path
     text_format: TextFormat
-    """Any but `auto`."""
     field: str
+    watch: Callable[[str | None], Callable[[int], None]] = _unwatched
+    """Called with the split when a reading begins; returns what is told how many bytes are read."""
 
-    @property
-    def origin(self) -> str:
-        """What messages call it."""
-        return self.choice.file.origin
+    def documents(self, split: str | None = None) -> Iterator[Document]:
+        """Yield its documents, or those of a split of its own, as `read_documents` does; raises what that raises."""
+        text_format, field, on_bytes = self.text_format, self.field, self.watch(split)
+        yield from read_documents(self.path, text_format=text_format, field=field, split=split, on_bytes=on_bytes)
 
-    @property
-    def size(self) -> int:
-        """Bytes on the disk."""
-        return self.choice.file.stored_size
-
-    def documents(self) -> Iterator[Document]:
-        """Yield its documents, as `read_documents` does; raises what that raises."""
-        yield from _documents(self.choice, self.text_format, self.field)
+    def size(self, split: str | None) -> int:
+        """Return how many bytes the disk has of it, or of a split of its own."""
+        return text_size(self.path, split=split)
 
 
-def text_shards(folder: Path, *, text_format: TextFormat, field: str) -> list[TextShard]:
-    """Return the files of a folder, whose documents, shard after shard, are those that `read_documents` yields.
+def text_shards(path: Path, *, text_format: TextFormat, field: str, as_files: bool) -> list[TextShard]:
+    """Return a text as one shard, or the files of a folder as shards of the same documents in the same order.
 
     Raises:
-        MissingInputError: there is nothing at `folder`.
-        DataError: it is no folder, has no file, or has one that is not read as text.
+        MissingInputError: there is nothing at `path`.
+        DataError: it is not a folder, has no file, or has one that is not read as text, and files are asked for.
     """
-    _check_path(folder)
-    where = shown(str(folder))
-    if not folder.is_dir():
+    if not as_files:
+        return [TextShard(path=path, text_format=text_format, field=field)]
+    _check_path(path)
+    where = shown(str(path))
+    if not path.is_dir():
         raise DataError(f"{where} is one file, and prepare.shards is files: name a folder of files, or set it to one")
-    selected = select(folder_files(folder.absolute(), ignore_bytes), where)
+    folder = path.absolute()
+    selected = select(folder_files(folder, ignore_bytes), where)
     check_names(selected, text_format, where)
     if not selected:
         raise DataError(f"{where} holds no file")
-    formats = (format_of(kind_of(choice.file.name), text_format, alone=False) for choice in selected)
+    names = [choice.file.name for choice in selected]
+    formats = [format_of(kind_of(name), text_format, alone=False) for name in names]
     return [
-        TextShard(choice=choice, text_format=form, field=field) for choice, form in zip(selected, formats, strict=True)
+        TextShard(path=folder / name, text_format=each, field=field) for name, each in zip(names, formats, strict=True)
     ]
 
 
@@ -151,7 +155,7 @@ def _check_path(path: Path) -> None:
 def _check_single(kind: FileKind, where: str, text_format: TextFormat) -> None:
     if kind.container == "zip":
         raise DataError(f"{where} is a packed zip: unpack it first")
-    if text_format == "auto" and kind.suffix in _TABLES:
+    if text_format == "auto" and kind.suffix in _TABLES and kind.suffix not in READ_SUFFIXES:
         raise DataError(
             f"{where}: {kind.suffix} is not read as prose; set text_format to jsonl if each line is a JSON object, "
             "or to file, blocks or lines to take it as plain text"

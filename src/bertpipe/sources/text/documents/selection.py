@@ -1,8 +1,8 @@
 """Which files of a folder or an archive are read.
 
-Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must be `.txt`, `.text`, `.md`,
-`.jsonl`, `.ndjson`, or a `.gz` or `.zst` of one; with any other format it may have any name. A file that is not read
-is an error, never passed over. So is an archive, which must be given by itself.
+Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must have one of
+`formats.READ_SUFFIXES`, or be a `.gz` or `.zst` of such a file; with any other format it may have any name. A file that
+is not read is an error, never passed over. So is an archive, which must be given by itself.
 
 Of aclImdb's own tree (Maas et al. 2011) the reviews are read: `train` and `test` hold `pos` and `neg`, `train` also
 `unsup`; one review a file. Word lists, counts and addresses that stand beside them are no documents.
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, kind_of, shown
+from bertpipe.core.file_kinds import kind_of, shown
 from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents.formats import READ_SUFFIXES
 from bertpipe.sources.text.documents.streams import TextFile
 
-_READ = TEXT_SUFFIXES + JSON_LINES_SUFFIXES
 _SHOWN_NAMES = 5
 TREE = "aclImdb/"
 """The top folder of the archive as Stanford distributes it."""
@@ -82,11 +82,12 @@ def check_names(selected: Iterable[Selected], text_format: TextFormat, where: st
         DataError: there are some; the message names a few.
     """
     if text_format == "auto":
-        unknown = [choice.file.name for choice in selected if kind_of(choice.file.name).suffix not in _READ]
+        unknown = [choice.file.name for choice in selected if kind_of(choice.file.name).suffix not in READ_SUFFIXES]
         if unknown:
             raise DataError(
-                f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(_READ)} and .gz or "
-                ".zst of these are read: take the others away, or set text_format to read every file whatever its name"
+                f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(READ_SUFFIXES)} "
+                "and .gz or .zst of these are read: take the others away, or set text_format to read every file "
+                "whatever its name"
             )
 
 
