@@ -65,47 +65,29 @@ class Prepared:
 
 def chunks(documents: "Iterable[SplitDocument]") -> Iterator[Chunk]:
     """Yield the documents of each split in chunks; what is left of a split in the end joins its last chunk."""
-    filling = {split: _Filling() for split in SPLITS}
-    complete: dict[str, _Filling] = {}
+    complete: dict[str, list[tuple[int, str]]] = {split: [] for split in SPLITS}
+    waiting: dict[str, list[tuple[int, str]]] = {split: [] for split in SPLITS}
+    characters = dict.fromkeys(SPLITS, 0)
     for document in documents:
-        part = filling[document.split]
-        part.add(document)
-        if part.is_complete:
-            if document.split in complete:
-                yield complete[document.split].chunk(document.split)
-            complete[document.split], filling[document.split] = part, _Filling()
-    for split, rest in filling.items():
-        last = complete.get(split, _Filling())
-        last.numbers += rest.numbers
-        last.texts += rest.texts
-        if last.texts:
-            yield last.chunk(split)
+        split = document.split
+        waiting[split].append((document.number, document.plain))
+        characters[split] += len(document.plain)
+        if _are_enough(len(waiting[split]), characters[split]):
+            yield from _chunk(split, complete[split])
+            complete[split], waiting[split], characters[split] = waiting[split], [], 0
+    for split in SPLITS:
+        yield from _chunk(split, complete[split] + waiting[split])
 
 
-class _Filling:
-    """A chunk in the making."""
+def _are_enough(documents: int, characters: int) -> bool:
+    is_large = characters >= _CHARACTERS and documents >= _DOCUMENTS
+    return is_large or (characters >= _MOST_CHARACTERS and documents > 1)
 
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.texts: list[str] = []
-        self._characters = 0
 
-    def add(self, document: "SplitDocument") -> None:
-        """Take one more document."""
-        self.numbers.append(document.number)
-        self.texts.append(document.plain)
-        self._characters += len(document.plain)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing more is needed."""
-        documents = len(self.texts)
-        enough = self._characters >= _CHARACTERS and documents >= _DOCUMENTS
-        return enough or (self._characters >= _MOST_CHARACTERS and documents > 1)
-
-    def chunk(self, split: str) -> Chunk:
-        """Return the documents as a chunk."""
-        return Chunk(split=split, numbers=tuple(self.numbers), texts=tuple(self.texts))
+def _chunk(split: str, documents: list[tuple[int, str]]) -> Iterator[Chunk]:
+    if documents:
+        numbers, texts = zip(*documents, strict=True)
+        yield Chunk(split=split, numbers=numbers, texts=texts)
 
 
 class Preparation:

@@ -96,9 +96,8 @@ class _Work:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._sizes = [shard.text.size(None) for shard in shards]
-        processes = runtime.processes
-        if processes == "auto":
-            processes = min(cores(), 1 + sum(self._sizes) // _BYTES_FOR_A_PROCESS)
+        auto = min(cores(), 1 + sum(self._sizes) // _BYTES_FOR_A_PROCESS)
+        processes = auto if runtime.processes == "auto" else runtime.processes
         self.engine = engine or Processes(count=processes)
         self._is_here = len(shards) == 1 and isinstance(self.engine, Processes)
         self.processes_per_shard = processes if self._is_here else 1

@@ -139,20 +139,20 @@ def format_of(kind: FileKind, text_format: TextFormat, *, alone: bool) -> TextFo
 
 
 def documents_in(
-    stream: ByteStream, *, origin: str, text_format: TextFormat, field: str, split: str | None
+    stream: ByteStream, *, origin: str, file_format: Format, field: str, split: str | None
 ) -> Iterator[Document]:
     """Yield the documents of a file.
 
     Args:
         stream: its bytes, unpacked.
         origin: what messages call it.
-        text_format: one of `FORMATS`.
+        file_format: how they become documents.
         field: the text's field in JSON.
         split: the split of all of them.
 
     Raises:
         DataError: the bytes are not UTF-8 text, a document is too large, or a line is not the JSON it should be.
     """
-    for line, text in FORMATS[text_format].read(stream, origin, field):
+    for line, text in file_format.read(stream, origin, field):
         if text.strip():
             yield Document(text=text, origin=origin if line is None else f"{origin}:{line}", split=split)
