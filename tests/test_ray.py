@@ -86,7 +86,7 @@ def test_no_cluster_on_this_machine_is_said_so(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("address", ["", "here", "host:", "host:port", "ray://host:10001", "http://host:80"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(DataError, match="is no address of a Ray cluster: write local, auto or HOST:PORT"):
+    with pytest.raises(DataError, match="is not the address of a Ray cluster: write local, auto or HOST:PORT"):
         RayEngine(address=address, processes=1)
 
 

@@ -51,7 +51,7 @@ def run_prepare(
         text: a file, a folder or an archive; with shards, a folder.
         out: a directory or a zip.
         engine: who works on shards; None for processes of this machine.
-        on_progress: told how many bytes of the text were read.
+        on_progress: called with the bytes of the text that were read.
 
     Raises:
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.

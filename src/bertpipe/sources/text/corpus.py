@@ -89,7 +89,7 @@ def document_digests(seed: int, shard: AssignedShard) -> DocumentDigests:
 def assign(shards: Sequence[AssignedShard], digests: Iterable[DocumentDigests]) -> list[AssignedShard]:
     """Return the shards such that their documents, one shard after the other, are those of one corpus.
 
-    Of equal documents the first stays. A document takes 16 bytes of memory, about five times that while they are
+    Of equal documents the first stays. A document takes 16 bytes of memory, about four times that while they are
     sorted.
 
     Raises:
@@ -121,10 +121,12 @@ def _first_places(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return for each digest the place where it stands for the first time; shape [documents]."""
     order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: among equal ones the first stays the first
     in_order = digests[order]
-    is_new = np.ones(len(order), dtype=np.bool_)
-    is_new[1:] = (in_order[1:] != in_order[:-1]).any(axis=1)
+    start = np.arange(len(order))
+    start[1:][(in_order[1:] == in_order[:-1]).all(axis=1)] = 0
+    del in_order  # it is as large as the digests
+    np.maximum.accumulate(start, out=start)
     first = np.empty_like(order)
-    first[order] = order[is_new].repeat(np.diff(np.flatnonzero(np.append(is_new, True))))
+    first[order] = order[start]
     return first
 
 

@@ -128,7 +128,7 @@ class _Work:
             yield function(replace(shard, text=text))
 
     def _watch(self, label: str, splits: Sequence[str], split: str | None) -> Callable[[int], None]:
-        """Return what is told of the bytes of one reading of a split, or of all with None."""
+        """Return what reports the bytes of one reading of a split, or of all splits with None."""
         if split is not None and split not in splits:
             return ignore_bytes
         done, total = 0, self._size_of(split)

@@ -33,7 +33,7 @@ class Document:
 
 
 Texts = Iterator[tuple[int | None, str]]
-"""The texts of a file, each with the line where it begins; None where it is all of the file."""
+"""The texts of a file, each with a line by which it is found; None where it is all of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def read_documents(
         field: the field of a JSON object that holds the text.
         split: `train` or `test` of a corpus that has splits of its own: files of the other one are not opened. None
             reads both. What belongs to no split is read in any case.
-        on_bytes: told how many bytes of the disk were read; `text_size` in all, once the last document is out.
+        on_bytes: called with the number of bytes of each read of the disk; they add up to `text_size`.
 
     Raises:
         MissingInputError: there is nothing at `path`.
@@ -69,7 +69,7 @@ class TextShard:
     text_format: TextFormat
     field: str
     watch: Callable[[str | None], Callable[[int], None]] = _unwatched
-    """Called with the split when a reading begins; returns what is told how many bytes are read."""
+    """Called with the split when a reading begins; returns what is called with the bytes of each read."""
 
     def documents(self, split: str | None = None) -> Iterator[Document]:
         """Yield its documents, or those of a split of its own, as `read_documents` does; raises what that raises."""
@@ -104,7 +104,7 @@ def text_shards(path: Path, *, text_format: TextFormat, field: str, as_files: bo
 
 
 def text_size(path: Path, *, text_format: TextFormat = "auto", split: str | None = None) -> int:
-    """Return how many bytes `read_documents` will tell of, packed ones where files are packed.
+    """Return how many bytes `read_documents` reports, packed ones where files are packed.
 
     A tar is read from its beginning to its end whatever the split.
 

@@ -5,7 +5,7 @@ Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other fil
 is not read is an error, never passed over. So is an archive, which must be given by itself.
 
 Of aclImdb's own tree (Maas et al. 2011) the reviews are read: `train` and `test` hold `pos` and `neg`, `train` also
-`unsup`; one review a file. Word lists, counts and addresses that stand beside them are no documents.
+`unsup`; one review per file. Word lists, counts and addresses beside them are not documents.
 https://ai.stanford.edu/~amaas/data/sentiment/
 """
 
@@ -119,5 +119,5 @@ def review_split(name: str, root: str) -> str | None:
 
 
 def stands_beside(name: str, root: str) -> bool:
-    """Return whether a file belongs to the tree and is no document."""
+    """Return whether a file belongs to the tree and is not a document."""
     return name.startswith(root) and _BESIDE.fullmatch(name.removeprefix(root)) is not None
