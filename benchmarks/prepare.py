@@ -17,6 +17,7 @@ from benchmarks.workers import peak_bytes, workers
 from bertpipe.core.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.params_file import load_params
+from bertpipe.data.tokenization.vocabulary import count_words
 from bertpipe.data.tokenization.wordpiece import train_wordpiece
 from bertpipe.sources.text.documents import read_documents
 
@@ -58,12 +59,14 @@ def _write_texts(documents: Path, out: Path) -> None:
     with whole_directory(out, kind=None) as staging:
         for size, step in SIZES.items():
             (staging / f"{size}.txt").write_text("\n".join(texts[::step]) + "\n", encoding="utf-8")
+        choice = {"lowercase": prepare.lowercase, "strip_accents": prepare.strip_accents}
+        counts = count_words(texts[:VOCABULARY_REVIEWS], as_words=False, **choice)
         train_wordpiece(
-            lambda: texts[:VOCABULARY_REVIEWS],
+            counts.words,
+            counts.characters,
             vocab_size=prepare.vocab_size,
             min_frequency=prepare.min_frequency,
-            lowercase=prepare.lowercase,
-            strip_accents=prepare.strip_accents,
+            **choice,
         ).save(staging / TOKENIZER_NAME)
         yaml = YAML()
         params = yaml.load(PARAMS)

@@ -2,61 +2,75 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertpipe.core import artifacts
 from bertpipe.core.errors import DataError
+from bertpipe.core.params import Params
 from bertpipe.sources.text import chunks as chunks_module
 from bertpipe.sources.text.chunks import chunks
-from bertpipe.sources.text.corpus import Corpus, Found, Kept
-from bertpipe.sources.text.documents import Document
+from bertpipe.sources.text.corpus import (
+    AssignedShard,
+    CorpusStats,
+    SplitDocument,
+    assign,
+    document_digests,
+    split_documents,
+)
+from bertpipe.sources.text.documents import Document, TextShard
+from bertpipe.sources.text.shards import count_shard
 
 Share = float | Literal["source"]
 
 
-def corpus_of(texts: Sequence[str | tuple[str, str | None]], *, test_share: Share = 0.5, seed: int = 1) -> Corpus:
-    """Return a corpus of texts, or of texts with the split that is their own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts(TextShard):
+    """Documents in memory as a shard."""
+
+    made: tuple[Document, ...]
+
+    def documents(self, split: str | None = None) -> Iterator[Document]:
+        """Yield those of a split, and those without one."""
+        return (document for document in self.made if split is None or document.split in {split, None})
+
+
+def shard_of(texts: Sequence[str | tuple[str, str | None]]) -> AssignedShard:
+    """Return a shard of texts, or of texts with the split that is their own."""
     pairs = [(text, None) if isinstance(text, str) else text for text in texts]
-    made = [Document(text=text, origin=f"file:{at}", split=split) for at, (text, split) in enumerate(pairs)]
-
-    def read(split: str | None) -> list[Document]:
-        return [document for document in made if split is None or document.split in {split, None}]
-
-    return Corpus(read=read, test_share=test_share, seed=seed)
+    made = tuple(Document(text=text, origin=f"file:{at}", split=split) for at, (text, split) in enumerate(pairs))
+    return AssignedShard(text=Texts(path=Path("file"), text_format="file", field="", made=made))
 
 
-def kept(texts: Sequence[str | tuple[str, str | None]], **settings: Share | int) -> tuple[list[Kept], Found]:
-    found = Found()
-    return list(corpus_of(texts, **settings).documents(found)), found  # type: ignore[arg-type]
+def kept(
+    texts: Sequence[str | tuple[str, str | None]], *, test_share: Share = 0.5, seed: int = 1
+) -> tuple[list[SplitDocument], CorpusStats]:
+    stats = CorpusStats()
+    return list(split_documents(shard_of(texts), stats, test_share=test_share, seed=seed)), stats
 
 
 def test_equal_documents_are_kept_once_whatever_their_white_space() -> None:
-    documents, found = kept(["One  two.", "three", "One\n two. ", "One<br />two.", "one two."])
+    documents, stats = kept(["One  two.", "three", "One\n two. ", "One<br />two.", "one two."])
     assert [document.text for document in documents] == ["One  two.", "three", "one two."]
     assert [document.number for document in documents] == [0, 1, 2]
-    assert found == Found(read=5, empty=0, duplicates=2, test_documents_in_train=0)
+    assert stats == CorpusStats(read=5, empty=0, duplicates=2, test_documents_in_train=0)
 
 
 def test_documents_without_a_word_are_dropped() -> None:
-    documents, found = kept(["<br /><br>", " \n", "word"])
+    documents, stats = kept(["<br /><br>", " \n", "word"])
     assert [document.text for document in documents] == ["word"]
-    assert found.empty == 2
+    assert stats.empty == 2
 
 
 def test_a_document_is_kept_as_it_was_found_and_read_without_line_breaks() -> None:
     (document,), _ = kept(["One.<br /><br />Two  <b>."])
     assert document.text == "One.<br /><br />Two  <b>."
     assert document.plain == "One.\n\nTwo  <b>."
-
-
-def test_a_passage_can_be_repeated_and_gives_the_same() -> None:
-    corpus = corpus_of(["a", "b", "a", "c"])
-    one, other = Found(), Found()
-    assert list(corpus.documents(one)) == list(corpus.documents(other))
-    assert one == other
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -80,28 +94,18 @@ def test_another_seed_gives_another_split() -> None:
 
 def test_the_corpuss_own_splits_are_kept_training_first() -> None:
     texts = [("a", "test"), ("b", "train"), ("c", "test"), ("d", "train")]
-    documents, found = kept(texts, test_share="source")
+    documents, stats = kept(texts, test_share="source")
     assert [(d.number, d.split, d.text) for d in documents] == [
         (0, "train", "b"), (1, "train", "d"), (2, "test", "a"), (3, "test", "c"),
     ]  # fmt: skip
-    assert found.read == 4
-
-
-@pytest.mark.parametrize("share", ["source", 0.5])
-def test_the_training_documents_alone_are_those_of_the_whole(share: Share) -> None:
-    corpus = corpus_of([(f"text {n % 9}", ("test", "train")[n % 2]) for n in range(20)], test_share=share)
-    found = Found()
-    alone = list(corpus.documents(found, train_only=True))
-    assert alone == [document for document in corpus.documents(Found()) if document.split == "train"]
-    assert found.read == (10 if share == "source" else 20)
-    assert len(alone) > 1
+    assert stats.read == 4
 
 
 def test_a_test_document_that_is_in_the_training_split_is_dropped_and_counted_apart() -> None:
     texts = [("leak", "test"), ("b", "train"), ("b ", "train"), ("c", "test"), ("c", "test"), ("leak", "train")]
-    documents, found = kept(texts, test_share="source")
+    documents, stats = kept(texts, test_share="source")
     assert [(d.split, d.text) for d in documents] == [("train", "b"), ("train", "leak"), ("test", "c")]
-    assert found == Found(read=6, empty=0, duplicates=2, test_documents_in_train=1)
+    assert stats == CorpusStats(read=6, empty=0, duplicates=2, test_documents_in_train=1)
 
 
 def test_own_splits_that_are_not_there_are_named() -> None:
@@ -116,19 +120,80 @@ def test_half_of_a_surrogate_pair_is_named() -> None:
 
 @given(st.lists(st.tuples(st.text("ab \n", max_size=5), st.sampled_from(["train", "test"]))), st.booleans())
 def test_no_text_is_in_both_splits_or_twice(texts: list[tuple[str, str]], own: bool) -> None:
-    documents, found = kept(texts, test_share="source" if own else 0.5)
+    documents, stats = kept(texts, test_share="source" if own else 0.5)
     words = [" ".join(document.text.split()) for document in documents]
     assert len(set(words)) == len(words)
     assert set(words) == {" ".join(text.split()) for text, _ in texts} - {""}
-    assert found.read == len(texts) == len(words) + found.empty + found.duplicates + found.test_documents_in_train
+    assert stats.read == len(texts) == len(words) + stats.empty + stats.duplicates + stats.test_documents_in_train
+
+
+# Several shards
+
+
+def shards_of(*texts: Sequence[str], seed: int = 1) -> list[AssignedShard]:
+    shards = [shard_of(each) for each in texts]
+    return assign(shards, [document_digests(seed, shard) for shard in shards])
+
+
+def test_of_equal_documents_the_first_stays() -> None:
+    shards = shards_of(["a", " ", "b"], [], ["b", "c", "a ", "c"], ["c", "d"])
+    assert [each.first_document for each in shards] == [0, 2, 2, 3]
+    assert [len(each.known) for each in shards] == [0, 0, 2, 1]
+    assert [each.expected for each in shards] == [
+        CorpusStats(read=3, empty=1), CorpusStats(), CorpusStats(read=4, duplicates=3),
+        CorpusStats(read=2, duplicates=1),
+    ]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.text("ab \n", max_size=3), max_size=6), min_size=1, max_size=5), st.integers(0, 3))
+def test_documents_of_shards_are_those_of_one_text(texts: list[list[str]], seed: int) -> None:
+    together, alone = CorpusStats(), CorpusStats()
+    found: list[SplitDocument] = []
+    for shard in shards_of(*texts, seed=seed):
+        stats = CorpusStats()
+        found += split_documents(shard, stats, test_share=0.5, seed=seed)
+        together.merge(stats)
+        assert shard.expected == stats
+    one = shard_of([text for each in texts for text in each])
+    assert found == list(split_documents(one, alone, test_share=0.5, seed=seed))
+    assert together == alone
+
+
+def test_a_text_that_is_another_than_before_is_noticed() -> None:
+    first, second = shards_of(["a", "b"], ["b", "c"])
+    assert [each.plain for each in split_documents(second, CorpusStats(), test_share=0.5, seed=1)] == ["c"]
+    for texts in (["b"], ["b", "c", "d"], ["b", "c", "c"], ["d", "c"]):
+        changed = replace(second, text=shard_of(texts).text)
+        with pytest.raises(DataError, match="file was changed while it was read: run the command again"):
+            list(split_documents(changed, CorpusStats(), test_share=0.5, seed=1))
+    assert first.expected == CorpusStats(read=2)
+
+
+def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "MOST_DOCUMENTS", 2)
+    assert len(shards_of(["a"], ["b", "a"])) == 2
+    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: make several of them"):
+        shards_of(["a"], ["b", "c"])
+
+
+@pytest.mark.parametrize("share", ["source", 0.5])
+def test_words_are_counted_in_the_training_documents_alone(tiny: Params, share: Share) -> None:
+    texts = [(f"text{n % 13}", ("test", "train")[n % 2]) for n in range(20)]
+    prepare = replace(tiny.prepare, test_share=share, tokenizer="words", seed=1)
+    counted = count_shard(prepare, shard_of(texts))
+    documents, _ = kept(texts, test_share=share)
+    train = [document.text for document in documents if document.split == "train"]
+    assert counted.words.words == dict.fromkeys(train, 1)
+    assert counted.documents["train"] == len(train) > 1
+    assert counted.documents["test"] == (1 if share == "source" else len(documents) - len(train))
 
 
 # Chunks
 
 
-def documents(*sizes: int, splits: str = "train") -> Iterator[Kept]:
+def documents(*sizes: int, splits: str = "train") -> Iterator[SplitDocument]:
     for number, size in enumerate(sizes):
-        yield Kept(number=number, split=splits, text="", plain="x" * size)
+        yield SplitDocument(number=number, split=splits, text="", plain="x" * size)
 
 
 @pytest.fixture
@@ -160,7 +225,7 @@ def test_a_chunk_has_enough_text_and_enough_documents(sizes: tuple[int, ...], nu
 @pytest.mark.usefixtures("small")
 @given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from(["train", "test"])), max_size=40))
 def test_every_document_is_in_one_chunk_of_its_split_in_order(sizes: list[tuple[int, str]]) -> None:
-    made = [Kept(number=n, split=split, text="", plain="x" * size) for n, (size, split) in enumerate(sizes)]
+    made = [SplitDocument(number=n, split=split, text="", plain="x" * size) for n, (size, split) in enumerate(sizes)]
     found = list(chunks(made))
     for split in ("train", "test"):
         numbers = [number for chunk in found if chunk.split == split for number in chunk.numbers]

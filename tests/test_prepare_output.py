@@ -85,10 +85,10 @@ def test_what_cannot_be_done_is_said_and_the_earlier_output_stays(
     (tmp_path / "vocab.txt").write_text("\n".join(BERT_VOCABULARY), encoding="utf-8")
     changes = {**({"tokenizer": str(tmp_path / "vocab.txt")} if given_tokenizer else {}), **changes}
     text = folder_of(tmp_path / "text", texts)
-    earlier = write_files(tmp_path / "out", {"summary.json": b"1"})
+    earlier = write_files(tmp_path / "out", {"notes.txt": b"1"})
     with pytest.raises((DataError, MissingInputError), match=said):
         prepare(text, earlier, **changes)
-    assert bytes_of(earlier) == {"summary.json": b"1"}
+    assert bytes_of(earlier) == {"notes.txt": b"1"}
     assert {path.name for path in tmp_path.iterdir()} == {"out", "text", "vocab.txt"}
 
 

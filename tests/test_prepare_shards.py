@@ -2,18 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertpipe.core import artifacts
 from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, file_sha256, table_sha256
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import MANIFEST_NAME
@@ -21,18 +19,15 @@ from bertpipe.core.params import Params
 from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization import wordpiece
-from bertpipe.data.tokenization.tokenizer import basic_english
+from bertpipe.data.tokenization.tokenizer import Tokenizer, basic_english
 from bertpipe.data.tokenization.vocabulary import WordCounts, count_words, rank_counts, rank_words
-from bertpipe.data.tokenization.wordpiece import train_wordpiece, train_wordpiece_on_counts
+from bertpipe.data.tokenization.wordpiece import train_wordpiece, wordpiece_tokenizer
 from bertpipe.sources.engines.engine import Processes
-from bertpipe.sources.text.corpus import split_bound
+from bertpipe.sources.text import pipeline
 from bertpipe.sources.text.documents import text_shards
-from bertpipe.sources.text.shards import DROPPED, Survey, count_splits, decide, survey_shard
 from prepared import REVIEWS, Prepare, bytes_of, preparer
 from runs import train
 from texts import json_lines, write_files
-
-TRAIN, TEST = (SPLITS.index(split) for split in ("train", "test"))
 
 
 @pytest.fixture
@@ -138,33 +133,18 @@ def test_progress_runs_over_the_bytes_of_the_files(prepare: Prepare, corpus: Pat
     assert told[-1].completed == size
 
 
-# Duplicates
-
-
-def test_of_equal_documents_the_first_stays() -> None:
-    test = split_bound(0.25) - 1  # the largest number of the test split: 2**62 - 1
-    assert test == 2**62 - 1
-    shards = [[(test, 1), (9 + test, 5)], [], [(9 + test, 5), (test, 2), (test, 1), (test, 2)]]
-    surveys = [
-        Survey(read=len(each) + 1, empty=1, digests=np.array(each, dtype=np.uint64).reshape(-1, 2)) for each in shards
-    ]
-    fates, found = decide(surveys, test_share=0.25)
-    assert [each.fates.tolist() for each in fates] == [[TEST, TRAIN], [], [DROPPED, TEST, DROPPED, DROPPED]]
-    assert [each.first_number for each in fates] == [0, 2, 2]
-    assert (found.read, found.empty, found.duplicates) == (9, 3, 3)
-    assert count_splits(fates) == {"train": 1, "test": 2}
-
-
-def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "MOST_DOCUMENTS", 2)
-    digests = np.array([(1, 1), (1, 1), (2, 2)], dtype=np.uint64)
-    assert decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)[1].duplicates == 1
-    digests[1] = (3, 3)
-    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: make several of them"):
-        decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)
-
-
 # The vocabulary from counts
+
+
+def trained_on_texts(
+    texts: Sequence[str], *, vocab_size: int, min_frequency: int, lowercase: bool, strip_accents: bool
+) -> Tokenizer:
+    """Return the tokenizer that the library makes of the texts themselves."""
+    backend = wordpiece._backend({}, lowercase=lowercase, strip_accents=strip_accents)
+    characters = Counter("".join(texts))
+    trainer = wordpiece._trainer(backend, characters, vocab_size=vocab_size, min_frequency=min_frequency)
+    backend.train_from_iterator(iter(texts), trainer)
+    return wordpiece_tokenizer(wordpiece._pieces(backend), lowercase=lowercase, strip_accents=strip_accents)
 
 
 @settings(max_examples=60)
@@ -185,8 +165,8 @@ def test_counts_tell_the_vocabulary_that_the_texts_do(texts: list[str], lowercas
         except DataError as error:
             return str(error)
 
-    assert made(lambda: train_wordpiece_on_counts(counts.words, counts.characters, **choice)) == made(
-        lambda: train_wordpiece(lambda: iter(texts), **choice)
+    assert made(lambda: train_wordpiece(counts.words, counts.characters, **choice)) == made(
+        lambda: trained_on_texts(texts, **choice)
     )
     words = count_words(texts, as_words=True, lowercase=lowercase, strip_accents=strip_accents).words
     assert rank_counts(words) == rank_words(basic_english(texts))
@@ -195,24 +175,37 @@ def test_counts_tell_the_vocabulary_that_the_texts_do(texts: list[str], lowercas
 def test_counts_of_reviews_tell_the_vocabulary_that_the_reviews_do() -> None:
     counts = count_words(REVIEWS, as_words=False, lowercase=True, strip_accents=False)
     choice = {"vocab_size": 500, "min_frequency": 2, "lowercase": True, "strip_accents": False}
-    made = train_wordpiece_on_counts(counts.words, counts.characters, **choice)
-    assert made.backend.to_str() == train_wordpiece(lambda: iter(REVIEWS), **choice).backend.to_str()
+    made = train_wordpiece(counts.words, counts.characters, **choice)
+    assert made.backend.to_str() == trained_on_texts(REVIEWS, **choice).backend.to_str()
     assert made.vocab_size == 500
 
 
-def test_counts_beyond_the_limit_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_beyond_the_limit_are_divided() -> None:
     words = {"ab": 7, "abc": 6, "cb": 2}
     choice = {"vocab_size": 100, "lowercase": True, "strip_accents": False}
     characters = dict.fromkeys("abc", 20)
-    whole = train_wordpiece_on_counts(words, characters, min_frequency=5, **choice)
+    whole = train_wordpiece(words, characters, min_frequency=5, **choice)
     assert {"ab", "abc"} <= whole.backend.get_vocab().keys()
-    monkeypatch.setattr(wordpiece, "MOST_WORDS", 5)  # 15 words by 3: "ab" twice, "abc" twice; 5 by 3 is 2, rounded up
-    shown = list(wordpiece._repeated(words, 3))
+    shown = list(wordpiece._repeated(words, 3))  # 15 words by 3: "ab" twice, "abc" twice; 5 by 3 is 2, rounded up
     assert shown == ["ab ab", "abc abc"]
-    divided = train_wordpiece_on_counts(words, characters, min_frequency=5, **choice)
+    divided = train_wordpiece(words, characters, min_frequency=5, most_words=5, **choice)
     assert divided.backend.to_str() == whole.backend.to_str()
-    rarer = train_wordpiece_on_counts(words, characters, min_frequency=7, **choice)  # 7 by 3 is 3
+    rarer = train_wordpiece(words, characters, min_frequency=7, most_words=5, **choice)  # 7 by 3 is 3
     assert {"ab", "abc"} & rarer.backend.get_vocab().keys() == {"ab"}  # 4 times side by side
+
+
+def test_counts_are_divided_for_shards_alone(
+    prepare: Prepare, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MOST_WORDS", 1 << 40)
+    for shards in ("one", "files"):
+        prepare(corpus, tmp_path / f"all-{shards}", shards=shards)
+    monkeypatch.setattr(pipeline, "MOST_WORDS", 500)
+    for shards in ("one", "files"):
+        prepare(corpus, tmp_path / f"some-{shards}", shards=shards)
+    names = ("all-one", "all-files", "some-one", "some-files")
+    made = [(tmp_path / name / TOKENIZER_NAME).read_bytes() for name in names]
+    assert made[0] == made[1] == made[2] != made[3]
 
 
 # Errors
@@ -274,17 +267,15 @@ def test_a_file_that_changes_meanwhile_is_noticed(
                 file.read_bytes() + change if change else b"".join(file.read_bytes().splitlines(keepends=True)[:-1])
             )
 
-    with pytest.raises(DataError, match=r"1\.jsonl was changed while it was read: let it rest, and run again"):
+    with pytest.raises(DataError, match=r"1\.jsonl was changed while it was read: run the command again"):
         prepare(tmp_path / "text", tmp_path / "out", shards="files", on_progress=watch)
     assert not (tmp_path / "out").exists()
 
 
-def test_documents_of_a_shard_are_found_again_wherever_it_is_read(
-    corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_documents_of_a_shard_are_found_wherever_it_is_read(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(corpus.parent)
-    shards = text_shards(Path("text"), text_format="auto", field="text")
+    shards = text_shards(Path("text"), text_format="auto", field="text", as_files=True)
     monkeypatch.chdir("/")
-    surveys = list(Processes(count=1).map(lambda shard: survey_shard(1, shard), shards))
-    assert [each.read for each in surveys] == [30, 22, 1, 40, 0]
-    assert replace(shards[0]).origin == f"{corpus}/0.jsonl"
+    counts = list(Processes(count=1).map(lambda shard: len(list(shard.documents())), shards))
+    assert counts == [30, 22, 1, 40, 0]
+    assert shards[0].path == corpus / "0.jsonl"

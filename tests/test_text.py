@@ -3,13 +3,17 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.params import TextFormat
-from bertpipe.sources.text.documents import Document, read_documents
-from texts import documents, gz, json_lines, places, texts, write, zst
+from bertpipe.sources.text.documents import Document, read_documents, reading, selection, text_shards
+from bertpipe.sources.text.documents.decoding import read_lines
+from bertpipe.sources.text.documents.formats import FORMATS, Format, Texts
+from bertpipe.sources.text.documents.streams import ByteStream
+from texts import documents, gz, json_lines, places, texts, write, write_files, zst
 
 CHUNK = 1 << 16
 MIXED = b"\n\n A b\r\nc \r \t\n\n\nD\n"
@@ -28,6 +32,31 @@ def test_formats_of_a_text_file(
     tmp_path: Path, text_format: TextFormat, expected: list[tuple[str, str, str | None]]
 ) -> None:
     assert places(write(tmp_path / "x.txt", MIXED), text_format) == expected
+
+
+def test_every_name_of_a_format_has_an_entry() -> None:
+    assert {"auto", *FORMATS} == set(get_args(TextFormat))
+
+
+def test_a_format_is_an_entry_of_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` knows its suffix, packed too, and a shard of a folder can be read in it."""
+
+    def columns(stream: ByteStream, origin: str, field: str) -> Texts:
+        for number, line in read_lines(stream, origin):
+            yield number, line.split(",")[int(field)]
+
+    monkeypatch.setitem(FORMATS, "lines", Format(read=columns, suffixes=(".csv",)))
+    for module in (reading, selection):
+        monkeypatch.setattr(module, "READ_SUFFIXES", (".txt", ".csv"))
+    content = b"a,b\nc,d\n"
+    assert places(write(tmp_path / "x.csv.gz", gz(content)), field="1") == [
+        ("x.csv.gz:1", "b", None),
+        ("x.csv.gz:2", "d", None),
+    ]
+    folder = write_files(tmp_path / "text", {"x.csv": content, "y.txt": b"e,f\n"})
+    assert texts(folder, field="1") == ["b", "d", "e,f\n"]
+    shards = text_shards(folder, text_format="auto", field="0", as_files=True)
+    assert [[each.text for each in shard.documents()] for shard in shards] == [["a", "c"], ["e,f\n"]]
 
 
 def test_json_lines_give_one_field_of_each_object(tmp_path: Path) -> None:
@@ -211,9 +240,12 @@ def test_the_place_of_a_bad_byte_counts_all_reads(tmp_path: Path, before: int) -
         (b'{"text": true}', ": field 'text' is a boolean, expected a string"),
         (b'{"text": ["a"]}', ": field 'text' is a list, expected a string"),
         (b'{"text": {"text": "a"}}', ": field 'text' is an object, expected a string"),
-        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which no text has: mend or drop the row"),
-        (b'{"text": "\\ude00\\ud83d"}', ": field 'text' holds '\\ude00', which no text has: mend or drop the row"),
-        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which no text has: mend or drop the row"),
+        (b'{"text": "a\\ud800b"}', ": field 'text' holds '\\ud800', which text cannot have: correct or drop the line"),
+        (
+            b'{"text": "\\ude00\\ud83d"}',
+            ": field 'text' holds '\\ude00', which text cannot have: correct or drop the line",
+        ),
+        (b'{"text": "a\\u0000"}', ": field 'text' holds '\\x00', which text cannot have: correct or drop the line"),
     ],
 )
 def test_bad_lines_of_json_are_named(tmp_path: Path, line: bytes, message: str) -> None:
@@ -238,5 +270,5 @@ def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(DataError, match=r"pipe\.txt is neither a file nor a folder: write what it gives to a file"):
         documents(tmp_path / "pipe.txt")
-    with pytest.raises(DataError, match=r"pipe\.txt is neither a file nor a folder: take it away"):
+    with pytest.raises(DataError, match=r"pipe\.txt is neither a file nor a folder: remove it"):
         documents(tmp_path)

@@ -138,7 +138,7 @@ def test_every_form_of_tar_is_read(tmp_path: Path, file_format: int) -> None:
 def test_joined_tars_are_an_error(tmp_path: Path) -> None:
     one, other = tar({"a.txt": b"a"}), tar({"b.txt": b"b"})
     for name, content in (("x.tar", one + other), ("x.tar.gz", gz(one) + gz(other))):
-        with pytest.raises(DataError, match=r"goes on after its end \(were several tars joined\?\): unpack it"):
+        with pytest.raises(DataError, match=r"has more after its end \(were several tars joined\?\): unpack it"):
             documents(write(tmp_path / name, content))
 
 

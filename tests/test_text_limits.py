@@ -13,7 +13,7 @@ from bertpipe.core.params import TextFormat
 from bertpipe.sources.notebook.archive import member_name
 from bertpipe.sources.notebook.csv_reader import COLUMNS
 from bertpipe.sources.text.documents import read_documents, text_size
-from bertpipe.sources.text.documents.formats import documents_in
+from bertpipe.sources.text.documents.formats import FORMATS, documents_in
 from bertpipe.sources.text.documents.streams import (
     CHUNK,
     FREE_EXPANSION,
@@ -111,7 +111,7 @@ class Endless:
 def test_a_document_without_end_is_not_read_past_the_limit(text_format: TextFormat, content: bytes, place: str) -> None:
     stream = Endless(content)
     with pytest.raises(DataError) as caught:
-        list(documents_in(stream, origin="x", text_format=text_format, field="text", split=None))
+        list(documents_in(stream, origin="x", file_format=FORMATS[text_format], field="text", split=None))
     assert str(caught.value) == (
         f"{place} has more than 67,108,864 bytes in one document, the limit is 67,108,864: "
         "split it, or set text_format to blocks or lines if it holds many documents"

@@ -11,6 +11,7 @@ import pytest
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
+from bertpipe.data.tokenization.vocabulary import count_words
 from bertpipe.data.tokenization.wordpiece import train_wordpiece, wordpiece_tokenizer
 from bertpipe.sources.sample.reviews import generate_reviews
 
@@ -21,8 +22,10 @@ BERT_ORDER = ("[PAD]", "the", "cat", "##s", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def trained(
     *texts: str, vocab_size: int = 100, min_frequency: int = 1, lowercase: bool = True, strip_accents: bool = False
 ) -> Tokenizer:
+    counts = count_words(texts, as_words=False, lowercase=lowercase, strip_accents=strip_accents)
     return train_wordpiece(
-        lambda: iter(texts),
+        counts.words,
+        counts.characters,
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         lowercase=lowercase,

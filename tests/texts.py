@@ -80,9 +80,9 @@ def texts(path: Path, text_format: TextFormat = "auto", field: str = "text") -> 
     return [document.text for document in documents(path, text_format, field)]
 
 
-def places(path: Path, text_format: TextFormat = "auto") -> list[tuple[str, str, str | None]]:
+def places(path: Path, text_format: TextFormat = "auto", field: str = "text") -> list[tuple[str, str, str | None]]:
     """Return origin, relative to the folder of `path`, text and split of each document."""
     return [
         (document.origin.removeprefix(f"{path.parent}/"), document.text, document.split)
-        for document in documents(path, text_format)
+        for document in documents(path, text_format, field)
     ]

@@ -16,7 +16,6 @@ from typing import Literal
 
 import pytest
 
-from bertpipe.core.artifacts import SUMMARY_NAME
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
@@ -87,7 +86,7 @@ def test_no_cluster_on_this_machine_is_said_so(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("address", ["", "here", "host:", "host:port", "ray://host:10001", "http://host:80"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(DataError, match="is no address of a Ray cluster: write local, auto or HOST:PORT"):
+    with pytest.raises(DataError, match="is not the address of a Ray cluster: write local, auto or HOST:PORT"):
         RayEngine(address=address, processes=1)
 
 
@@ -126,7 +125,7 @@ def test_shards_are_those_of_one_process(
     for name, engine in (("one", Processes(count=1)), ("ray", RAY)):
         run_prepare(prepare, tiny.masking, tiny.runtime, text=corpus, out=tmp_path / name, engine=engine)
     assert tree(tmp_path / "ray") == tree(tmp_path / "one")
-    assert len(tree(tmp_path / "ray")) == 3 * 4 + 2
+    assert len(tree(tmp_path / "ray")) == 3 * 4 + 3
 
 
 @pytest.mark.usefixtures("cluster")
@@ -155,12 +154,12 @@ def test_an_error_of_the_work_arrives_and_the_earlier_output_stays(tiny: Params,
     with pytest.raises(DataError, match=r"^shard 3 is no good$"):
         list(RAY.map(fails_at_3, range(5)))
     text = write_files(tmp_path / "text", {"a.jsonl": json_lines(*REVIEWS), "b.jsonl": b"{}\n"})
-    earlier = write_files(tmp_path / "out", {SUMMARY_NAME: b"1"})
+    earlier = write_files(tmp_path / "out", {"notes.txt": b"1"})
     with pytest.raises(DataError, match=r"b\.jsonl:1 has no field 'text'"):
         run_prepare(
             replace(tiny.prepare, shards="files"), tiny.masking, tiny.runtime, text=text, out=earlier, engine=RAY
         )
-    assert bytes_of(earlier) == {SUMMARY_NAME: b"1"}
+    assert bytes_of(earlier) == {"notes.txt": b"1"}
     assert {path.name for path in tmp_path.iterdir()} == {"out", "text"}
 
 

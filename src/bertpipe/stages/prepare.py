@@ -21,7 +21,7 @@ from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
 from bertpipe.sources.text.checks import check_pairs, check_splits
 from bertpipe.sources.text.chunks import Counts
-from bertpipe.sources.text.pipeline import PreparedText, prepare_one, prepare_shards
+from bertpipe.sources.text.pipeline import PreparedText, prepare_text
 
 
 def run_prepare(
@@ -41,7 +41,7 @@ def run_prepare(
 
     With `prepare.shards: files` each file of a folder is read, and becomes a file of each table, by one worker; a pair
     of sentences stays within its file. Documents, their splits and numbers and the vocabulary are those of one file
-    (a vocabulary of pieces up to the limit in `train_wordpiece_on_counts`).
+    (a vocabulary of pieces up to the limit in `train_wordpiece`).
     Workers on several machines need `text` and `out` on storage that all of them see under the same path.
 
     Args:
@@ -51,7 +51,7 @@ def run_prepare(
         text: a file, a folder or an archive; with shards, a folder.
         out: a directory or a zip.
         engine: who works on shards; None for processes of this machine.
-        on_progress: told how many bytes of the text were read.
+        on_progress: called with the bytes of the text that were read.
 
     Raises:
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.
@@ -62,10 +62,7 @@ def run_prepare(
         raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")
     _check_shards(prepare, out, engine)
     with _output(out) as staging:
-        if prepare.shards == "files":
-            made = prepare_shards(prepare, masking, runtime, text, out, staging, engine, on_progress)
-        else:
-            made = prepare_one(prepare, masking, runtime, text, out, staging, on_progress)
+        made = prepare_text(prepare, masking, runtime, text, out, staging, engine, on_progress)
         check_splits({split: count.documents for split, count in made.counts.items()}, prepare, text)
         check_pairs(made.counts, text)
         made.tokenizer.save(staging / TOKENIZER_NAME)
@@ -109,7 +106,7 @@ def _summary(text: Path, prepare: PrepareParams, made: PreparedText, staging: Pa
         "source": {"text": text.name, "pairs": prepare.pairs, "tokenizer": prepare.tokenizer},
         "max_length": prepare.max_length,
         "documents": sum(count.documents for count in made.counts.values()),
-        "found": asdict(made.found),
+        "found": asdict(made.stats),
         "vocabulary": {"size": size, "known": size},
         "masked_tokens_known": True,
         "splits": {split: _with_shares(count) for split, count in made.counts.items()},

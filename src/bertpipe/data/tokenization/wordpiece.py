@@ -10,48 +10,14 @@ from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, UNK_ID, Tokeniz
 CONTINUATION = "##"
 """What a piece that goes on with the word before it begins with."""
 MOST_WORDS = 1 << 26
-"""Words that the library is shown where it is given counts."""
+"""Words in all that the library is shown of a corpus of any size: more take long, and its counts have 32 bits."""
 _ALPHABET_SHARE = 0.25
 """Most of a vocabulary that single characters may take, those that go on with a word not counted."""
 _WORDS_A_TEXT = 1 << 12
-"""Times that a word stands in one text where the library is given counts."""
+"""Times that a word stands in one of the texts that the library is shown."""
 
 
 def train_wordpiece(
-    texts: Callable[[], Iterable[str]],
-    *,
-    vocab_size: int,
-    min_frequency: int,
-    lowercase: bool,
-    strip_accents: bool,
-) -> Tokenizer:
-    """Return a WordPiece tokenizer whose pieces are merged by how often they stand side by side in the texts.
-
-    Text is taken apart as in BERT: at white space, around each punctuation mark and each Chinese character. The
-    vocabulary holds the special tokens, the pieces of one character (the most frequent ones, at most a quarter of it)
-    and what `tokenizers` merges from them. Its own order of pieces differs from run to run, and with it which of two
-    equally frequent pairs is merged first; here all pieces of one character are given to it in sorted order.
-
-    Args:
-        texts: gives the training texts anew at each call; they are read twice.
-        vocab_size: most entries, special tokens included.
-        min_frequency: how often a merged piece has to be seen.
-        lowercase: whether text is lower-cased.
-        strip_accents: whether accents are taken off.
-
-    Raises:
-        DataError: there is no character in the texts.
-    """
-    characters: Counter[str] = Counter()
-    for text in texts():
-        characters.update(text)
-    backend = _backend({}, lowercase=lowercase, strip_accents=strip_accents)
-    trainer = _trainer(backend, characters, vocab_size=vocab_size, min_frequency=min_frequency)
-    backend.train_from_iterator(texts(), trainer)
-    return wordpiece_tokenizer(_pieces(backend), lowercase=lowercase, strip_accents=strip_accents)
-
-
-def train_wordpiece_on_counts(
     words: Mapping[str, int],
     characters: Mapping[str, int],
     *,
@@ -59,12 +25,17 @@ def train_wordpiece_on_counts(
     min_frequency: int,
     lowercase: bool,
     strip_accents: bool,
+    most_words: int | None = None,
 ) -> Tokenizer:
-    """Return the tokenizer that `train_wordpiece` makes of the texts in which these words and characters were counted.
+    """Return a WordPiece tokenizer whose pieces are merged by how often they stand side by side in some texts.
 
-    The library counts words and cannot be given counts, so each word is shown to it as often as it was counted. Above
-    `MOST_WORDS` in all, where that would take long and its 32-bit counts of pairs could overflow, all counts and
-    `min_frequency` are first divided by the least whole number that brings them below, and rounded down and up.
+    Text is taken apart as in BERT: at white space, around each punctuation mark and each Chinese character. The
+    vocabulary holds the special tokens, the pieces of one character (the most frequent ones, at most a quarter of it)
+    and what `tokenizers` merges from them. Its own order of pieces differs from run to run, and with it which of two
+    equally frequent pairs is merged first; here all pieces of one character are given to it in sorted order.
+
+    The library counts words and cannot be given counts, so each word is shown to it as often as it was counted: that
+    gives the vocabulary that it would make of the texts.
 
     Args:
         words: how often each word stands in the texts, cut as `bert_words` cuts them.
@@ -73,13 +44,15 @@ def train_wordpiece_on_counts(
         min_frequency: how often a merged piece has to be seen.
         lowercase: whether the words were lower-cased.
         strip_accents: whether accents were taken off.
+        most_words: words in all that the library is shown. Above it, all counts and `min_frequency` are first divided
+            by the least whole number that brings them below, and rounded down and up. None for no limit.
 
     Raises:
         DataError: there is no character in the texts.
     """
     from tokenizers.pre_tokenizers import WhitespaceSplit  # noqa: PLC0415
 
-    divisor = max(1, -(-sum(words.values()) // MOST_WORDS))
+    divisor = max(1, -(-sum(words.values()) // most_words)) if most_words else 1
     backend = _backend({}, lowercase=lowercase, strip_accents=strip_accents)
     trainer = _trainer(backend, characters, vocab_size=vocab_size, min_frequency=-(-min_frequency // divisor))
     backend.normalizer, backend.pre_tokenizer = None, WhitespaceSplit()  # words are cut and changed already

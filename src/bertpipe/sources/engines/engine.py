@@ -75,10 +75,10 @@ def make_engine(name: EngineName, *, address: str | None, processes: Literal["au
     return Processes(count=count)
 
 
-def told(
+def with_progress(
     results: Generator[_Result], sizes: Sequence[int], label: str, on_progress: Callable[[Progress], None]
 ) -> Iterator[_Result]:
-    """Yield the results of shards of these bytes, and tell of each; what works on them stops with this."""
+    """Yield the results for shards of these sizes in bytes, and report each; the work stops when this is closed."""
     done, total = 0, sum(sizes)
     with closing(results):
         on_progress(Progress(label=label, completed=0, total=total, unit="bytes"))

@@ -49,7 +49,9 @@ class RayEngine:
         if self.address not in {LOCAL, _AUTO} and not (
             "//" not in self.address and ":" in self.address and port.isdigit()
         ):
-            raise DataError(f"--address {self.address} is no address of a Ray cluster: write local, auto or HOST:PORT")
+            raise DataError(
+                f"--address {self.address} is not the address of a Ray cluster: write local, auto or HOST:PORT"
+            )
 
     def map(self, function: Callable[[_Thing], _Result], things: Sequence[_Thing]) -> Generator[_Result]:
         """Yield `function(thing)` for every thing, in order; see `Engine`.

@@ -19,7 +19,7 @@ from bertpipe.core.progress import Progress
 from bertpipe.data.tokenization.tokenizer import (
     Tokenizer,
 )
-from bertpipe.sources.engines.engine import Engine, told
+from bertpipe.sources.engines.engine import Engine, with_progress
 from bertpipe.sources.notebook.archive import common_facts, open_archive, zip_files
 from bertpipe.sources.notebook.columns import RowColumns
 from bertpipe.sources.notebook.conversion import (
@@ -87,7 +87,7 @@ def convert_shards(
     words = _words(convert, facts.tokenizer, facts.labels_are_true, zips, on_progress)
     with engine.session():
         counted = engine.map(partial(count_documents, convert, words.vocab_size), zips)
-        documents = [*told(counted, sizes, "counting texts", on_progress)]
+        documents = [*with_progress(counted, sizes, "counting texts", on_progress)]
         check_number(sum(documents))
         firsts = accumulate(documents, initial=0)
         shards = [
@@ -95,7 +95,7 @@ def convert_shards(
             for number, (path, first) in enumerate(zip(zips, firsts, strict=False))
         ]
         converted = engine.map(partial(convert_shard, convert, words, staging), shards)
-        done = [*told(converted, sizes, "converting", on_progress)]
+        done = [*with_progress(converted, sizes, "converting", on_progress)]
     lines = (f"{each.source_sha256}  {path.name}\n" for each, path in zip(done, zips, strict=True))
     return ConvertedZips(
         tokenizer=facts.tokenizer,

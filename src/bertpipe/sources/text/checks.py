@@ -19,7 +19,7 @@ def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> 
     if out.suffix == ".zip" and tokenizer.special_ids != tuple(range(len(SPECIAL_TOKENS))):
         raise DataError(
             f"{prepare.tokenizer} has {' '.join(SPECIAL_TOKENS)} as {tokenizer.special_ids}, and the notebook's zip "
-            f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or make the vocabulary anew"
+            f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or let prepare make the vocabulary"
         )
     if prepare.pairs == "notebook" and all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS):
         raise DataError(

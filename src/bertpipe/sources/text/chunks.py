@@ -1,7 +1,7 @@
 """Documents in chunks, and what becomes of a chunk: the work that processes share."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -10,24 +10,20 @@ from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import ROWS_PER_GROUP, SPLITS
 from bertpipe.core.params import MaskingParams, PrepareParams
+from bertpipe.core.randomness import uniform
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.ragged import places_within
 from bertpipe.data.row_counts import RowCounts
-from bertpipe.data.tokenization.encoder import Encoder
-from bertpipe.data.tokenization.tokenizer import Tokenizer
+from bertpipe.data.tokenization.encoder import Encoder, truncate_longest_first
+from bertpipe.data.tokenization.tokenizer import parse_tokenizer
 from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.notebook_pairs import notebook_segments
-from bertpipe.sources.text.segments import Segments, Sentences, bert_segments
+from bertpipe.sources.text.segments import FRAME_TOKENS, Segments, Sentences, bert_segments
 from bertpipe.sources.text.sentences import split_sentences
 
 if TYPE_CHECKING:
-    from bertpipe.sources.text.corpus import Kept  # what reads text is not needed where chunks are worked on
-from dataclasses import replace
-
-from bertpipe.core.randomness import uniform
-from bertpipe.data.ragged import places_within
-from bertpipe.data.tokenization.encoder import truncate_longest_first
-from bertpipe.sources.text.segments import FRAME_TOKENS
+    from bertpipe.sources.text.corpus import SplitDocument  # what reads text is not needed where chunks are worked on
 
 _CHARACTERS = 1 << 20
 """A chunk is complete with so many characters ..."""
@@ -67,55 +63,38 @@ class Prepared:
     counts: Counts
 
 
-def chunks(documents: "Iterable[Kept]") -> Iterator[Chunk]:
+def chunks(documents: "Iterable[SplitDocument]") -> Iterator[Chunk]:
     """Yield the documents of each split in chunks; what is left of a split in the end joins its last chunk."""
-    filling = {split: _Filling() for split in SPLITS}
-    complete: dict[str, _Filling] = {}
+    complete: dict[str, list[tuple[int, str]]] = {split: [] for split in SPLITS}
+    waiting: dict[str, list[tuple[int, str]]] = {split: [] for split in SPLITS}
+    characters = dict.fromkeys(SPLITS, 0)
     for document in documents:
-        part = filling[document.split]
-        part.add(document)
-        if part.is_complete:
-            if document.split in complete:
-                yield complete[document.split].chunk(document.split)
-            complete[document.split], filling[document.split] = part, _Filling()
-    for split, rest in filling.items():
-        last = complete.get(split, _Filling())
-        last.numbers += rest.numbers
-        last.texts += rest.texts
-        if last.texts:
-            yield last.chunk(split)
+        split = document.split
+        waiting[split].append((document.number, document.plain))
+        characters[split] += len(document.plain)
+        if _are_enough(len(waiting[split]), characters[split]):
+            yield from _chunk(split, complete[split])
+            complete[split], waiting[split], characters[split] = waiting[split], [], 0
+    for split in SPLITS:
+        yield from _chunk(split, complete[split] + waiting[split])
 
 
-class _Filling:
-    """A chunk in the making."""
+def _are_enough(documents: int, characters: int) -> bool:
+    is_large = characters >= _CHARACTERS and documents >= _DOCUMENTS
+    return is_large or (characters >= _MOST_CHARACTERS and documents > 1)
 
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.texts: list[str] = []
-        self._characters = 0
 
-    def add(self, document: "Kept") -> None:
-        """Take one more document."""
-        self.numbers.append(document.number)
-        self.texts.append(document.plain)
-        self._characters += len(document.plain)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing more is needed."""
-        documents = len(self.texts)
-        enough = self._characters >= _CHARACTERS and documents >= _DOCUMENTS
-        return enough or (self._characters >= _MOST_CHARACTERS and documents > 1)
-
-    def chunk(self, split: str) -> Chunk:
-        """Return the documents as a chunk."""
-        return Chunk(split=split, numbers=tuple(self.numbers), texts=tuple(self.texts))
+def _chunk(split: str, documents: list[tuple[int, str]]) -> Iterator[Chunk]:
+    if documents:
+        numbers, texts = zip(*documents, strict=True)
+        yield Chunk(split=split, numbers=numbers, texts=texts)
 
 
 class Preparation:
     """Makes rows of chunks; one in each process. What it makes of a chunk depends on the chunk alone."""
 
-    def __init__(self, prepare: PrepareParams, masking: MaskingParams, tokenizer: Tokenizer) -> None:
+    def __init__(self, prepare: PrepareParams, masking: MaskingParams, tokenizer_json: str) -> None:
+        tokenizer = parse_tokenizer(tokenizer_json, prepare.tokenizer)
         self._prepare = prepare
         self._masking = Masking.of(masking, tokenizer)
         self._encoder = Encoder(tokenizer)

@@ -1,22 +1,26 @@
-"""The documents of a corpus that are kept, each with its split."""
+"""Which documents of a corpus stay, in which split, and under which number: without duplicates, shard by shard."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal
 
-from bertpipe.core.artifacts import SPLITS
+import numpy as np
+from numpy.typing import NDArray
+
+from bertpipe.core.artifacts import SPLITS, check_number
 from bertpipe.core.errors import DataError
-from bertpipe.sources.text.documents import Document
+from bertpipe.sources.text.documents import TextShard
 from bertpipe.sources.text.sentences import without_line_break_tags
 
 DIGEST_BYTES = 16
 SPLIT_BYTES = 8
+_HALF = f">u{DIGEST_BYTES // 2}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class SplitDocument:
     """A document of the data set."""
 
     number: int
@@ -24,86 +28,162 @@ class Kept:
     text: str
     """As it was found."""
     plain: str
-    """Without HTML's line breaks: what is read of it."""
+    """With newlines in place of HTML's line breaks: the text that pairs are made of."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Found:
-    """What a pass through the corpus has met."""
+class CorpusStats:
+    """How many documents were read, and how many of them were dropped, and why."""
 
     read: int = 0
     empty: int = 0
     duplicates: int = 0
-    """Documents equal to an earlier one of their split but for white space, dropped."""
+    """Documents equal to an earlier one of their split except for white space, dropped."""
     test_documents_in_train: int = 0
     """Documents that the corpus has in both splits, dropped from the test split."""
 
+    def merge(self, other: "CorpusStats") -> None:
+        """Add the counts of another shard."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
-@dataclass(slots=True, kw_only=True)
-class Corpus:
-    """A corpus that can be read several times.
 
-    The split of a document depends on the seed and its own words alone, so that it stays where it is when the corpus
-    grows; with `test_share` `source` it is the corpus's own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentDigests:
+    """The digests of the documents of a shard."""
+
+    empty: int
+    """Documents without a word; they have no digest."""
+    digests: NDArray[np.uint64]
+    """Two halves of each digest, the random number of the document's split first; shape [documents, 2]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignedShard:
+    """A shard, and what the shards before it mean for its documents."""
+
+    text: TextShard
+    number: int | None = None
+    """Its place among the shards; None where it is not one of several."""
+    first_document: int = 0
+    """Number of its first document that stays."""
+    known: frozenset[bytes] = frozenset()
+    """Digests of its documents that an earlier shard has."""
+    expected: CorpusStats | None = None
+    """What reading it gave before, where it was read before."""
+
+
+def document_digests(seed: int, shard: AssignedShard) -> DocumentDigests:
+    """Return the digests of a shard's documents.
+
+    Raises:
+        DataError: the file cannot be read as text.
     """
+    texts = shard.text.documents()
+    found = [text_digest(without_line_break_tags(each.text), each.origin, seed=seed) for each in texts]
+    digests = [digest for digest in found if digest is not None]
+    halves = np.frombuffer(b"".join(digests), dtype=_HALF).reshape(-1, 2)
+    return DocumentDigests(empty=len(found) - len(digests), digests=halves.astype(np.uint64))
 
-    read: Callable[[str | None], Iterable[Document]]
-    """Gives the documents of a split anew at each call, or all with None; those without a split always."""
-    test_share: float | Literal["source"]
-    seed: int
 
-    def documents(self, found: Found, *, train_only: bool = False) -> Iterator[Kept]:
-        """Yield what is kept, in order, counting in `found`; with splits of its own, the corpus's training split first.
+def assign(shards: Sequence[AssignedShard], digests: Iterable[DocumentDigests]) -> list[AssignedShard]:
+    """Return the shards such that their documents, one shard after the other, are those of one corpus.
 
-        Args:
-            found: counts what is read.
-            train_only: whether the test split is left out; where it is the corpus's own, it is not read then.
+    Of equal documents the first stays. A document takes 16 bytes of memory, about four times that while they are
+    sorted.
 
-        Raises:
-            DataError: a document has no split where the corpus's own are asked for, or holds half a surrogate pair.
-        """
-        seen: dict[str, set[bytes]] = {split: set() for split in SPLITS}
-        number = 0
-        for document, own_split in self._read(SPLITS[:1] if train_only else SPLITS):
-            found.read += 1
+    Raises:
+        DataError: more documents stay than the data set can number.
+    """
+    per_shard = list(digests)
+    together = np.concatenate([each.digests for each in per_shard])
+    first = _first_places(together)
+    assigned, number, begin = list[AssignedShard](), 0, 0
+    for shard, each in zip(shards, per_shard, strict=True):
+        end = begin + len(each.digests)
+        places = first[begin:end]
+        stay = int((places == np.arange(begin, end)).sum())
+        known = together[begin:end][places < begin].astype(_HALF)
+        assigned.append(
+            replace(
+                shard,
+                first_document=number,
+                known=frozenset(map(bytes, known)),
+                expected=CorpusStats(read=each.empty + end - begin, empty=each.empty, duplicates=end - begin - stay),
+            )
+        )
+        number, begin = number + stay, end
+    check_number(number)
+    return assigned
+
+
+def _first_places(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return for each digest the place where it stands for the first time; shape [documents]."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: among equal ones the first stays the first
+    in_order = digests[order]
+    start = np.arange(len(order))
+    start[1:][(in_order[1:] == in_order[:-1]).all(axis=1)] = 0
+    del in_order  # it is as large as the digests
+    np.maximum.accumulate(start, out=start)
+    first = np.empty_like(order)
+    first[order] = order[start]
+    return first
+
+
+def split_documents(
+    shard: AssignedShard, stats: CorpusStats, *, test_share: float | Literal["source"], seed: int
+) -> Iterator[SplitDocument]:
+    """Yield the documents of a shard that stay, in order; with splits of its own, its training split first.
+
+    The split of a document depends on the seed and its own words alone, so that it stays the same when the corpus
+    grows; with `test_share` `source` it is the corpus's own.
+
+    Args:
+        shard: what is read.
+        stats: counts what is read.
+        test_share: share of the documents in the test split, or `source`.
+        seed: seed of the split.
+
+    Raises:
+        DataError: a document has no split where the corpus's own are asked for, or holds half a surrogate pair; or the
+            file is not as it was when it was read before.
+    """
+    seen: dict[str, set[bytes]] = {split: set() for split in SPLITS}
+    number = shard.first_document
+    # Of the corpus's own splits, the training split has to be known when the test split is read.
+    for own_split in SPLITS if test_share == "source" else (None,):
+        for document in shard.text.documents(own_split):
+            if own_split and document.split is None:
+                raise DataError(
+                    f"{document.origin} belongs to no split, but prepare.test_share is source: "
+                    "write the share of the documents that is to be the test split, such as 0.1"
+                )
+            stats.read += 1
             plain = without_line_break_tags(document.text)
-            digest = text_digest(plain, document.origin, seed=self.seed)
+            digest = text_digest(plain, document.origin, seed=seed)
             if digest is None:
-                found.empty += 1
+                stats.empty += 1
                 continue
-            split = own_split or self._split(digest)
-            if digest in seen[split]:
-                found.duplicates += 1
+            split = own_split or _random_split(digest, test_share)
+            if digest in seen[split] or digest in shard.known:
+                stats.duplicates += 1
             elif split == "test" and digest in seen["train"]:
-                found.test_documents_in_train += 1
+                stats.test_documents_in_train += 1
             else:
                 seen[split].add(digest)
-                if split == "train" or not train_only:
-                    yield Kept(number=number, split=split, text=document.text, plain=plain)
+                yield SplitDocument(number=number, split=split, text=document.text, plain=plain)
                 number += 1
+    if shard.expected is not None and shard.expected != stats:
+        raise DataError(f"{shard.text.path} was changed while it was read: run the command again when it is complete")
 
-    def _read(self, splits: Sequence[str]) -> Iterator[tuple[Document, str | None]]:
-        """Yield the documents of these splits, each with its own; all, with None, where chance gives them one."""
-        if self.test_share != "source":
-            for document in self.read(None):
-                yield document, None
-            return
-        for split in splits:  # the training split has to be known when the test split is read
-            for document in self.read(split):
-                if document.split is None:
-                    raise DataError(
-                        f"{document.origin} belongs to no split, but prepare.test_share is source: "
-                        "write the share of the documents that is to be the test split, such as 0.1"
-                    )
-                yield document, split
 
-    def _split(self, digest: bytes) -> str:
-        assert self.test_share != "source"
-        return "test" if int.from_bytes(digest[:SPLIT_BYTES]) < split_bound(self.test_share) else "train"
+def _random_split(digest: bytes, test_share: float | Literal["source"]) -> str:
+    assert test_share != "source"
+    return "test" if int.from_bytes(digest[:SPLIT_BYTES]) < split_bound(test_share) else "train"
 
 
 def text_digest(plain: str, origin: str, *, seed: int) -> bytes | None:
-    """Return a digest of the words of a text, of `DIGEST_BYTES`; None where it has none.
+    """Return a digest of the words of a text, of `DIGEST_BYTES`; None if it has none.
 
     Its first `SPLIT_BYTES` are a random number that decides the split.
 
@@ -118,8 +198,8 @@ def text_digest(plain: str, origin: str, *, seed: int) -> bytes | None:
     except UnicodeEncodeError as error:
         at = max(0, error.start - 20)
         raise DataError(
-            f"{origin} holds half of a surrogate pair, which is no character, after "
-            f"{words[at : error.start]!r}: mend the file"
+            f"{origin} holds half of a surrogate pair, which is not a character, after "
+            f"{words[at : error.start]!r}: correct the file"
         ) from error
     return blake2b(content, digest_size=DIGEST_BYTES, key=seed.to_bytes(8)).digest()
 

@@ -10,7 +10,7 @@ from bertpipe.core.randomness import uniform
 from bertpipe.sources.notebook.sentence_pairs import notebook_sentences
 from bertpipe.sources.text.segments import FRAME_TOKENS, Segments, identity_of
 
-_LABEL, _FIRST, _SECOND = range(50, 53)  # streams of randomness, one a kind of choice
+_LABEL, _FIRST, _SECOND = range(50, 53)  # streams of randomness, one per kind of choice
 _NEXT_SHARE = 0.5
 
 

@@ -12,7 +12,7 @@ from bertpipe.core.randomness import below, random_bits, uniform
 
 FRAME_TOKENS = 3
 """`[CLS]` and twice `[SEP]`: what a row holds beside A and B."""
-_SHORT, _TARGET, _SPLIT, _LABEL, _TIE, _DIRECTION = range(40, 46)  # streams of randomness, one a kind of choice
+_SHORT, _TARGET, _SPLIT, _LABEL, _TIE, _DIRECTION = range(40, 46)  # streams of randomness, one per kind of choice
 _NEXT_SHARE = 0.5
 _IDENTITY_SHIFT = 32
 

@@ -1,8 +1,8 @@
 """Anyone's text as documents: files, folders and archives of text, the notebook's zip and aclImdb.
 
 What is read
-    - a text file of any name: `formats` says how it becomes documents;
-    - `.jsonl` and `.ndjson`: a JSON object a line, the text in one field of it;
+    - a text file of any name: `formats` has the formats, and says how each becomes documents;
+    - `.jsonl` and `.ndjson`: one JSON object per line, the text in one field of it;
     - `.gz` and `.zst` of these;
     - a folder, or a `.zip`, `.tar`, `.tar.gz`, `.tgz`, `.tar.zst` of such files: `selection` says which of its files;
     - the notebook's zip and aclImdb's tree, which know their own splits: `notebook`, `selection`.
@@ -12,7 +12,7 @@ In which order
     is read in one go. The same bytes give the same documents.
 
 What is refused
-    Whatever would lose text or change it without a word: bytes that are not UTF-8, NUL characters, damaged or
+    Whatever would lose or change text silently: bytes that are not UTF-8, NUL characters, damaged or
     encrypted archives, archives within archives, documents above `streams.LARGEST_DOCUMENT`. Nothing is unpacked to
     disk, and of the text no more than a document is held in memory.
 """

@@ -75,7 +75,7 @@ def _folder_file(path: Path, name: str, on_bytes: Callable[[int], None]) -> Text
     except OSError as error:
         raise unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{shown(str(path))} is neither a file nor a folder: take it away")
+        raise DataError(f"{shown(str(path))} is neither a file nor a folder: remove it")
     opener = partial(open_file, path, on_bytes)
     size = status.st_size
     return TextFile(name=name, origin=shown(str(path)), size=size, stored_size=size, open=opener)
@@ -130,7 +130,9 @@ def _check_end(forward: "_Forward", origin: str) -> None:
     """Read what follows the mark of the end, so that checksums are compared too; it must be padding."""
     while data := forward.read(CHUNK):
         if data.strip(b"\0"):
-            raise DataError(f"{origin} goes on after its end (were several tars joined?): unpack it, read the folder")
+            raise DataError(
+                f"{origin} has more after its end (were several tars joined?): unpack it and read the folder"
+            )
 
 
 class _StrictTarInfo(tarfile.TarInfo):
@@ -232,11 +234,11 @@ def _zip_file(opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callab
 def _open_member(
     opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callable[[int], None]
 ) -> Iterator[ByteStream]:
-    told = 0
+    reported = 0
 
-    def tell(count: int) -> None:
-        nonlocal told
-        told += count
+    def report(count: int) -> None:
+        nonlocal reported
+        reported += count
         on_bytes(count)
 
     try:
@@ -244,9 +246,9 @@ def _open_member(
     except DAMAGE as error:
         raise damaged(origin, error) from error
     with stream:
-        opened.file.on_bytes = tell  # not before: the header was read without being counted
+        opened.file.on_bytes = report  # not before: the header was read without being counted
         try:
             yield CheckedStream(stream, origin, Expansion(origin, info.compress_size), opened.expansion)
         finally:
             opened.file.on_bytes = ignore_bytes
-    on_bytes(info.compress_size - told)
+    on_bytes(info.compress_size - reported)

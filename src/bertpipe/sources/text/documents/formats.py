@@ -1,18 +1,17 @@
-r"""The documents of one file.
+"""The formats of text files: how the bytes of one file become documents.
 
-`file`: the whole file is one. `blocks`: lines, as they are, up to the next blank line. `lines`: each line.
-`jsonl`: each line is a JSON object and one field of it the text. White space alone is no document.
+A format is a function and an entry in `FORMATS`. White space alone is not a document.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, FileKind
+from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, FileKind
 from bertpipe.core.params import TextFormat
 from bertpipe.sources.text.documents.decoding import read_lines, read_text
 from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
@@ -34,59 +33,41 @@ class Document:
     """`train` or `test` where the corpus itself has splits; None elsewhere."""
 
 
-def format_of(kind: FileKind, text_format: TextFormat, *, alone: bool) -> TextFormat:
-    """Return what `auto` means for a file: `jsonl` by its name, else `blocks` if it was given alone, else `file`."""
-    if text_format != "auto":
-        return text_format
-    if kind.suffix in JSON_LINES_SUFFIXES:
-        return "jsonl"
-    return "blocks" if alone else "file"
+Texts = Iterator[tuple[int | None, str]]
+"""The texts of a file, each with a line by which it is found; None where it is all of the file."""
 
 
-def documents_in(
-    stream: ByteStream, *, origin: str, text_format: TextFormat, field: str, split: str | None
-) -> Iterator[Document]:
-    """Yield the documents of a file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format of text files."""
 
-    Args:
-        stream: its bytes, unpacked.
-        origin: what messages call it.
-        text_format: any but `auto`.
-        field: the text's field in JSON.
-        split: the split of all of them.
-
-    Raises:
-        DataError: the bytes are not UTF-8 text, a document is too large, or a line is not the JSON it should be.
-    """
-    if text_format == "file":
-        text = _whole(stream, origin)
-        if text.strip():
-            yield Document(text=text, origin=origin, split=split)
-        return
-    lines = read_lines(stream, origin)
-    if text_format == "blocks":
-        lines = _blocks(lines, origin)
-    elif text_format == "jsonl":
-        lines = _texts(lines, origin, field)
-    for number, text in lines:
-        if text.strip():
-            yield Document(text=text, origin=f"{origin}:{number}", split=split)
+    read: Callable[[ByteStream, str, str], Texts]
+    """Yields the texts of a file, of its bytes, the name that messages call it, and `prepare.field`; raises DataError
+    for what it cannot read."""
+    suffixes: tuple[str, ...] = ()
+    """Of the files that `auto` reads in this format."""
 
 
-def _whole(stream: ByteStream, origin: str) -> str:
+def _file(stream: ByteStream, origin: str, _: str) -> Texts:
+    """Yield the whole file."""
     pieces, size = [], 0
     for piece in read_text(stream, origin):
         pieces.append(piece)
         size += utf8_size(piece)
         if size > LARGEST_DOCUMENT:
             raise too_large(origin, None)
-    return "".join(pieces)
+    yield None, "".join(pieces)
 
 
-def _blocks(lines: Iterator[tuple[int, str]], origin: str) -> Iterator[tuple[int, str]]:
-    """Yield each block of lines and the number of its first."""
+def _lines(stream: ByteStream, origin: str, _: str) -> Texts:
+    """Yield each line."""
+    yield from read_lines(stream, origin)
+
+
+def _blocks(stream: ByteStream, origin: str, _: str) -> Texts:
+    """Yield each block of lines between blank ones."""
     first, block, size = 0, list[str](), 0
-    for number, line in lines:
+    for number, line in read_lines(stream, origin):
         if not line.strip():
             yield first, "\n".join(block)
             block, size = [], 0
@@ -100,10 +81,10 @@ def _blocks(lines: Iterator[tuple[int, str]], origin: str) -> Iterator[tuple[int
     yield first, "\n".join(block)
 
 
-def _texts(lines: Iterator[tuple[int, str]], origin: str, field: str) -> Iterator[tuple[int, str]]:
-    """Yield the text of each line of JSON, and the line's number."""
+def _json_lines(stream: ByteStream, origin: str, field: str) -> Texts:
+    """Yield one field of the JSON object on each line."""
     advice = "set field to the one that holds the text"
-    for number, (text,) in json_fields(lines, origin, [field], advice=advice):
+    for number, (text,) in json_fields(read_lines(stream, origin), origin, [field], advice=advice):
         what = f"{origin}:{number}: field {field!r}"
         if not isinstance(text, str):
             raise DataError(f"{what} is {type_name(text)}, expected a string")
@@ -147,7 +128,7 @@ def check_fields(names: Sequence[str], found: list[str], origin: str, *, advice:
 def check_characters(text: str, what: str) -> None:
     """Raise DataError if `text`, which messages call `what`, holds a character that no text has."""
     if wrong := _NOT_TEXT.search(text):
-        raise DataError(f"{what} holds {wrong[0]!r}, which no text has: mend or drop the row")
+        raise DataError(f"{what} holds {wrong[0]!r}, which text cannot have: correct or drop the line")
 
 
 def type_name(value: object) -> str:
@@ -158,3 +139,42 @@ def type_name(value: object) -> str:
 
 def _number(digits: str) -> float:
     return int(digits) if len(digits) <= sys.int_info.default_max_str_digits else float(digits)  # int() takes no more
+
+
+FORMATS: dict[TextFormat, Format] = {
+    "file": Format(read=_file),
+    "blocks": Format(read=_blocks),
+    "lines": Format(read=_lines),
+    "jsonl": Format(read=_json_lines, suffixes=JSON_LINES_SUFFIXES),
+}
+"""Every value of `TextFormat` but `auto`."""
+READ_SUFFIXES = TEXT_SUFFIXES + tuple(suffix for each in FORMATS.values() for suffix in each.suffixes)
+"""Of the files that `auto` reads."""
+
+
+def format_of(kind: FileKind, text_format: TextFormat, *, alone: bool) -> TextFormat:
+    """Return what `auto` means for a file: by its suffix, else `blocks` if it was given alone, else `file`."""
+    if text_format != "auto":
+        return text_format
+    by_suffix = (name for name, each in FORMATS.items() if kind.suffix in each.suffixes)
+    return next(by_suffix, "blocks" if alone else "file")
+
+
+def documents_in(
+    stream: ByteStream, *, origin: str, file_format: Format, field: str, split: str | None
+) -> Iterator[Document]:
+    """Yield the documents of a file.
+
+    Args:
+        stream: its bytes, unpacked.
+        origin: what messages call it.
+        file_format: how they become documents.
+        field: the text's field in JSON.
+        split: the split of all of them.
+
+    Raises:
+        DataError: the bytes are not UTF-8 text, a document is too large, or a line is not the JSON it should be.
+    """
+    for line, text in file_format.read(stream, origin, field):
+        if text.strip():
+            yield Document(text=text, origin=origin if line is None else f"{origin}:{line}", split=split)

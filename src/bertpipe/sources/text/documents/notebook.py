@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from bertpipe.core.artifacts import SPLITS
 from bertpipe.core.errors import DataError
+from bertpipe.core.params import TextFormat
 from bertpipe.sources.notebook.archive import member_name
 from bertpipe.sources.notebook.csv_reader import COLUMNS
 from bertpipe.sources.text.documents.decoding import read_lines
-from bertpipe.sources.text.documents.formats import Document
+from bertpipe.sources.text.documents.formats import Format, Texts
 from bertpipe.sources.text.documents.selection import Selected
 from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ByteStream, TextFile, too_large, utf8_size
 
@@ -16,27 +17,25 @@ _MEMBERS = {member_name(split, "full"): split for split in SPLITS}
 _TEXT = COLUMNS.index("Original Text")
 
 
-def notebook_members(files: Sequence[TextFile], where: str) -> list[Selected]:
+def notebook_members(files: Sequence[TextFile], where: str, text_format: TextFormat) -> list[Selected]:
     """Return the members that hold all rows, train before test; none where the zip is another.
 
     The `sampled` members repeat some of the same rows.
 
     Raises:
-        DataError: one of the two is missing.
+        DataError: one of the two is missing, or another format is asked for.
     """
     found = {file.name: file for file in files if file.name in _MEMBERS}
     if found and len(found) < len(_MEMBERS):
         missing = ", ".join(name for name in _MEMBERS if name not in found)
         raise DataError(f"{where} is the notebook's zip but lacks {missing}: fetch it again")
-    return [Selected(file=found[name], split=split) for name, split in _MEMBERS.items() if found]
+    if found and text_format != "auto":
+        raise DataError(f"{where} is the notebook's zip, whose texts are known: set text_format to auto")
+    return [Selected(file=found[name], split=split, format=_CSV) for name, split in _MEMBERS.items() if found]
 
 
-def notebook_documents(stream: ByteStream, *, origin: str, split: str | None) -> Iterator[Document]:
-    """Yield the text of each row of a member that differs from the row before: a text's rows stand together.
-
-    Raises:
-        DataError: it is not the notebook's CSV, is not UTF-8, or a row is too large.
-    """
+def _texts(stream: ByteStream, origin: str, _: str) -> Texts:
+    """Yield the text of each row of a member that differs from the row before: a text's rows stand together."""
     csv.field_size_limit(LARGEST_DOCUMENT)
     rows = _Rows(stream, origin)
     header = next(rows, None)
@@ -46,10 +45,12 @@ def notebook_documents(stream: ByteStream, *, origin: str, split: str | None) ->
     for fields in rows:
         if len(fields) != len(COLUMNS):
             raise DataError(f"{rows.place} has {len(fields)} columns, expected {len(COLUMNS)}")
-        text = fields[_TEXT]
-        if text != previous and text.strip():
-            yield Document(text=text, origin=f"{origin}:{rows.line}", split=split)
-        previous = text
+        if fields[_TEXT] != previous:
+            yield rows.line, fields[_TEXT]
+        previous = fields[_TEXT]
+
+
+_CSV = Format(read=_texts)
 
 
 class _Rows:

@@ -1,11 +1,11 @@
 """Which files of a folder or an archive are read.
 
-Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must be `.txt`, `.text`, `.md`,
-`.jsonl`, `.ndjson`, or a `.gz` or `.zst` of one; with any other format it may have any name. A file that is not read
-is an error, never passed over. So is an archive, which must be given by itself.
+Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must have one of
+`formats.READ_SUFFIXES`, or be a `.gz` or `.zst` of such a file; with any other format it may have any name. A file that
+is not read is an error, never passed over. So is an archive, which must be given by itself.
 
 Of aclImdb's own tree (Maas et al. 2011) the reviews are read: `train` and `test` hold `pos` and `neg`, `train` also
-`unsup`; one review a file. Word lists, counts and addresses that stand beside them are no documents.
+`unsup`; one review per file. Word lists, counts and addresses beside them are not documents.
 https://ai.stanford.edu/~amaas/data/sentiment/
 """
 
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, kind_of, shown
+from bertpipe.core.file_kinds import kind_of, shown
 from bertpipe.core.params import TextFormat
+from bertpipe.sources.text.documents.formats import FORMATS, READ_SUFFIXES, Format, format_of
 from bertpipe.sources.text.documents.streams import TextFile
 
-_READ = TEXT_SUFFIXES + JSON_LINES_SUFFIXES
 _SHOWN_NAMES = 5
 TREE = "aclImdb/"
 """The top folder of the archive as Stanford distributes it."""
@@ -34,23 +34,25 @@ class Selected:
 
     file: TextFile
     split: str | None
+    format: Format
 
 
-def select(files: Sequence[TextFile], where: str) -> list[Selected]:
+def select(files: Sequence[TextFile], where: str, text_format: TextFormat) -> list[Selected]:
     """Return the files that are read, in their order.
 
     Args:
         files: all those of a folder or a zip.
         where: what messages call that.
+        text_format: how a file becomes documents.
 
     Raises:
-        DataError: aclImdb's tree has other files among its own, or there is an archive.
+        DataError: aclImdb's tree has other files among its own, there is an archive, or there are files of which `auto`
+            does not know that they are text; the message names a few.
     """
-    root = tree_root(file.name for file in files)
-    return _select(files, root, where)
+    return _select(files, tree_root(file.name for file in files), where, text_format)
 
 
-def select_in_turn(files: Iterable[TextFile], where: str) -> Iterator[Selected]:
+def select_in_turn(files: Iterable[TextFile], where: str, text_format: TextFormat) -> Iterator[Selected]:
     """Yield the files that are read, as `select`, where they come one by one.
 
     aclImdb's tree is then known by its top folder alone.
@@ -67,43 +69,32 @@ def select_in_turn(files: Iterable[TextFile], where: str) -> Iterator[Selected]:
                 f"{where} holds aclImdb's tree in a form that is not known ({shown(file.name)}): "
                 "unpack it and read the folder that holds train and test"
             )
-        yield from _select([file], root, where)
+        yield from _select([file], root, where, text_format)
 
 
-def of_split(selected: Iterable[Selected], split: str | None) -> list[Selected]:
-    """Return the files of a split, and those that belong to none; all with None."""
-    return [choice for choice in selected if split is None or choice.split in {split, None}]
-
-
-def check_names(selected: Iterable[Selected], text_format: TextFormat, where: str) -> None:
-    """Refuse files of which `auto` does not know that they are text.
-
-    Raises:
-        DataError: there are some; the message names a few.
-    """
-    if text_format == "auto":
-        unknown = [choice.file.name for choice in selected if kind_of(choice.file.name).suffix not in _READ]
-        if unknown:
-            raise DataError(
-                f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(_READ)} and .gz or "
-                ".zst of these are read: take the others away, or set text_format to read every file whatever its name"
-            )
-
-
-def _select(files: Iterable[TextFile], root: str | None, where: str) -> list[Selected]:
-    selected, archives, strangers = list[Selected](), list[str](), list[str]()
+def _select(files: Iterable[TextFile], root: str | None, where: str, text_format: TextFormat) -> list[Selected]:
+    selected, archives, strangers, unknown = list[Selected](), list[str](), list[str](), list[str]()
     for file in files:
         split = None if root is None else review_split(file.name, root)
-        if kind_of(file.name).container:
+        kind = kind_of(file.name)
+        if kind.container:
             archives.append(file.name)
         elif root is None or split is not None:
-            selected.append(Selected(file=file, split=split))
+            file_format = FORMATS[format_of(kind, text_format, alone=False)]
+            selected.append(Selected(file=file, split=split, format=file_format))
+            if text_format == "auto" and kind.suffix not in READ_SUFFIXES:
+                unknown.append(file.name)
         elif not stands_beside(file.name, root):
             strangers.append(file.name)
     if archives:
         raise DataError(f"{where} holds {_named(archives)} within: unpack it first, or read it by itself")
     if strangers:
         raise DataError(f"{where} is aclImdb's tree but holds {_named(strangers)} too: take that away")
+    if unknown:
+        raise DataError(
+            f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(READ_SUFFIXES)} and .gz "
+            "or .zst of these are read: take the others away, or set text_format to read every file whatever its name"
+        )
     return selected
 
 
@@ -128,5 +119,5 @@ def review_split(name: str, root: str) -> str | None:
 
 
 def stands_beside(name: str, root: str) -> bool:
-    """Return whether a file belongs to the tree and is no document."""
+    """Return whether a file belongs to the tree and is not a document."""
     return name.startswith(root) and _BESIDE.fullmatch(name.removeprefix(root)) is not None
