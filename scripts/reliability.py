@@ -56,8 +56,8 @@ PROMISES = {
     ),
     "Other people's files": Promise(
         promise="No command replaces or removes a file that bertpipe did not write.",
-        how="A user's files and links in a directory of ours or in its place; our own files edited, linked or kept from "
-        "being written half-way; mount points; damaged manifests",
+        how="A user's files and links in a directory of ours or in its place; our own files edited, linked or "
+        "kept from being written half-way; mount points; damaged manifests",
         file="tests/test_manifest.py",
     ),
     "Damage": Promise(

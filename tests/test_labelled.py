@@ -220,7 +220,7 @@ def test_a_fault_names_the_place_and_what_to_do(tmp_path: Path, name: str) -> No
             {"text": ["a", b"\xe9"], "label": ["b", "c"]},
             r"x\.parquet, row 1: 'text' is of the type bytes, expected a text",
         ),
-        ({"text": ["a", "b\0"], "label": [1, 2]}, r"x\.parquet, row 2: 'text' holds '\\x00', which no text has"),
+        ({"text": ["a", "b\0"], "label": [1, 2]}, r"x\.parquet, row 2: 'text' holds '\\x00', which text cannot have"),
         ({"text": ["a"], "label": [["b"]]}, r"x\.parquet, row 1: 'label' is a list, and labels are strings"),
         ({"text": ["a"], "y": [1]}, r"x\.parquet has no field 'label', it has 'text', 'y'"),
         ({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}, r"x\.parquet has no rows"),
