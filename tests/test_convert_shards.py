@@ -166,7 +166,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         convert(tmp_path / name, zips, engine=engine, on_progress=told.append)
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
-    assert list(dict.fromkeys(report.label for report in told)) == ["counting texts", "converting"]
+    assert list(dict.fromkeys(report.label for report in told)) == ["converting", "numbering texts"]
     assert told[-1].completed == told[-1].total == sum(path.stat().st_size for path in zips.iterdir())
 
 
@@ -176,7 +176,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
 def test_zips_of_different_vocabularies_are_refused(tmp_path: Path) -> None:
     zips = folder_of_zips(tmp_path / "zips", ([GOOD], [GOOD]), vocabulary=WORDS)
     write_zip(zips / "1.zip", [GOOD], [GOOD], vocabulary=[*WORDS[:-1], "e"])
-    with pytest.raises(DataError, match=r"1\.zip brings another vocabulary than .*0\.zip: .* convert them apart"):
+    with pytest.raises(DataError, match=r"1\.zip brings another vocabulary than .*0\.zip: .* convert them separately"):
         convert(tmp_path, zips)
     write_zip(zips / "1.zip", [GOOD], [GOOD])
     with pytest.raises(DataError, match=r"1\.zip brings another vocabulary than"):

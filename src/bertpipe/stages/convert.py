@@ -30,11 +30,8 @@ from bertpipe.data.tokenization.tokenizer import (
     word_level_tokenizer,
 )
 from bertpipe.sources.engines.engine import Engine, Processes
-from bertpipe.sources.notebook.conversion import (
-    Converted,
-    SplitCounts,
-)
-from bertpipe.sources.notebook.pipeline import ConvertedZips, convert_one, convert_shards
+from bertpipe.sources.notebook.conversion import Found, SplitCounts
+from bertpipe.sources.notebook.pipeline import ConvertedZips, convert_zips
 from bertpipe.sources.notebook.recovery.restoring import recovery_report, write_vocabulary
 from bertpipe.sources.notebook.row import Reject
 
@@ -76,16 +73,13 @@ def run_convert(
     if not zip_file.is_dir() and engine is not None and not isinstance(engine, Processes):
         raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
     with whole_directory(out, kind=DATA) as staging:
-        if zip_file.is_dir():
-            made = convert_shards(convert, zip_file, staging, engine or Processes(count=1), on_progress)
-        else:
-            made = convert_one(convert, zip_file, staging, on_progress)
+        made = convert_zips(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
         _check_counts(made.found.counts, convert, staging / REJECTS_NAME, rejects_report)
-        tokenizer = made.tokenizer or word_level_tokenizer(_names(made))
+        tokenizer = made.facts.tokenizer or word_level_tokenizer(_names(made))
         tokenizer.save(staging / TOKENIZER_NAME)
-        if made.words.recovered is not None:
-            write_vocabulary(staging / VOCABULARY_NAME, made.words.recovered)
+        if made.recovered is not None:
+            write_vocabulary(staging / VOCABULARY_NAME, made.recovered)
         summary = _summary(convert, made, tokenizer, zip_file, staging)
         write_json(staging / SUMMARY_NAME, summary)
     return summary
@@ -93,8 +87,8 @@ def run_convert(
 
 def _names(made: ConvertedZips) -> list[str]:
     """Return a name for each id of zips without a vocabulary: its word where it was recovered."""
-    if made.words.recovered is not None:
-        return made.words.recovered.tokens()
+    if made.recovered is not None:
+        return made.recovered.tokens()
     size = 1 + max(count.largest_id for count in made.found.counts.values())
     return [*SPECIAL_TOKENS, *(unknown_token(number) for number in range(len(SPECIAL_TOKENS), size))]
 
@@ -104,26 +98,26 @@ def _summary(
 ) -> dict[str, Any]:
     names = tokenizer.tokens(range(len(SPECIAL_TOKENS), tokenizer.vocab_size))
     known = len(SPECIAL_TOKENS) + sum(not is_unknown_token(name) for name in names)
-    recovered = made.words.recovered
+    recovered = made.recovered
     others = {path.name: file_sha256(path) for path in staging.iterdir() if path.name not in {*made.sha256, *TABLES}}
     return {
         "source": {
             "file": zip_file.name,
             "sha256": made.source_sha256,
             "subset": convert.subset,
-            **({"generated": True} if made.generated else {}),
+            **({"generated": True} if made.facts.generated else {}),
         },
         "max_length": convert.max_length,
         "documents": made.found.documents,
         "vocabulary": {"size": tokenizer.vocab_size, "known": known},
-        "masked_tokens_known": made.words.labels_are_true or _are_restored(made.found),
+        "masked_tokens_known": made.facts.labels_are_true or _are_restored(made.found),
         "splits": {split: count.to_dict() for split, count in made.found.counts.items()},
         **({"recovery": recovery_report(recovered, made.found.recovered)} if recovered else {}),
         "sha256": dict(sorted({**made.sha256, **others}.items())),
     }
 
 
-def _are_restored(found: Converted) -> bool:
+def _are_restored(found: Found) -> bool:
     """Return whether so many masked tokens were restored that training can mask anew."""
     masked = sum(count.words_masked for count in found.recovered.values())
     restored = sum(count.words_restored for count in found.recovered.values())

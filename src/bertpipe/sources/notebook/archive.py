@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,31 +81,33 @@ class Archive:
             raise DataError(f"{self.path}: {VOCABULARY_MEMBER} is not UTF-8: {error}") from error
         return word_level_tokenizer(words)
 
-    def labels_are_true(self) -> bool:
-        """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
-        return self._says("labels_are_true")
+    def facts(self) -> "ZipFacts":
+        """Return what the zip says of itself; only a plain `true` counts, and the notebook's zip says nothing.
 
-    def is_generated(self) -> bool:
-        """Return whether the zip says that no person wrote its text, as the embedded sample does."""
-        return self._says("generated")
-
-    def _says(self, fact: str) -> bool:
-        if FACTS_MEMBER not in self.file.namelist():
-            return False
-        try:
-            facts = json.loads(self.file.read(FACTS_MEMBER))
-        except ValueError as error:
-            raise DataError(f"{self.path}: {FACTS_MEMBER} is not JSON: {error}") from error
-        return isinstance(facts, dict) and facts.get(fact) is True
+        Raises:
+            DataError: as `tokenizer`, or the facts are not JSON.
+        """
+        tokenizer, facts = self.tokenizer(), None
+        if FACTS_MEMBER in self.file.namelist():
+            try:
+                facts = json.loads(self.file.read(FACTS_MEMBER))
+            except ValueError as error:
+                raise DataError(f"{self.path}: {FACTS_MEMBER} is not JSON: {error}") from error
+        is_true = {
+            name: isinstance(facts, dict) and facts.get(name) is True for name in ("labels_are_true", "generated")
+        }
+        return ZipFacts(tokenizer=tokenizer, **is_true)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommonFacts:
-    """What all zips say of themselves."""
+class ZipFacts:
+    """What a zip says of itself."""
 
     tokenizer: Tokenizer | None
     labels_are_true: bool
+    """Whether each label is the true token."""
     generated: bool
+    """Whether no person wrote its text, as in the embedded sample."""
 
 
 @contextmanager
@@ -184,37 +186,29 @@ def zip_files(folder: Path) -> list[Path]:
     return found
 
 
-def common_facts(zips: Sequence[Path]) -> CommonFacts:
-    """Return what all zips say.
+def common_facts(zips: Sequence[Path]) -> ZipFacts:
+    """Return what all zips say of themselves.
 
     Raises:
         DataError: two of them bring different vocabularies, or say different things of their labels; or one is damaged.
     """
-    facts = [_facts(path) for path in zips]
-    for path, other in zip(zips[1:], facts[1:], strict=True):
-        if _text(other.tokenizer) != _text(facts[0].tokenizer):
+    first: ZipFacts | None = None
+    generated = False
+    for path in zips:
+        with open_archive(path) as archive:
+            facts = archive.facts()
+        first, generated = first or facts, generated or facts.generated
+        if _text(facts.tokenizer) != _text(first.tokenizer):
             raise DataError(
-                f"{path} brings another vocabulary than {zips[0]}: an id would be two words; convert them apart"
+                f"{path} brings another vocabulary than {zips[0]}: an id would be two words; convert them separately"
             )
-        if other.labels_are_true != facts[0].labels_are_true:
+        if facts.labels_are_true != first.labels_are_true:
             raise DataError(
                 f"of {zips[0]} and {path}, one says that its labels are the true tokens and one does not: convert them "
-                "apart"
+                "separately"
             )
-    return CommonFacts(
-        tokenizer=facts[0].tokenizer,
-        labels_are_true=facts[0].labels_are_true,
-        generated=any(each.generated for each in facts),
-    )
-
-
-def _facts(path: Path) -> CommonFacts:
-    with open_archive(path) as archive:
-        return CommonFacts(
-            tokenizer=archive.tokenizer(),
-            labels_are_true=archive.labels_are_true(),
-            generated=archive.is_generated(),
-        )
+    assert first is not None
+    return replace(first, generated=generated)
 
 
 def _text(tokenizer: Tokenizer | None) -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bertpipe.core.artifacts import DOCUMENTS_NAME, ROWS_PER_GROUP, SPLITS, TOKENIZER_NAME
 from bertpipe.data.masking import Corruption
+from bertpipe.data.pair_dataset import read_documents
 from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID, load_tokenizer
 from bertpipe.sources.notebook.archive import FACTS_MEMBER, TOKENIZER_MEMBER, VOCABULARY_MEMBER, member_name
 from bertpipe.sources.notebook.csv_reader import COLUMNS
@@ -43,24 +44,15 @@ def _csv_rows(data: Path, split: str, step: int) -> Iterator[list[str]]:
     """Yield the CSV fields of every `step`-th row of a split."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    documents = _documents(data)
-    number, text = next(documents)
+    documents = read_documents(data / DOCUMENTS_NAME)
+    number, _, text = next(documents)
     with pq.ParquetFile(data / f"{split}.parquet") as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False).to_pylist()
             for row in rows[-(group * ROWS_PER_GROUP) % step :: step]:
                 while number < row["document"]:
-                    number, text = next(documents)
+                    number, _, text = next(documents)
                 yield csv_fields(text, *_pair(row))
-
-
-def _documents(data: Path) -> Iterator[tuple[int, str]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    with pq.ParquetFile(data / DOCUMENTS_NAME) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["document", "text"], use_threads=False)
-            yield from zip(table["document"].to_pylist(), table["text"].to_pylist(), strict=True)
 
 
 def _pair(row: dict[str, Any]) -> tuple[SentencePair, Corruption]:
