@@ -58,13 +58,11 @@ def convert_zips(
         labels_are_true=facts.labels_are_true,
         recovered=learn_vocabulary(_all_rows(zips, on_progress)) if learns else None,
     )
+    place = "{table}/{shard}" if is_folder else "{table}.parquet"
     shards = [
         ZipShard(
             path=path,
-            tables={
-                table: staging / table / shard_name(number) if is_folder else staging / f"{table}.parquet"
-                for table in TABLES
-            },
+            tables={table: staging / place.format(table=table, shard=shard_name(number)) for table in TABLES},
         )
         for number, path in enumerate(zips)
     ]
