@@ -84,8 +84,6 @@ def two_neighbours(splits: Splits) -> Figures:
 def sentence_b_alone(splits: Splits) -> Figures:
     """Return the NSP accuracy of naive Bayes over the words of sentence B, which has not seen sentence A."""
     train, test, tokenizer = splits.train, splits.test, splits.tokenizer
-    if not len(test.lengths):
-        return {"accuracy": None}
     counts, next_rows = np.ones((2, tokenizer.vocab_size)), 0
     for part in in_row_groups(train):
         rows = _rows(part, tokenizer)
@@ -95,14 +93,14 @@ def sentence_b_alone(splits: Splits) -> Figures:
         next_rows += int(part.is_next.sum())
     log_ratio = np.log(counts[1] / counts[1].sum()) - np.log(counts[0] / counts[0].sum())
     share = (next_rows + 1) / (len(train.lengths) + 2)
-    right = 0
-    for part in in_row_groups(test):
+
+    def is_next(part: PairDataset) -> NDArray[np.bool_]:
         rows = _rows(part, tokenizer)
-        score = math.log(share / (1 - share)) + np.bincount(
-            rows.row[rows.is_second], weights=log_ratio[rows.visible[rows.is_second]], minlength=len(part)
-        )
-        right += int(((score > 0) == part.is_next).sum())
-    return {"accuracy": right / len(test.lengths)}
+        weights = log_ratio[rows.visible[rows.is_second]]
+        score = np.bincount(rows.row[rows.is_second], weights=weights, minlength=len(part))
+        return math.log(share / (1 - share)) + score > 0
+
+    return _nsp_accuracy(test, is_next)
 
 
 def word_overlap(splits: Splits) -> Figures:
@@ -114,8 +112,6 @@ def word_overlap(splits: Splits) -> Figures:
     It holds 9 bytes per training row, and for a moment about 60 while it looks for the threshold.
     """
     train, test, tokenizer = splits.train, splits.test, splits.tokenizer
-    if not len(test.lengths):
-        return {"accuracy": None}
     sentences = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     for part in in_row_groups(train):
         sentences += _sentences_with(_rows(part, tokenizer), tokenizer.vocab_size)
@@ -126,10 +122,13 @@ def word_overlap(splits: Splits) -> Figures:
         overlap.append(_overlap(_rows(part, tokenizer), weight, len(part)))
         is_next.append(part.is_next)
     threshold = _best_threshold(np.concatenate(overlap), np.concatenate(is_next))
-    right = 0
-    for part in in_row_groups(test):
-        right += int(((_overlap(_rows(part, tokenizer), weight, len(part)) > threshold) == part.is_next).sum())
-    return {"accuracy": right / len(test.lengths)}
+    return _nsp_accuracy(test, lambda part: _overlap(_rows(part, tokenizer), weight, len(part)) > threshold)
+
+
+def _nsp_accuracy(test: PairSource, is_next: Callable[[PairDataset], NDArray[np.bool_]]) -> Figures:
+    """Return the share of rows for which `is_next` answers rightly; None where there is no row."""
+    right = sum(int((is_next(part) == part.is_next).sum()) for part in in_row_groups(test))
+    return {"accuracy": right / len(test.lengths) if len(test.lengths) else None}
 
 
 PREDICTORS: Mapping[str, Mapping[str, Callable[[Splits], Figures]]] = {
@@ -141,12 +140,12 @@ PREDICTORS: Mapping[str, Mapping[str, Callable[[Splits], Figures]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Flat tokens of a data set with what stands beside each of them."""
+    """The tokens of some rows, one after the other."""
 
     visible: _Ids
-    """What a model reads: stored masks applied; shape [tokens]."""
+    """What a model reads, with the stored masks; shape [tokens]."""
     known: _Ids
-    """The token that is known to stand there, the mask id where none is; shape [tokens]."""
+    """The true token, the mask id where it is unknown; shape [tokens]."""
     row: _Ids
     """Number of each token's row."""
     is_second: NDArray[np.bool_]
@@ -177,9 +176,9 @@ def _rows(data: PairDataset, tokenizer: Tokenizer) -> _Rows:
 
 
 def _neighbours(tokens: _Ids, at: _Ids, tokenizer: Tokenizer) -> list[tuple[_Ids, NDArray[np.bool_]]]:
-    """Return what stands beside some positions, as one number per position, and whether all of it is known.
+    """Return the neighbours of some positions, as one number per position, and whether all of them are known.
 
-    The right neighbour comes first, then the left one, then both: each is trusted more than the one before.
+    First the right neighbour, then the left one, then both: each is trusted more than the one before.
     """
     left, right = tokens[at - 1], tokens[at + 1]
     left_known, right_known = left != tokenizer.mask_id, right != tokenizer.mask_id

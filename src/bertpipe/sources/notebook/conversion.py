@@ -16,7 +16,7 @@ from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import PairDataset, PairFile, in_row_groups, read_documents
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
 from bertpipe.data.ragged import places_within
-from bertpipe.data.row_counts import RowCounts
+from bertpipe.data.row_counts import RowCounts, merge_counts
 from bertpipe.data.tokenization.encoder import truncate_longest_first
 from bertpipe.data.tokenization.tokenizer import MASK_ID
 from bertpipe.sources.notebook.archive import member_name, open_archive
@@ -32,7 +32,7 @@ class SplitCounts(RowCounts):
     """What was found in one split."""
 
     rejects: int = 0
-    largest_id: int = 0
+    largest_id: int = field(default=0, metadata={"merge": max})
 
     def add(self, rows: PairDataset, tokens_cut: NDArray[np.int64]) -> None:
         """Count valid rows, and the tokens that they have lost."""
@@ -40,13 +40,6 @@ class SplitCounts(RowCounts):
         self.add_cuts(tokens_cut)
         largest = max(int(rows.token_ids.max(initial=0)), int(rows.masked_labels.max(initial=0)))
         self.largest_id = max(self.largest_id, largest)
-
-    def merge(self, other: RowCounts) -> None:
-        """Add what was counted in another zip."""
-        assert isinstance(other, SplitCounts)
-        largest = max(self.largest_id, other.largest_id)
-        RowCounts.merge(self, other)  # a class with slots has no plain super()
-        self.largest_id = largest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +58,7 @@ class Found:
         """Add what was found in another zip."""
         for split in SPLITS:
             self.counts[split].merge(other.counts[split])
-            self.recovered[split].merge(other.recovered[split])
+            merge_counts(self.recovered[split], other.recovered[split])
         self.documents += other.documents
         self.rejects.extend(other.rejects)
 
@@ -212,7 +205,7 @@ def pack(
         tokens: the tokens to store, true ones where they are known; shape [tokens].
         labels: the labels to store; shape [tokens].
         documents: the document of each row; shape [rows].
-        max_length: tokens of the longest row, `[CLS]` and both `[SEP]` included.
+        max_length: tokens of the longest row, with `[CLS]` and both `[SEP]`.
     """
     lengths = rows.lengths
     row = np.repeat(np.arange(len(rows)), lengths)

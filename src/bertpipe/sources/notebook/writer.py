@@ -1,4 +1,4 @@
-"""Zips in the notebook's format as they are written: their members, their rows, and a whole data set."""
+"""Writes zips in the notebook's format: their members, their rows, and a whole data set."""
 
 import csv
 import io
@@ -22,11 +22,11 @@ from bertpipe.sources.notebook.sentence_pairs import SentencePair
 
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 SAMPLED_EVERY = 10
-"""The `_sampled` members of a zip that is written here hold one row in so many."""
+"""The `_sampled` members of a written zip hold one row of this many."""
 
 
 def write_notebook_zip(data: Path, zip_file: Path) -> None:
-    """Write the rows of a Parquet directory, whose rows stand in the order of their documents, as CSV in a zip.
+    """Write the rows of a Parquet directory, which are in the order of their documents, as CSV in a zip.
 
     The zip also holds the vocabulary, the tokenizer and the fact that labels are true tokens. The ids of the special
     tokens must be the format's.
@@ -133,16 +133,16 @@ class ArchiveWriter:
         """Add a member made of UTF-8 text."""
         info = zipfile.ZipInfo(name, date_time=_FIXED_TIME)
         info.compress_type = zipfile.ZIP_DEFLATED
-        with self._file.open(info, "w", force_zip64=True) as member:  # nobody knows yet how large it will be
+        with self._file.open(info, "w", force_zip64=True) as member:  # its size is not known yet
             for chunk in chunks:
                 member.write(chunk.encode("utf-8"))
 
     def add_facts(self, *, vocabulary: list[str], labels_are_true: bool, generated: bool = False) -> None:
-        """Add what the notebook's zip does not tell: vocabulary, whether labels are true, whether text is generated."""
+        """Add what the notebook's zip lacks: vocabulary, whether labels are true, whether the text is generated."""
         self.add(VOCABULARY_MEMBER, ["\n".join(vocabulary) + "\n"])
         facts = {"labels_are_true": labels_are_true} | ({"generated": True} if generated else {})
         self.add(FACTS_MEMBER, [json.dumps(facts) + "\n"])
 
     def add_tokenizer(self, tokenizer: str) -> None:
-        """Add a `tokenizer.json`, where a vocabulary does not say all of it."""
+        """Add a `tokenizer.json`, which says more than a vocabulary."""
         self.add(TOKENIZER_MEMBER, [tokenizer])

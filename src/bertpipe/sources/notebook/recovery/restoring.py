@@ -1,7 +1,7 @@
 """Rows with their true tokens, and counts of wrong labels and of pairs that are not what `Is Next` says."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,6 @@ class RecoveryCounts:
     """`Is Next` is 0, and A follows B."""
     next_but_not_consecutive: int = 0
     """`Is Next` is 1, and B does not follow A."""
-
-    def merge(self, other: "RecoveryCounts") -> None:
-        """Add what was found elsewhere."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     def add_pairs(self, sentence: NDArray[np.int64], texts: NDArray[np.int64], is_next: NDArray[np.bool_]) -> None:
         """Count rows by what their two sentences are to each other.

@@ -21,22 +21,22 @@ EVIDENCE = ("unknown", "special", "read", "rank")
 
 _FIRST_WORD = len(SPECIAL_TOKENS)
 _FIRST_BLOCKS = 4
-"""Blocks from which the commonest words are learned before anything else."""
+"""Blocks from which the most frequent words are learned first."""
 _LEAST_VOTES, _LEAST_SHARE = 5, 0.9
-"""What a word of these blocks needs."""
+"""What such a word needs in these blocks, see `mutual_best_pairs`."""
 _HIDDEN_SHARE, _HIDDEN = 0.1, 50
-"""Share of the words read that is hidden to see how well ranks find words, and its stream of randomness."""
+"""Share of the words read that is hidden to test how well ranks find words, and its stream of randomness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankCheck:
-    """How well ranks find words: some that were read are hidden and looked for."""
+    """How well ranks find words, tested on words that were read and then hidden."""
 
     hidden: int
     found: int
     """Hidden ids that got a word."""
     right: int
-    """Those that got their own."""
+    """Those that got the right one."""
 
     @property
     def precision(self) -> float:
@@ -51,11 +51,11 @@ class RecoveredVocabulary:
     lexicon: Lexicon
     known: Known
     evidence: NDArray[np.int8]
-    """How each id's word was found, a place in `EVIDENCE`; shape [vocab]."""
+    """How each id's word was found, as an index of `EVIDENCE`; shape [vocab]."""
     votes: NDArray[np.int64]
-    """Visible tokens that say so; shape [vocab]."""
+    """How often the id was visible where its text has this word; shape [vocab]."""
     confidence: NDArray[np.float64]
-    """Share of right answers to expect: of the votes that agree, or of hidden words found again by rank; [vocab]."""
+    """Share of right words to expect: of the votes, or of hidden words found again by rank; shape [vocab]."""
     in_training: NDArray[np.bool_]
     """Whether a word occurs in a text of the training split; by code."""
     rank_check: RankCheck
@@ -161,7 +161,7 @@ class _Learner:
         return mutual_best_pairs(self.visible, ids=self.size, codes=len(self.lexicon), least=least, share=share)
 
     def vocabulary(self) -> RecoveredVocabulary:
-        """Return all words that were read, and those that their ranks tell."""
+        """Return all words that were read, and those that ranks find."""
         self._count_words(np.empty(0, dtype=np.int32))
         read = self.read_words()
         ranked = rank(self.lexicon.words(), self.counts)
@@ -189,7 +189,7 @@ class _Learner:
         self.counts = counts
 
     def _by_rank(self, code_of_id: NDArray[np.int64], ranked: NDArray[np.int64]) -> dict[int, int]:
-        """Return the words that ranks tell; the labels that stood at the `[MASK]` of a word are hints to its id."""
+        """Return the words that ranks find; the labels at the `[MASK]` of a word are hints to its id."""
         ids, codes, _ = self.labelled.pairs()
         is_open = np.ones(len(self.lexicon), dtype=np.bool_)
         is_open[code_of_id[code_of_id >= 0]] = False
@@ -199,7 +199,7 @@ class _Learner:
         return fill(code_of_id, ranked, hints=hints)
 
     def _check_ranks(self, known: Known, ranked: NDArray[np.int64]) -> RankCheck:
-        """Hide some of the rarer words that were read, and see what their ranks make of them."""
+        """Hide some of the rarer words that were read, and look for them by rank."""
         ids = np.flatnonzero(known.code_of_id >= 0)
         rarer = ids[len(ids) // 2 :]
         hidden = rarer[uniform(0, _HIDDEN, rarer) < _HIDDEN_SHARE]
