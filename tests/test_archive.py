@@ -50,7 +50,7 @@ def test_a_member_is_read_as_text_with_its_line_ends_and_its_size(tmp_path: Path
 def test_the_notebooks_zip_has_no_vocabulary_and_its_labels_are_not_true(tmp_path: Path) -> None:
     with open_archive(write_zip(tmp_path / "x.zip", [GOOD])) as archive:
         assert archive.tokenizer() is None
-        assert archive.labels_are_true() is False
+        assert archive.facts().labels_are_true is False
 
 
 @pytest.mark.parametrize("true", [True, False])
@@ -60,8 +60,8 @@ def test_our_zip_tells_its_vocabulary_and_whether_labels_are_true(tmp_path: Path
         tokenizer = archive.tokenizer()
         assert tokenizer is not None
         assert tokenizer.tokens(range(len(WORDS))) == WORDS
-        assert archive.labels_are_true() is true
-        assert archive.is_generated() is False
+        assert archive.facts().labels_are_true is true
+        assert archive.facts().generated is False
 
 
 def test_a_zip_tells_that_its_text_is_generated(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_zip_tells_that_its_text_is_generated(tmp_path: Path) -> None:
         writer.add_facts(vocabulary=WORDS, labels_are_true=False, generated=True)
     with zipfile.ZipFile(tmp_path / "x.zip") as file:
         archive = Archive(tmp_path / "x.zip", file)
-        assert archive.is_generated() is True
-        assert archive.labels_are_true() is False
+        assert archive.facts().generated is True
+        assert archive.facts().labels_are_true is False
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_facts_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(f"bert_dataset/{name}", b"\xff")
     with open_archive(path) as archive:
-        read = archive.tokenizer if name == "vocab.txt" else archive.labels_are_true
+        read = archive.tokenizer if name == "vocab.txt" else archive.facts
         with pytest.raises(DataError, match=f"bert_dataset/{name} is not "):
             read()
 
@@ -164,7 +164,7 @@ def test_only_a_plain_true_makes_labels_true(tmp_path: Path, facts: str) -> None
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("bert_dataset/dataset.json", facts)
     with open_archive(path) as archive:
-        assert archive.labels_are_true() is False
+        assert archive.facts().labels_are_true is False
 
 
 def test_a_member_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

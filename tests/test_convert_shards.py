@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from bertpipe.core import artifacts
 from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, table_sha256
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.params import ConvertParams
-from bertpipe.core.progress import Progress
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.engines.ray import RayEngine
-from bertpipe.sources.notebook.archive import open_archive
+from bertpipe.sources.notebook.archive import Archive, member_name, open_archive
+from bertpipe.sources.notebook.conversion import Conversion, ZipShard, convert_zip, renumber_documents, renumbered
 from bertpipe.sources.notebook.recovery.sentences import Lexicon
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
@@ -146,6 +148,39 @@ def test_the_vocabulary_is_learned_from_all_zips(sample_zip: Path, tmp_path: Pat
     assert len(right) > 0.98 * len(read)
 
 
+@pytest.mark.parametrize(("facts", "recover", "times"), [({"vocabulary": WORDS}, "labels", 1), ({}, "labels", 2)])
+def test_the_csv_of_a_zip_is_read_once_and_twice_to_learn_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], recover: str, times: int
+) -> None:
+    zips = folder_of_zips(tmp_path / "zips", ([GOOD, OTHER], [THIRD]), ([THIRD], [OTHER]), **facts)
+    read: Counter[tuple[str, str]] = Counter()
+    open_member = Archive.open_member
+
+    def counted(archive: Archive, member: str) -> Any:  # noqa: ANN401
+        read[archive.path.name, member] += 1
+        return open_member(archive, member)
+
+    monkeypatch.setattr(Archive, "open_member", counted)
+    convert(tmp_path, zips, recover=recover)
+    assert read == {(name, member_name(split, "full")): times for name in ("0.zip", "1.zip") for split in SPLITS}
+
+
+def test_a_shard_that_is_numbered_twice_stays_the_same(tmp_path: Path) -> None:
+    # As where a cluster loses the worker of a shard and gives the shard to another one.
+    shard = ZipShard(
+        path=write_zip(tmp_path / "x.zip", [GOOD, OTHER], [THIRD], vocabulary=WORDS),
+        tables={name: tmp_path / name / "00001.parquet" for name in TABLES},
+    )
+    params = ConvertParams(subset="full", max_length=128, max_reject_rate=0.0, recover="nothing")
+    conversion = Conversion(params=params, vocab_size=9, labels_are_true=False, recovered=None)
+    convert_zip(conversion, ignore_progress, shard)
+    once, twice = renumber_documents((shard, 5)), renumber_documents((shard, 5))
+    assert once == twice == {name: file_sha256(renumbered(path)) for name, path in shard.tables.items()}
+    documents = pq.read_table(renumbered(shard.tables["documents"])).to_pylist()
+    assert [row["document"] for row in documents] == [5, 6, 7]
+    assert read_dataset(shard.tables["train"]).document.tolist() == [0, 1]
+
+
 def test_a_lexicon_numbers_on_after_it_was_pickled() -> None:
     lexicon = Lexicon()
     known = lexicon.encode("the cat sat")
@@ -166,7 +201,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         convert(tmp_path / name, zips, engine=engine, on_progress=told.append)
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
-    assert list(dict.fromkeys(report.label for report in told)) == ["counting texts", "converting"]
+    assert list(dict.fromkeys(report.label for report in told)) == ["converting", "numbering texts"]
     assert told[-1].completed == told[-1].total == sum(path.stat().st_size for path in zips.iterdir())
 
 
@@ -176,10 +211,10 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
 def test_zips_of_different_vocabularies_are_refused(tmp_path: Path) -> None:
     zips = folder_of_zips(tmp_path / "zips", ([GOOD], [GOOD]), vocabulary=WORDS)
     write_zip(zips / "1.zip", [GOOD], [GOOD], vocabulary=[*WORDS[:-1], "e"])
-    with pytest.raises(DataError, match=r"1\.zip brings another vocabulary than .*0\.zip: .* convert them apart"):
+    with pytest.raises(DataError, match=r"1\.zip has another vocabulary than .*0\.zip: .* convert them separately"):
         convert(tmp_path, zips)
     write_zip(zips / "1.zip", [GOOD], [GOOD])
-    with pytest.raises(DataError, match=r"1\.zip brings another vocabulary than"):
+    with pytest.raises(DataError, match=r"1\.zip has another vocabulary than"):
         convert(tmp_path, zips)
     write_zip(zips / "1.zip", [GOOD], [GOOD], vocabulary=WORDS, labels_are_true=True)
     with pytest.raises(DataError, match=r"one says that its labels are the true tokens and one does not"):
@@ -189,12 +224,12 @@ def test_zips_of_different_vocabularies_are_refused(tmp_path: Path) -> None:
 
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "zips").mkdir()
-    with pytest.raises(DataError, match="zips holds nothing, and is to hold zips of CSV files"):
+    with pytest.raises(DataError, match="zips holds nothing, but must hold only zips of CSV files"):
         convert(tmp_path, tmp_path / "zips")
     write_zip(tmp_path / "zips" / "a.zip", [GOOD])
     (tmp_path / "zips" / ".hidden").touch()
     (tmp_path / "zips" / "notes.txt").touch()
-    with pytest.raises(DataError, match=r"zips holds notes\.txt, and is to hold zips"):
+    with pytest.raises(DataError, match=r"zips holds notes\.txt, but must hold only zips"):
         convert(tmp_path, tmp_path / "zips")
     with pytest.raises(MissingInputError, match="run `bertpipe download` first"):
         convert(tmp_path, tmp_path / "nowhere")

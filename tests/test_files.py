@@ -177,6 +177,34 @@ def test_the_next_writer_settles_a_change_that_a_process_ended_in(tmp_path: Path
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_an_earlier_directory_that_was_half_removed_goes_away_with_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    path, unlink, calls = tmp_path / "out", Path.unlink, 0
+
+    def write(content: str) -> None:
+        with whole_directory(path, kind=KIND) as staging:
+            for name in ("a", "b"):
+                (staging / name).write_text(content, encoding="utf-8")
+
+    def fail_once(self: Path) -> None:
+        nonlocal calls
+        calls += self.parent.name == ".out.bertpipe-earlier"
+        if calls == failing and self.parent.name == ".out.bertpipe-earlier":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        unlink(self)
+
+    write("first")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail_once)
+        with pytest.raises(WriteError, match="bertpipe-earlier"):
+            write("second")
+    write("third")
+    assert (path / "a").read_text(encoding="utf-8") == "third"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
 # What another process is at, or was at
 
 

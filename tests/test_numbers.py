@@ -25,7 +25,7 @@ from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
 from bertpipe.data.parquet_writer import table_of
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.evaluation.baselines import constant_predictor
+from bertpipe.evaluation.baselines import Splits, constant
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_model
@@ -279,9 +279,9 @@ def test_the_first_five_of_six_leave_one_out() -> None:
     # Training labels 5, 4, 3, 2, 1 once each: the first five guesses are these, and id 0 is never a label.
     train = pair_dataset([Pair(first=[5] * 5, second=[5], masks={at: (3, at) for at in range(1, 6)})])
     test = pair_dataset([Pair(first=[5, 5], second=[5], masks={1: (3, 5), 2: (3, 1)})])
-    found = constant_predictor(train, test, vocab_size=6)
-    assert (found.top1_accuracy, found.top5_accuracy) == (0.5, 1.0)  # of equals the smallest id first
-    assert found.loss == pytest.approx(-math.log(2 / 11))
+    found = constant(Splits(train=train, test=test, tokenizer=word_level_tokenizer(SPECIAL_TOKENS), vocab_size=6))
+    assert (found["top1_accuracy"], found["top5_accuracy"]) == (0.5, 1.0)  # of equals the smallest id first
+    assert found["loss"] == pytest.approx(-math.log(2 / 11))
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])

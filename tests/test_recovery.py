@@ -14,7 +14,6 @@ from benchmarks.peers.notebook_data import Notebook, notebook, sentences_of, wor
 from bertpipe.core.artifacts import vocabulary_schema
 from bertpipe.core.params import ConvertParams
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
-from bertpipe.sources.notebook.recovery.cooccurrence import Votes, agreed
 from bertpipe.sources.notebook.recovery.rank_alignment import fill, rank
 from bertpipe.sources.notebook.recovery.sentences import Lexicon, sentence_table
 from bertpipe.sources.sample.reviews import generate_reviews
@@ -209,16 +208,6 @@ def test_words_are_those_of_basic_english(text: str) -> None:
     codes = lexicon.encode(text)
     words = lexicon.words()
     assert [words[code] for code in codes] == words_of(text)
-
-
-def test_an_id_needs_most_of_the_votes_and_so_does_its_word() -> None:
-    votes = Votes()
-    votes.add(np.array([7, 7, 7, 8, 8, 9], dtype=np.int32), np.array([1, 1, 2, 3, 4, 1]))
-    found = agreed(votes, ids=10, codes=5, least=1, share=0.5)
-    assert found.known.code_of_id.tolist() == [-1] * 7 + [1, -1, -1]
-    assert found.known.id_of_code.tolist() == [-1, 7, -1, -1, -1]
-    assert (found.votes[7], found.share[7]) == (2, 2 / 3)
-    assert not agreed(votes, ids=10, codes=5, least=3, share=0.5).known.any
 
 
 def test_ranks_fill_a_gap_that_holds_as_many_words_as_ids() -> None:

@@ -17,7 +17,7 @@ from bertpipe.sources.sample.genres import GENRES
 from bertpipe.sources.sample.lexicon import gerund, past, plural, third_person, with_articles
 from bertpipe.sources.sample.patterns import ACTING, CAMERA, CLOSING, JOINERS, MUSIC, OPENING, PLOT, SETTING, WRITING
 from bertpipe.sources.sample.reviews import Review, generate_reviews
-from bertpipe.sources.sample.template import Scope
+from bertpipe.sources.sample.template import Template
 from bertpipe.sources.sample.tones import TONES
 from bertpipe.sources.sample.world import Film, Person, generate_films
 
@@ -56,8 +56,8 @@ def film(**changes: object) -> Film:
     return Film(**facts | people | {"genre": genre, "roles": genre.scenes[:2]} | changes)
 
 
-def scope(*, positive: bool = True, **changes: object) -> Scope:
-    return Scope(film=film(**changes), positive=positive, rng=random.Random(5))
+def template(*, positive: bool = True, **changes: object) -> Template:
+    return Template(film=film(**changes), positive=positive, rng=random.Random(5))
 
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
@@ -222,20 +222,20 @@ def test_patterns_hold_no_pronoun_of_their_own(patterns: tuple[str, ...]) -> Non
 
 
 def test_people_are_named_in_full_then_by_surname() -> None:
-    story = scope()
-    assert story.sentence("{lead} meets {second:whom}.") == "Ada Reed meets Max Hill."
-    assert story.sentence("{lead:name} runs.") == "Reed runs."
+    made = template()
+    assert made.sentence("{lead} meets {second:whom}.") == "Ada Reed meets Max Hill."
+    assert made.sentence("{lead:name} runs.") == "Reed runs."
 
 
 def test_a_pronoun_stands_only_where_it_is_clear() -> None:
     clear, unclear = Counter[str](), Counter[str]()
     for seed in range(200):
-        story = Scope(film=film(), positive=True, rng=random.Random(seed))
-        story.sentence("{lead} meets {second:whom}.")
-        clear[story.sentence("{second} runs from {lead:whom}.")] += 1
-        story = Scope(film=film(), positive=True, rng=random.Random(seed))
-        story.sentence("{lead} meets {director:whom}.")  # two women
-        unclear[story.sentence("{lead} runs.")] += 1
+        made = Template(film=film(), positive=True, rng=random.Random(seed))
+        made.sentence("{lead} meets {second:whom}.")
+        clear[made.sentence("{second} runs from {lead:whom}.")] += 1
+        made = Template(film=film(), positive=True, rng=random.Random(seed))
+        made.sentence("{lead} meets {director:whom}.")  # two women
+        unclear[made.sentence("{lead} runs.")] += 1
     assert clear.keys() == {
         "Hill runs from Reed.", "He runs from Reed.", "Hill runs from her.", "He runs from her."
     }  # fmt: skip
@@ -250,23 +250,23 @@ def test_a_pronoun_stands_only_where_it_is_clear() -> None:
     ],
 )
 def test_forms_agree_with_the_person(she: bool, expected: str) -> None:
-    story = scope(lead=Person(first="Ada", last="Reed", she=she))
+    made = template(lead=Person(first="Ada", last="Reed", she=she))
     subject = "{lead}, a {lead:actor}, trusts {lead:self}, "
     rest = "{lead:his} horse follows {lead:him}, {lead:he} is a {lead:man}."
-    assert story.sentence(subject + rest) == expected
+    assert made.sentence(subject + rest) == expected
 
 
 def test_choices_follow_the_verdict() -> None:
-    assert scope(positive=True).sentence("it [wins|fails].") == "It wins."
-    assert scope(positive=False).sentence("it [wins|fails].") == "It fails."
+    assert template(positive=True).sentence("it [wins|fails].") == "It wins."
+    assert template(positive=False).sentence("it [wins|fails].") == "It fails."
 
 
 def test_linked_choices_and_tenses_agree() -> None:
     linked, tenses = set(), set()
     for seed in range(40):
-        story = Scope(film=film(), positive=True, rng=random.Random(seed))
-        linked.add(story.sentence("<neither|both> one <nor|and> two."))
-        tenses.add(story.sentence("it is/was, the {person0} {does0}, it has/had."))
+        made = Template(film=film(), positive=True, rng=random.Random(seed))
+        linked.add(made.sentence("<neither|both> one <nor|and> two."))
+        tenses.add(made.sentence("it is/was, the {person0} {does0}, it has/had."))
     assert linked == {"Neither one nor two.", "Both one and two."}
     assert tenses == {
         told
@@ -280,9 +280,9 @@ def test_linked_choices_and_tenses_agree() -> None:
 
 def test_a_scene_stays_whole_within_a_sentence() -> None:
     by_person = {scene.person: scene for scene in film().genre.scenes}
-    story = scope()
+    made = template()
     for _ in range(8):
-        flavour, person, thing, place, other = story.sentence("{person} {object} {place} {person2}").lower().split()
+        flavour, person, thing, place, other = made.sentence("{person} {object} {place} {person2}").lower().split()
         assert flavour in film().genre.flavours
         assert (by_person[person].object, by_person[person].place) == (thing, place)
         assert other != person

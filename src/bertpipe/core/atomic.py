@@ -235,8 +235,8 @@ def _put_into(partial: Path, path: Path, kind: Kind, contents: Contents) -> None
 
 
 def _remove_files(directory: Path, names: Collection[str]) -> None:
-    """Remove files of a directory, and the folders that are empty without them."""
-    for name in names:
+    """Remove files of a directory, the manifest last, and the folders that are empty without them."""
+    for name in sorted(names, key=lambda name: (name == MANIFEST_NAME, name)):  # without it the others are a user's
         (directory / name).unlink()
     folders = {parent for name in names for parent in Path(name).parents if parent.name}
     for folder in sorted(folders, reverse=True):

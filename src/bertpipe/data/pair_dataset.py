@@ -196,6 +196,14 @@ def in_row_groups(pairs: PairSource) -> Iterator[PairDataset]:
         yield pairs.read(group[None])
 
 
+def read_documents(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield number, split and text of each document of a file, one row group in memory at a time."""
+    with _opened(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, use_threads=False)
+            yield from zip(*(table[name].to_pylist() for name in ("document", "split", "text")), strict=True)
+
+
 def label_counts(pairs: PairSource, vocab_size: int) -> NDArray[np.int64]:
     """Return how often each id is a label of the stored masks; shape [vocab]."""
     counts = np.zeros(vocab_size, dtype=np.int64)

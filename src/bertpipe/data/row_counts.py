@@ -1,14 +1,26 @@
 """What was found in rows, counted part by part."""
 
+import operator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.data.pair_dataset import PairDataset
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _PERCENTILES = (50, 99)
+
+
+def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sum of two histograms, of which one may be longer."""
+    total = np.zeros(max(len(one), len(other)), dtype=np.int64)
+    total[: len(one)] += one
+    total[: len(other)] += other
+    return total
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,7 +34,7 @@ class RowCounts:
     rows_without_labels: int = 0
     supervised_tokens: int = 0
     next_rows: int = 0
-    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64), metadata={"merge": _sum})
     """How many rows have each length."""
 
     def add_rows(self, rows: PairDataset) -> None:
@@ -40,11 +52,9 @@ class RowCounts:
         self.rows_cut += int((tokens_cut > 0).sum())
         self.tokens_cut += int(tokens_cut.sum())
 
-    def merge(self, other: "RowCounts") -> None:
-        """Add what was counted elsewhere by the same kind of counts."""
-        for name in (each.name for each in fields(self) if each.name != "lengths"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.lengths = _sum(self.lengths, other.lengths)
+    def merge(self, other: Self) -> None:
+        """Add what was counted elsewhere."""
+        merge_counts(self, other)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts by name, the lengths as the median, the 99th percentile and the longest."""
@@ -54,9 +64,8 @@ class RowCounts:
         return counts | below | {"longest_row": max(len(self.lengths) - 1, 0)}
 
 
-def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sum of two histograms, of which one may be longer."""
-    total = np.zeros(max(len(one), len(other)), dtype=np.int64)
-    total[: len(one)] += one
-    total[: len(other)] += other
-    return total
+def merge_counts(counts: "DataclassInstance", other: "DataclassInstance") -> None:
+    """Add the fields of other counts of the same class; `merge` in a field's metadata says how, if not by `+`."""
+    for each in fields(counts):
+        merge = each.metadata.get("merge", operator.add)
+        setattr(counts, each.name, merge(getattr(counts, each.name), getattr(other, each.name)))

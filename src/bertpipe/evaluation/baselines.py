@@ -1,63 +1,73 @@
-"""What simple predictors get on the rows a model is judged on: a figure that a count table reaches proves nothing.
+"""Simple predictors on the rows that a model is evaluated on: what a table of counts gets, too, proves nothing.
 
-Both splits are read one row group at a time. What a predictor holds beyond counts of the vocabulary's size, it says.
+Both splits are read one row group at a time. What a predictor holds in memory beyond counts of the vocabulary's size,
+its docstring says.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.data.cooccurrence import CooccurrenceCounts
 from bertpipe.data.pair_dataset import PairDataset, PairSource, in_row_groups, label_counts
 from bertpipe.data.tokenization.tokenizer import Tokenizer
 
 _Ids = NDArray[np.int64]
 _UNSEEN = -1
 
+Figures = Mapping[str, float | None]
+"""What a predictor gets, None where there is nothing to count; names as in the model's own figures."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConstantPredictor:
-    """Predicts every masked token by the frequencies of the training labels."""
+class Splits:
+    """What a predictor counts, and what it is tested on."""
 
-    loss: float | None
-    """Nats a supervised token, with one added to each count; no constant does better in expectation."""
-    top1_accuracy: float | None
-    top5_accuracy: float | None
+    train: PairSource
+    test: PairSource
+    tokenizer: Tokenizer
+    vocab_size: int
+    """Of the model, which may have more ids than its tokenizer."""
 
 
-def constant_predictor(train: PairSource, test: PairSource, *, vocab_size: int) -> ConstantPredictor:
-    """Return what the frequencies of the training labels get on the test labels."""
-    seen, asked = label_counts(train, vocab_size), label_counts(test, vocab_size)
+def constant(splits: Splits) -> Figures:
+    """Return what the frequencies of the training labels, with one added to each count, get on the test labels.
+
+    The loss is in nats per supervised token; no constant prediction has a lower one in expectation.
+    """
+    seen, asked = (label_counts(split, splits.vocab_size) for split in (splits.train, splits.test))
     tokens = int(asked.sum())
     if not tokens:
-        return ConstantPredictor(loss=None, top1_accuracy=None, top5_accuracy=None)
-    log_probability = np.log((seen + 1.0) / (seen.sum() + vocab_size))
+        return {"loss": None, "top1_accuracy": None, "top5_accuracy": None}
+    log_probability = np.log((seen + 1.0) / (seen.sum() + splits.vocab_size))
     best = np.argsort(-seen, kind="stable")[:5]
-    return ConstantPredictor(
-        loss=float(-(asked * log_probability).sum() / tokens),
-        top1_accuracy=float(asked[best[0]] / tokens),
-        top5_accuracy=float(asked[best].sum() / tokens),
-    )
+    return {
+        "loss": float(-(asked * log_probability).sum() / tokens),
+        "top1_accuracy": float(asked[best[0]] / tokens),
+        "top5_accuracy": float(asked[best].sum() / tokens),
+    }
 
 
-def two_neighbour_accuracy(train: PairSource, test: PairSource, tokenizer: Tokenizer) -> float | None:
+def two_neighbours(splits: Splits) -> Figures:
     """Return the top-1 accuracy of counting which token stands between two neighbours.
 
     Where the pair of neighbours was not seen in training, or one of them is masked, the left neighbour alone decides,
-    then the right one, then the commonest token.
+    then the right one, then the most frequent token.
 
     Of left neighbours, right neighbours and both it holds 8 bytes for each distinct one that a supervised test token
-    has, and 16 to 32 for each distinct token that training has beside it: at most 24 bytes a supervised test token and
-    96 a training token, on real text far fewer. Adding counts up takes five times as many for a moment.
+    has, and 16 to 32 for each distinct token that training has beside it: at most 24 bytes per supervised test token
+    and 96 per training token, on real text far fewer. Adding counts up takes five times as many for a moment.
     """
+    train, test, tokenizer = splits.train, splits.test, splits.tokenizer
     asked = _asked_neighbours(test, tokenizer)
     if not len(asked[0]):
-        return None
+        return {"top1_accuracy": None}
     best, tokens = _best_between(train, asked, tokenizer)
     if not tokens.any():
-        return None
+        return {"top1_accuracy": None}
     right = supervised = 0
     for part in in_row_groups(test):
         rows = _rows(part, tokenizer)
@@ -68,13 +78,12 @@ def two_neighbour_accuracy(train: PairSource, test: PairSource, tokenizer: Token
             prediction = np.where(known & (token != _UNSEEN), token, prediction)
         right += int((prediction == rows.labels).sum())
         supervised += len(rows.labels)
-    return right / supervised
+    return {"top1_accuracy": right / supervised}
 
 
-def second_sentence_accuracy(train: PairSource, test: PairSource, tokenizer: Tokenizer) -> float | None:
+def sentence_b_alone(splits: Splits) -> Figures:
     """Return the NSP accuracy of naive Bayes over the words of sentence B, which has not seen sentence A."""
-    if not len(test.lengths):
-        return None
+    train, test, tokenizer = splits.train, splits.test, splits.tokenizer
     counts, next_rows = np.ones((2, tokenizer.vocab_size)), 0
     for part in in_row_groups(train):
         rows = _rows(part, tokenizer)
@@ -84,26 +93,25 @@ def second_sentence_accuracy(train: PairSource, test: PairSource, tokenizer: Tok
         next_rows += int(part.is_next.sum())
     log_ratio = np.log(counts[1] / counts[1].sum()) - np.log(counts[0] / counts[0].sum())
     share = (next_rows + 1) / (len(train.lengths) + 2)
-    right = 0
-    for part in in_row_groups(test):
+
+    def is_next(part: PairDataset) -> NDArray[np.bool_]:
         rows = _rows(part, tokenizer)
-        score = math.log(share / (1 - share)) + np.bincount(
-            rows.row[rows.is_second], weights=log_ratio[rows.visible[rows.is_second]], minlength=len(part)
-        )
-        right += int(((score > 0) == part.is_next).sum())
-    return right / len(test.lengths)
+        weights = log_ratio[rows.visible[rows.is_second]]
+        score = np.bincount(rows.row[rows.is_second], weights=weights, minlength=len(part))
+        return math.log(share / (1 - share)) + score > 0
+
+    return _nsp_accuracy(test, is_next)
 
 
-def word_overlap_accuracy(train: PairSource, test: PairSource, tokenizer: Tokenizer) -> float | None:
+def word_overlap(splits: Splits) -> Figures:
     """Return the NSP accuracy of a threshold on the words that A and B share.
 
     A shared word counts by its inverse document frequency among the training sentences; the threshold is the one
     that does best on the training rows.
 
-    Holds 9 bytes a training row, and about 60 for a moment where the threshold is looked for.
+    It holds 9 bytes per training row, and for a moment about 60 while it looks for the threshold.
     """
-    if not len(test.lengths):
-        return None
+    train, test, tokenizer = splits.train, splits.test, splits.tokenizer
     sentences = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     for part in in_row_groups(train):
         sentences += _sentences_with(_rows(part, tokenizer), tokenizer.vocab_size)
@@ -114,20 +122,30 @@ def word_overlap_accuracy(train: PairSource, test: PairSource, tokenizer: Tokeni
         overlap.append(_overlap(_rows(part, tokenizer), weight, len(part)))
         is_next.append(part.is_next)
     threshold = _best_threshold(np.concatenate(overlap), np.concatenate(is_next))
-    right = 0
-    for part in in_row_groups(test):
-        right += int(((_overlap(_rows(part, tokenizer), weight, len(part)) > threshold) == part.is_next).sum())
-    return right / len(test.lengths)
+    return _nsp_accuracy(test, lambda part: _overlap(_rows(part, tokenizer), weight, len(part)) > threshold)
+
+
+def _nsp_accuracy(test: PairSource, is_next: Callable[[PairDataset], NDArray[np.bool_]]) -> Figures:
+    """Return the share of rows for which `is_next` answers rightly; None where there is no row."""
+    right = sum(int((is_next(part) == part.is_next).sum()) for part in in_row_groups(test))
+    return {"accuracy": right / len(test.lengths) if len(test.lengths) else None}
+
+
+PREDICTORS: Mapping[str, Mapping[str, Callable[[Splits], Figures]]] = {
+    "mlm": {"constant": constant, "two_neighbours": two_neighbours},
+    "nsp": {"sentence_b_alone": sentence_b_alone, "word_overlap": word_overlap},
+}
+"""By task and by name, in the order of the tables and of `metrics.json`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Flat tokens of a data set with what stands beside each of them."""
+    """The tokens of some rows, one after the other."""
 
     visible: _Ids
-    """What a model reads: stored masks applied; shape [tokens]."""
+    """What a model reads, with the stored masks; shape [tokens]."""
     known: _Ids
-    """The token that is known to stand there, the mask id where none is; shape [tokens]."""
+    """The true token, the mask id where it is unknown; shape [tokens]."""
     row: _Ids
     """Number of each token's row."""
     is_second: NDArray[np.bool_]
@@ -158,9 +176,9 @@ def _rows(data: PairDataset, tokenizer: Tokenizer) -> _Rows:
 
 
 def _neighbours(tokens: _Ids, at: _Ids, tokenizer: Tokenizer) -> list[tuple[_Ids, NDArray[np.bool_]]]:
-    """Return what stands beside some positions, as one number a position, and whether all of it is known.
+    """Return the neighbours of some positions, as one number per position, and whether all of them are known.
 
-    The right neighbour comes first, then the left one, then both: each is trusted more than the one before.
+    First the right neighbour, then the left one, then both: each is trusted more than the one before.
     """
     left, right = tokens[at - 1], tokens[at + 1]
     left_known, right_known = left != tokenizer.mask_id, right != tokenizer.mask_id
@@ -170,68 +188,37 @@ def _neighbours(tokens: _Ids, at: _Ids, tokenizer: Tokenizer) -> list[tuple[_Ids
 
 def _asked_neighbours(test: PairSource, tokenizer: Tokenizer) -> list[_Ids]:
     """Return the neighbours of all supervised tokens, of each kind the distinct ones in ascending order."""
-    tallies = (_Tally(), _Tally(), _Tally())
+    size, seen = tokenizer.vocab_size, [CooccurrenceCounts() for _ in range(3)]
     for part in in_row_groups(test):
         rows = _rows(part, tokenizer)
-        for tally, (keys, _) in zip(tallies, _neighbours(rows.visible, rows.supervised, tokenizer), strict=True):
-            tally.add(keys)
-    return [tally.counts()[0] for tally in tallies]
+        for counts, (keys, _) in zip(seen, _neighbours(rows.visible, rows.supervised, tokenizer), strict=True):
+            counts.add(keys // size, keys % size)
+    return [left * size + right for left, right, _ in (counts.pairs() for counts in seen)]
 
 
 def _best_between(train: PairSource, asked: Sequence[_Ids], tokenizer: Tokenizer) -> tuple[list[_Ids], _Ids]:
     """Return the token most often seen beside each of the asked neighbours, kind by kind, and all tokens' counts."""
-    size = tokenizer.vocab_size
-    tallies, tokens = (_Tally(), _Tally(), _Tally()), np.zeros(size, dtype=np.int64)
+    seen, tokens = [CooccurrenceCounts() for _ in asked], np.zeros(tokenizer.vocab_size, dtype=np.int64)
     for part in in_row_groups(train):
         known = _rows(part, tokenizer).known
         inner = np.flatnonzero(~tokenizer.is_special[known])
         middle = known[inner]
-        tokens += np.bincount(middle, minlength=size)
-        for tally, (keys, _), wanted in zip(tallies, _neighbours(known, inner, tokenizer), asked, strict=True):
+        tokens += np.bincount(middle, minlength=tokenizer.vocab_size)
+        for counts, (keys, _), wanted in zip(seen, _neighbours(known, inner, tokenizer), asked, strict=True):
             place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
             found = wanted[place] == keys
-            tally.add(place[found] * size + middle[found])
-    return [_commonest(tally, len(wanted), size) for tally, wanted in zip(tallies, asked, strict=True)], tokens
+            counts.add(place[found], middle[found])
+    return [_most_frequent(counts, len(wanted)) for counts, wanted in zip(seen, asked, strict=True)], tokens
 
 
-def _commonest(tally: "_Tally", places: int, size: int) -> _Ids:
-    """Return the token most often tallied at each place, the lowest id among equals; `_UNSEEN` where there is none."""
-    numbers, counts = tally.counts()
-    order = np.lexsort((numbers, -counts, numbers // size))
-    seen, first = np.unique(numbers[order] // size, return_index=True)
+def _most_frequent(seen: CooccurrenceCounts, places: int) -> _Ids:
+    """Return the token seen most often at each place, the lowest id among equals; `_UNSEEN` where there is none."""
+    place, token, counts = seen.pairs()
+    order = np.lexsort((token, -counts, place))
+    found, first = np.unique(place[order], return_index=True)
     best = np.full(places, _UNSEEN)
-    best[seen] = numbers[order][first] % size
+    best[found] = token[order][first]
     return best
-
-
-class _Tally:
-    """How often each number, none negative, was added.
-
-    It is kept in sorted runs, each at least twice as long as the next, so that adding up costs little.
-    """
-
-    def __init__(self) -> None:
-        self._runs: list[tuple[_Ids, _Ids]] = []
-
-    def add(self, numbers: _Ids) -> None:
-        """Count some numbers."""
-        self._runs.append(np.unique(numbers, return_counts=True))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
-            self._merge()
-
-    def counts(self) -> tuple[_Ids, _Ids]:
-        """Return the distinct numbers in ascending order, and how often each was added."""
-        while len(self._runs) > 1:
-            self._merge()
-        return self._runs[0] if self._runs else (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-
-    def _merge(self) -> None:
-        runs = self._runs.pop(), self._runs.pop()
-        numbers, counts = (np.concatenate(columns) for columns in zip(*runs, strict=True))
-        order = np.argsort(numbers, kind="stable")
-        numbers, counts = numbers[order], counts[order]
-        first = np.flatnonzero(np.diff(numbers, prepend=-1))
-        self._runs.append((numbers[first], np.add.reduceat(counts, first) if len(first) else counts))
 
 
 def _sentences_with(rows: _Rows, size: int) -> _Ids:

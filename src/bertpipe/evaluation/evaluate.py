@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,22 @@ class Evaluation:
             nsp_accuracy=(counts[0] + counts[3]) / rows if rows else None,
             nsp_confusion=((counts[0], counts[1]), (counts[2], counts[3])),
         )
+
+    def figures(self, task: str) -> dict[str, Any]:
+        """Return what stands in `metrics.json` for the model's `mlm` or `nsp`: each field of it by its name."""
+        prefix, counts = f"{task}_", ("mlm_tokens", "nsp_confusion")
+        names = [each.name for each in fields(self) if each.name.startswith(prefix) and each.name not in counts]
+        figures = {name.removeprefix(prefix): getattr(self, name) for name in names}
+        if task == "mlm":
+            return figures
+        (true_not, false_next), (false_not, true_next) = self.nsp_confusion
+        confusion = {
+            "next_called_next": true_next,
+            "next_called_not": false_not,
+            "not_called_not": true_not,
+            "not_called_next": false_next,
+        }
+        return {**figures, "confusion": confusion}
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""`convert`: the zip of CSV files becomes Parquet, every row checked, in bounded memory."""
+"""`convert`: the zip of CSV files to Parquet, with every row checked, in bounded memory."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from bertpipe.core.artifacts import (
     reject_schema,
     require,
     write_json,
-)
+)  # fmt: skip
 from bertpipe.core.atomic import whole_directory, whole_file
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ConvertParams
@@ -28,18 +28,15 @@ from bertpipe.data.tokenization.tokenizer import (
     is_unknown_token,
     unknown_token,
     word_level_tokenizer,
-)
+)  # fmt: skip
 from bertpipe.sources.engines.engine import Engine, Processes
-from bertpipe.sources.notebook.conversion import (
-    Converted,
-    SplitCounts,
-)
-from bertpipe.sources.notebook.pipeline import ConvertedZips, convert_one, convert_shards
+from bertpipe.sources.notebook.conversion import SplitCounts
+from bertpipe.sources.notebook.pipeline import ConvertedZips, convert_zips
 from bertpipe.sources.notebook.recovery.restoring import recovery_report, write_vocabulary
 from bertpipe.sources.notebook.row import Reject
 
 _RESTORED_SHARE = 0.99
-"""Share of the masked tokens that have to be restored before the true tokens count as known."""
+"""Share of the masked tokens that has to be restored before the true tokens count as known."""
 
 
 def run_convert(
@@ -53,48 +50,44 @@ def run_convert(
 ) -> dict[str, Any]:
     """Write the Parquet contract to `out` and return its summary.
 
-    Of a directory of zips each one, in the byte order of their names, becomes a shard; the bytes do not depend on who
-    works. All of them bring the same vocabulary, or none does; then it is learned from all, one after the other, in
-    this process. A text that is in two zips is two documents. Workers on several machines need the zips and `out` on
-    storage that all of them see under the same path.
+    In a directory of zips each zip becomes a shard, in the byte order of their names; the bytes do not depend on the
+    engine. All zips have the same vocabulary, or none has one; then this process learns it from all of them. A text
+    that is in two zips is two documents. Workers on several machines need the zips and `out` on storage that all of
+    them see under the same path.
 
     Args:
-        convert: which rows, and what is done to them.
+        convert: which rows, and how they are converted.
         zip_file: the zip, or a directory of zips.
         out: the directory.
-        rejects_report: where the bad rows go, too.
-        engine: who works on shards; None for this process.
-        on_progress: told of the bytes that were read.
+        rejects_report: a second place for the bad rows.
+        engine: converts the shards; None for this process.
+        on_progress: gets the bytes that were read.
 
     Raises:
         MissingInputError: there is no zip.
-        DataError: a zip or a member is damaged, zips bring different vocabularies, a split has no valid row, more than
-            `convert.max_reject_rate` of the rows are bad (the bad rows are then in `rejects_report`), or a worker is
-            lost.
+        DataError: a zip or a member is damaged, the vocabularies of two zips differ, a split has no valid row, more
+            than `convert.max_reject_rate` of the rows are bad (they are then in `rejects_report`), or a worker is lost.
     """
     require(zip_file, made_by="bertpipe download")
     if not zip_file.is_dir() and engine is not None and not isinstance(engine, Processes):
         raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
     with whole_directory(out, kind=DATA) as staging:
-        if zip_file.is_dir():
-            made = convert_shards(convert, zip_file, staging, engine or Processes(count=1), on_progress)
-        else:
-            made = convert_one(convert, zip_file, staging, on_progress)
+        made = convert_zips(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
         _check_counts(made.found.counts, convert, staging / REJECTS_NAME, rejects_report)
-        tokenizer = made.tokenizer or word_level_tokenizer(_names(made))
+        tokenizer = made.facts.tokenizer or word_level_tokenizer(_tokens(made))
         tokenizer.save(staging / TOKENIZER_NAME)
-        if made.words.recovered is not None:
-            write_vocabulary(staging / VOCABULARY_NAME, made.words.recovered)
+        if made.recovered is not None:
+            write_vocabulary(staging / VOCABULARY_NAME, made.recovered)
         summary = _summary(convert, made, tokenizer, zip_file, staging)
         write_json(staging / SUMMARY_NAME, summary)
     return summary
 
 
-def _names(made: ConvertedZips) -> list[str]:
-    """Return a name for each id of zips without a vocabulary: its word where it was recovered."""
-    if made.words.recovered is not None:
-        return made.words.recovered.tokens()
+def _tokens(made: ConvertedZips) -> list[str]:
+    """Return a name for each id of zips without a vocabulary: its word if that was recovered."""
+    if made.recovered is not None:
+        return made.recovered.tokens()
     size = 1 + max(count.largest_id for count in made.found.counts.values())
     return [*SPECIAL_TOKENS, *(unknown_token(number) for number in range(len(SPECIAL_TOKENS), size))]
 
@@ -102,32 +95,28 @@ def _names(made: ConvertedZips) -> list[str]:
 def _summary(
     convert: ConvertParams, made: ConvertedZips, tokenizer: Tokenizer, zip_file: Path, staging: Path
 ) -> dict[str, Any]:
+    found = made.found
     names = tokenizer.tokens(range(len(SPECIAL_TOKENS), tokenizer.vocab_size))
     known = len(SPECIAL_TOKENS) + sum(not is_unknown_token(name) for name in names)
-    recovered = made.words.recovered
+    masked = sum(count.words_masked for count in found.recovered.values())
+    restored = sum(count.words_restored for count in found.recovered.values())
     others = {path.name: file_sha256(path) for path in staging.iterdir() if path.name not in {*made.sha256, *TABLES}}
     return {
         "source": {
             "file": zip_file.name,
             "sha256": made.source_sha256,
             "subset": convert.subset,
-            **({"generated": True} if made.generated else {}),
+            **({"generated": True} if made.facts.generated else {}),
         },
         "max_length": convert.max_length,
-        "documents": made.found.documents,
+        "documents": found.documents,
         "vocabulary": {"size": tokenizer.vocab_size, "known": known},
-        "masked_tokens_known": made.words.labels_are_true or _are_restored(made.found),
-        "splits": {split: count.to_dict() for split, count in made.found.counts.items()},
-        **({"recovery": recovery_report(recovered, made.found.recovered)} if recovered else {}),
+        # With these training can choose new masks in each epoch.
+        "masked_tokens_known": made.facts.labels_are_true or (masked > 0 and restored >= _RESTORED_SHARE * masked),
+        "splits": {split: count.to_dict() for split, count in found.counts.items()},
+        **({"recovery": recovery_report(made.recovered, found.recovered)} if made.recovered else {}),
         "sha256": dict(sorted({**made.sha256, **others}.items())),
     }
-
-
-def _are_restored(found: Converted) -> bool:
-    """Return whether so many masked tokens were restored that training can mask anew."""
-    masked = sum(count.words_masked for count in found.recovered.values())
-    restored = sum(count.words_restored for count in found.recovered.values())
-    return masked > 0 and restored >= _RESTORED_SHARE * masked
 
 
 def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
@@ -147,16 +136,13 @@ def _check_counts(
         with whole_file(rejects_report) as temporary:
             shutil.copyfile(rejects_file, temporary)
     else:
-        rejects_report.unlink(missing_ok=True)  # an earlier run's
+        rejects_report.unlink(missing_ok=True)  # of an earlier run
     if total and rejected / total > convert.max_reject_rate:
         raise DataError(
             f"{rejected} of {total} rows are bad, more than convert.max_reject_rate {convert.max_reject_rate}: "
-            f"see {rejects_report}, mend the data or raise the limit"
+            f"see {rejects_report}, correct the data or raise the limit"
         )
     for split, count in counts.items():
         if not count.rows:
-            raise DataError(
-                f"the {split} split has no valid row: see {rejects_report}"
-                if rejected
-                else f"the {split} split has no rows"
-            )
+            problem = f"no valid row: see {rejects_report}" if rejected else "no rows"
+            raise DataError(f"the {split} split has {problem}")

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require_data, split_path, write_json
 from bertpipe.core.errors import ModelError
@@ -13,18 +12,10 @@ from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
-from bertpipe.evaluation.baselines import (
-    constant_predictor,
-    second_sentence_accuracy,
-    two_neighbour_accuracy,
-    word_overlap_accuracy,
-)
+from bertpipe.evaluation.baselines import PREDICTORS, Splits
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.loading import LoadedModel, load_any_model
-
-if TYPE_CHECKING:
-    pass
 
 
 def run_evaluate(
@@ -61,7 +52,7 @@ def run_evaluate(
     if not all(math.isfinite(loss) for loss in losses if loss is not None):
         raise ModelError(
             f"{model} has the MLM loss {result.mlm_loss} and the NSP loss {result.nsp_loss} on {data}: its weights are "
-            f"no numbers, or too large; train it again with a lower train.learning_rate"
+            f"not finite numbers, or too large; train it again with a lower train.learning_rate"
         )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
     metrics = _metrics(result, train, test, tokenizer, loaded)
@@ -109,41 +100,13 @@ def _metrics(
     result: Evaluation, train: PairFile, test: PairFile, tokenizer: Tokenizer, model: LoadedModel
 ) -> dict[str, Any]:
     """Return the model's figures beside those of the simple predictors, which are counted here."""
+    splits = Splits(train=train, test=test, tokenizer=tokenizer, vocab_size=model.bert.vocab_size)
+    counts = {"mlm": {"tokens": result.mlm_tokens}, "nsp": {"rows": result.rows}}
     return {
-        "mlm": {
-            "tokens": result.mlm_tokens,
-            "model": None if "mlm" in model.missing_heads else _mlm_figures(result),
-            "constant": asdict(constant_predictor(train, test, vocab_size=model.bert.vocab_size)),
-            "two_neighbours": {"top1_accuracy": two_neighbour_accuracy(train, test, tokenizer)},
-        },
-        "nsp": {
-            "rows": result.rows,
-            "model": None if "nsp" in model.missing_heads else _nsp_figures(result),
-            "sentence_b_alone": {"accuracy": second_sentence_accuracy(train, test, tokenizer)},
-            "word_overlap": {"accuracy": word_overlap_accuracy(train, test, tokenizer)},
-        },
-    }
-
-
-def _mlm_figures(result: Evaluation) -> dict[str, float | None]:
-    return {
-        "loss": result.mlm_loss,
-        "perplexity": result.mlm_perplexity,
-        "bits_per_byte": result.mlm_bits_per_byte,
-        "top1_accuracy": result.mlm_top1_accuracy,
-        "top5_accuracy": result.mlm_top5_accuracy,
-    }
-
-
-def _nsp_figures(result: Evaluation) -> dict[str, Any]:
-    (true_not, false_next), (false_not, true_next) = result.nsp_confusion
-    return {
-        "loss": result.nsp_loss,
-        "accuracy": result.nsp_accuracy,
-        "confusion": {
-            "next_called_next": true_next,
-            "next_called_not": false_not,
-            "not_called_not": true_not,
-            "not_called_next": false_next,
-        },
+        task: {
+            **counts[task],
+            "model": None if task in model.missing_heads else result.figures(task),
+            **{name: predictor(splits) for name, predictor in predictors.items()},
+        }
+        for task, predictors in PREDICTORS.items()
     }

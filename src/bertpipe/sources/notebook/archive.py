@@ -1,4 +1,4 @@
-"""The zip of CSV files: which members it has and how they are opened; and several zips as one data set."""
+"""The zip of CSV files: its members, how they are opened, and what several zips have in common."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +20,7 @@ VOCABULARY_MEMBER = f"{_FOLDER}/vocab.txt"
 TOKENIZER_MEMBER = f"{_FOLDER}/{TOKENIZER_NAME}"
 _ENCRYPTED_FLAG = 0x1
 _LARGEST_RATIO, _LARGE = 200, 1 << 30
-"""What is declared larger than the second, and than the first times its packed size, is refused."""
+"""Members that claim more bytes than both the second and the first times their packed size are refused."""
 _LARGEST_READ_WHOLE = 1 << 27
 """Bytes of a vocabulary, a tokenizer or the facts, which are held in memory."""
 
@@ -44,10 +44,10 @@ class Archive:
 
     @contextmanager
     def open_member(self, member: str) -> Iterator[BinaryIO]:
-        """Yield a member's bytes, inflated on the way; `tell` is the progress.
+        """Yield a member as an unpacked stream; its `tell` is the progress.
 
         Raises:
-            DataError: the zip tells a wrong place for the member.
+            DataError: the member is not where the zip says.
         """
         try:
             raw = self.file.open(member)
@@ -57,9 +57,7 @@ class Archive:
             yield raw  # type: ignore[misc]
 
     def tokenizer(self) -> Tokenizer | None:
-        """Return the tokenizer that the zip brings, or that of its vocabulary; None if it has neither.
-
-        The notebook's has neither.
+        """Return the zip's tokenizer, or that of its vocabulary; None if it has neither, as the notebook's zip.
 
         Raises:
             DataError: the tokenizer lacks a special token or has another id for it, or the vocabulary is faulty.
@@ -81,36 +79,38 @@ class Archive:
             raise DataError(f"{self.path}: {VOCABULARY_MEMBER} is not UTF-8: {error}") from error
         return word_level_tokenizer(words)
 
-    def labels_are_true(self) -> bool:
-        """Return whether the zip says that each label is the true token; the notebook's says nothing, and is not so."""
-        return self._says("labels_are_true")
+    def facts(self) -> "ZipFacts":
+        """Return what the zip says of itself; only a plain `true` counts, and the notebook's zip says nothing.
 
-    def is_generated(self) -> bool:
-        """Return whether the zip says that no person wrote its text, as the embedded sample does."""
-        return self._says("generated")
-
-    def _says(self, fact: str) -> bool:
-        if FACTS_MEMBER not in self.file.namelist():
-            return False
-        try:
-            facts = json.loads(self.file.read(FACTS_MEMBER))
-        except ValueError as error:
-            raise DataError(f"{self.path}: {FACTS_MEMBER} is not JSON: {error}") from error
-        return isinstance(facts, dict) and facts.get(fact) is True
+        Raises:
+            DataError: as `tokenizer`, or the facts are not JSON.
+        """
+        tokenizer, facts = self.tokenizer(), None
+        if FACTS_MEMBER in self.file.namelist():
+            try:
+                facts = json.loads(self.file.read(FACTS_MEMBER))
+            except ValueError as error:
+                raise DataError(f"{self.path}: {FACTS_MEMBER} is not JSON: {error}") from error
+        is_true = {
+            name: isinstance(facts, dict) and facts.get(name) is True for name in ("labels_are_true", "generated")
+        }
+        return ZipFacts(tokenizer=tokenizer, **is_true)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommonFacts:
-    """What all zips say of themselves."""
+class ZipFacts:
+    """What a zip says of itself."""
 
     tokenizer: Tokenizer | None
     labels_are_true: bool
+    """Whether each label is the true token."""
     generated: bool
+    """Whether no person wrote its text, as in the embedded sample."""
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Yield the zip at `path`, whose form is checked but not yet its rows.
+    """Yield the zip at `path`, after checking its members but not its rows.
 
     Raises:
         DataError: it is not a zip, is damaged or encrypted, or lacks the CSV members.
@@ -134,7 +134,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 def _check_sizes(path: Path, file: zipfile.ZipFile) -> None:
-    """Refuse members that would fill memory or disk, also those that nobody asks for: the download reads them all."""
+    """Refuse members that would fill memory or disk; all of them, since the download reads all."""
     for member in file.infolist():
         place = f"{path}: {member.filename}"
         if member.flag_bits & _ENCRYPTED_FLAG:
@@ -172,49 +172,41 @@ def zip_files(folder: Path) -> list[Path]:
     """Return the zips of a directory, absolute, in the byte order of their names; hidden files are left out.
 
     Raises:
-        DataError: there is none, or something else.
+        DataError: there is no zip, or another file.
     """
     found = sorted((path for path in folder.absolute().iterdir() if not path.name.startswith(".")), key=os.fsencode)
     strangers = [path.name for path in found if path.suffix != ".zip" or not path.is_file()]
     if strangers or not found:
         raise DataError(
-            f"{folder} holds {', '.join(strangers[:3]) or 'nothing'}, and is to hold zips of CSV files and nothing "
-            "else: name another directory, or one zip"
+            f"{folder} holds {', '.join(strangers[:3]) or 'nothing'}, but must hold only zips of CSV files: "
+            "name another directory, or one zip"
         )
     return found
 
 
-def common_facts(zips: Sequence[Path]) -> CommonFacts:
-    """Return what all zips say.
+def common_facts(zips: Sequence[Path]) -> ZipFacts:
+    """Return what all zips say of themselves.
 
     Raises:
-        DataError: two of them bring different vocabularies, or say different things of their labels; or one is damaged.
+        DataError: the vocabularies of two zips differ, or only some have true labels; or a zip is damaged.
     """
-    facts = [_facts(path) for path in zips]
-    for path, other in zip(zips[1:], facts[1:], strict=True):
-        if _text(other.tokenizer) != _text(facts[0].tokenizer):
+    first: ZipFacts | None = None
+    generated = False
+    for path in zips:
+        with open_archive(path) as archive:
+            facts = archive.facts()
+        first, generated = first or facts, generated or facts.generated
+        if _text(facts.tokenizer) != _text(first.tokenizer):
             raise DataError(
-                f"{path} brings another vocabulary than {zips[0]}: an id would be two words; convert them apart"
+                f"{path} has another vocabulary than {zips[0]}: an id would be two words; convert them separately"
             )
-        if other.labels_are_true != facts[0].labels_are_true:
+        if facts.labels_are_true != first.labels_are_true:
             raise DataError(
                 f"of {zips[0]} and {path}, one says that its labels are the true tokens and one does not: convert them "
-                "apart"
+                "separately"
             )
-    return CommonFacts(
-        tokenizer=facts[0].tokenizer,
-        labels_are_true=facts[0].labels_are_true,
-        generated=any(each.generated for each in facts),
-    )
-
-
-def _facts(path: Path) -> CommonFacts:
-    with open_archive(path) as archive:
-        return CommonFacts(
-            tokenizer=archive.tokenizer(),
-            labels_are_true=archive.labels_are_true(),
-            generated=archive.is_generated(),
-        )
+    assert first is not None
+    return replace(first, generated=generated)
 
 
 def _text(tokenizer: Tokenizer | None) -> str | None:

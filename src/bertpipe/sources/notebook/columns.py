@@ -1,4 +1,4 @@
-"""Many rows of the notebook's CSV at once: checked like `row.parse_row`, without a Python step a row."""
+"""Many rows of the notebook's CSV at once: checked like `row.parse_row`, without a Python step per row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class IdLists:
 
 
 def parse_id_lists(text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> IdLists:
-    """Return the numbers of JSON lists in their usual form: at least one number, parted by a comma and one space.
+    """Return the numbers of JSON lists in their usual form: at least one number, separated by a comma and one space.
 
     Args:
         text: the bytes of all rows, one row after the other.
@@ -88,7 +88,7 @@ class RowColumns:
     inputs: NDArray[np.int32]
     """What the model reads, masks included; shape [tokens]."""
     labels: NDArray[np.int32]
-    """What it should say; 0 where nothing is asked; shape [tokens]."""
+    """What it should predict; 0 where nothing is asked; shape [tokens]."""
     offsets: NDArray[np.int64]
     second_segment_start: NDArray[np.int32]
     is_next: NDArray[np.bool_]
@@ -103,7 +103,7 @@ class RowColumns:
         return np.diff(self.offsets)
 
     def texts_in_turn(self) -> tuple[list[bytes], NDArray[np.int64]]:
-        """Return each text that differs from the row's before it, and the number of each row's text among them."""
+        """Return each text that differs from that of the row before, and the number of each row's text among them."""
         texts: list[bytes] = []
         numbers = np.empty(len(self), dtype=np.int64)
         data = self.texts.data.tobytes()
@@ -118,58 +118,38 @@ class RowColumns:
 def read_block(block: Block, vocab_size: int | None) -> tuple[RowColumns, list[tuple[int, RowFault]]]:
     """Return the valid rows of a block, in order, and the faults of the others with their place in the block.
 
-    Rows written as the notebook writes them are checked all at once. Any other row, good or bad, goes to `parse_row`,
-    which has the last word.
+    Rows written as the notebook writes them are checked all at once. `parse_row` decides on any other row.
     """
-    lists = _IdColumns.of(block.columns)
-    plain = np.flatnonzero(_may_be_plain(block, lists))
-    fields = block.columns
+    fields, lists = block.columns, _id_lists(block.columns)
+    plain = np.flatnonzero(_may_be_plain(fields, *lists))
     if len(plain) < len(block.row):
         fields = tuple(column.take(plain) for column in fields)
-        lists = _IdColumns.of(fields)
-    columns, valid = _read_plain(fields, lists, vocab_size)
+        lists = _id_lists(fields)
+    columns, valid = _read_plain(fields, *lists, vocab_size)
     plain = plain[valid]
-    others = np.setdiff1d(np.arange(len(block.row)), plain, assume_unique=True)
-    if not len(others):
-        return columns, []
-    parsed, faults = _parse_each(block, others, vocab_size)
-    if not parsed:
-        return columns, faults
-    places = np.concatenate([plain, np.fromiter(parsed, dtype=np.int64)])
-    return _in_order(columns, list(parsed.values()), places), faults
-
-
-@dataclass(frozen=True, slots=True)
-class _IdColumns:
-    """The two columns of JSON lists."""
-
-    inputs: IdLists
-    labels: IdLists
-
-    @classmethod
-    def of(cls, columns: tuple[Column, ...]) -> "_IdColumns":
-        """Return what stands in the columns `BERT Input` and `BERT Label`."""
-        return cls(*(parse_id_lists(column.data, column.offsets) for column in columns[1:3]))
-
-
-def _parse_each(
-    block: Block, rows: NDArray[np.intp], vocab_size: int | None
-) -> tuple[dict[int, PairRow], list[tuple[int, RowFault]]]:
     parsed: dict[int, PairRow] = {}
     faults: list[tuple[int, RowFault]] = []
-    for row in rows.tolist():
+    for row in np.setdiff1d(np.arange(len(block.row)), plain, assume_unique=True).tolist():
         try:
             parsed[row] = parse_row(block.fields(row), vocab_size)
         except RowFault as fault:
             faults.append((row, fault))
-    return parsed, faults
+    if parsed:
+        columns = _in_order(columns, list(parsed.values()), np.array([*plain.tolist(), *parsed], dtype=np.int64))
+    return columns, faults
 
 
-def _may_be_plain(block: Block, lists: _IdColumns) -> NDArray[np.bool_]:
+def _id_lists(columns: tuple[Column, ...]) -> tuple[IdLists, IdLists]:
+    """Return what stands in the columns `BERT Input` and `BERT Label`."""
+    inputs, labels = (parse_id_lists(column.data, column.offsets) for column in columns[1:3])
+    return inputs, labels
+
+
+def _may_be_plain(columns: tuple[Column, ...], inputs: IdLists, labels: IdLists) -> NDArray[np.bool_]:
     """Return which rows have the right number of ids, labels and segments, written as the notebook writes them."""
-    text, _, _, segments, is_next = block.columns
-    counts = np.diff(lists.inputs.offsets)
-    plain = lists.inputs.plain & lists.labels.plain & (counts == np.diff(lists.labels.offsets))
+    text, _, _, segments, is_next = columns
+    counts = np.diff(inputs.offsets)
+    plain = inputs.plain & labels.plain & (counts == np.diff(labels.offsets))
     plain &= np.diff(segments.offsets) == 2 * counts - 1
     plain &= np.diff(is_next.offsets) == 1
     if len(text.data) and (text.data.min() == 0 or text.data.max() >= MARK_LEAD):
@@ -180,11 +160,11 @@ def _may_be_plain(block: Block, lists: _IdColumns) -> NDArray[np.bool_]:
 
 
 def _read_plain(
-    columns: tuple[Column, ...], lists: _IdColumns, vocab_size: int | None
+    columns: tuple[Column, ...], inputs: IdLists, labels: IdLists, vocab_size: int | None
 ) -> tuple[RowColumns, NDArray[np.bool_]]:
     """Return the rows that are valid, and which these are, of rows that have as many labels and segments as ids."""
     texts, _, _, segment_text, next_text = columns
-    ids, targets, offsets = lists.inputs.ids, lists.labels.ids, lists.inputs.offsets
+    ids, targets, offsets = inputs.ids, labels.ids, inputs.offsets
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     is_real = ids != PAD_ID
     separators, valid = _separators(ids, is_real, offsets, row)

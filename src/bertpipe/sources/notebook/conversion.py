@@ -1,7 +1,7 @@
-"""The rows of one zip on their way to the Parquet contract: cut to the longest length, masks as sparse lists."""
+"""One zip to one shard of the Parquet contract: rows cut to the longest length, masks as sparse lists."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, shard_name
+from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256
 from bertpipe.core.atomic import whole_file
 from bertpipe.core.params import ConvertParams
-from bertpipe.core.progress import Progress, ignore_progress
-from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.core.progress import Progress
+from bertpipe.data.pair_dataset import PairDataset, PairFile, in_row_groups, read_documents
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
 from bertpipe.data.ragged import places_within
-from bertpipe.data.row_counts import RowCounts
+from bertpipe.data.row_counts import RowCounts, merge_counts
 from bertpipe.data.tokenization.encoder import truncate_longest_first
 from bertpipe.data.tokenization.tokenizer import MASK_ID
-from bertpipe.sources.notebook.archive import Archive, member_name, open_archive
+from bertpipe.sources.notebook.archive import member_name, open_archive
 from bertpipe.sources.notebook.columns import RowColumns
 from bertpipe.sources.notebook.recovery.restoring import RecoveryCounts, restore
 from bertpipe.sources.notebook.recovery.vocabulary import RecoveredVocabulary
 from bertpipe.sources.notebook.row import Reject
-from bertpipe.sources.notebook.valid_rows import ValidRows
+from bertpipe.sources.notebook.valid_rows import valid_rows, with_lines
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class SplitCounts(RowCounts):
     """What was found in one split."""
 
     rejects: int = 0
-    largest_id: int = 0
+    largest_id: int = field(default=0, metadata={"merge": max})
 
     def add(self, rows: PairDataset, tokens_cut: NDArray[np.int64]) -> None:
         """Count valid rows, and the tokens that they have lost."""
@@ -41,194 +41,151 @@ class SplitCounts(RowCounts):
         largest = max(int(rows.token_ids.max(initial=0)), int(rows.masked_labels.max(initial=0)))
         self.largest_id = max(self.largest_id, largest)
 
-    def merge(self, other: RowCounts) -> None:
-        """Add what was counted in another zip."""
-        assert isinstance(other, SplitCounts)
-        largest = max(self.largest_id, other.largest_id)
-        RowCounts.merge(self, other)  # a class with slots has no plain super()
-        self.largest_id = largest
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What was found in one zip or in several."""
+
+    counts: Mapping[str, SplitCounts] = field(default_factory=lambda: {split: SplitCounts() for split in SPLITS})
+    recovered: Mapping[str, RecoveryCounts] = field(
+        default_factory=lambda: {split: RecoveryCounts() for split in SPLITS}
+    )
+    documents: int = 0
+    """Distinct texts of each zip."""
+    rejects: list[Reject] = field(default_factory=list)
+
+    def merge(self, other: "Found") -> None:
+        """Add what was found in another zip."""
+        for split in SPLITS:
+            self.counts[split].merge(other.counts[split])
+            merge_counts(self.recovered[split], other.recovered[split])
+        self.documents += other.documents
+        self.rejects.extend(other.rejects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """What is known of the ids of all zips."""
+class Conversion:
+    """How all zips are converted; can be pickled."""
 
+    params: ConvertParams
     vocab_size: int | None
-    """Ids are below this; None where no zip tells a vocabulary."""
+    """Ids are below this; None where no zip has a vocabulary."""
     labels_are_true: bool
     recovered: RecoveredVocabulary | None
-    """The vocabulary that was found in the texts; None where there was no need, or nobody asked for it."""
+    """The vocabulary found in the texts; None where the zips have one, or `convert.recover` is `nothing`."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Converted:
-    """What became of a zip."""
-
-    counts: Mapping[str, SplitCounts]
-    """By split, as what follows."""
-    recovered: Mapping[str, RecoveryCounts]
-    documents: int
-    rejects: Sequence[Reject]
+    def tokens_and_labels(
+        self, rows: RowColumns, counts: RecoveryCounts
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the tokens to store, the true ones where they are known, and the labels to store."""
+        if self.labels_are_true:
+            return np.where(rows.labels != 0, rows.labels, rows.inputs), rows.labels
+        if self.recovered is None:
+            return rows.inputs, rows.labels
+        tokens, is_known = restore(rows, self.recovered, counts)
+        if self.params.recover == "words":
+            return tokens, rows.labels
+        return tokens, np.where((rows.labels != 0) & is_known, tokens, rows.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZipShard:
-    """One of several zips."""
+    """A zip, and the file of each of `TABLES` that it becomes."""
 
-    number: int
     path: Path
-    first_document: int
-    """Number of its first text."""
+    tables: Mapping[str, Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvertedShard:
-    """What became of one of several zips, and the SHA-256 of the zip and of the file in each of `TABLES`."""
+class ConvertedZip:
+    """What was found in a zip, and the SHA-256 of the zip and of its file of each table."""
 
-    converted: Converted
+    found: Found
     source_sha256: str
     sha256: Mapping[str, str]
 
 
-def convert_archive(
-    convert: ConvertParams,
-    archive: Archive,
-    words: Words,
-    paths: Mapping[str, Path],
-    *,
-    first_document: int = 0,
-    on_progress: Callable[[Progress], None] = ignore_progress,
-) -> Converted:
-    """Write the rows of each split of a zip, and each of its texts once, and return what was found.
+def convert_zip(conversion: Conversion, on_progress: Callable[[Progress], None], shard: ZipShard) -> ConvertedZip:
+    """Write the rows of each split of a zip, and each of its texts once; documents are numbered from 0.
 
-    Args:
-        convert: which rows, and what is done to them.
-        archive: the zip.
-        words: what is known of its ids.
-        paths: where each of `TABLES` is written.
-        first_document: number of the first text.
-        on_progress: told of the bytes of each member.
+    Each file is written whole. The CSV is read once, and once more where it has bad rows, for their lines.
 
     Raises:
         DataError: the zip or a member is damaged.
+        WriteError: writing failed.
     """
-    rows = _rows(convert, archive, words.vocab_size, on_progress)
-    conversion = _Conversion(convert=convert, rows=rows, words=words, first_document=first_document)
-    conversion.write(paths)
-    rejects = rows.rejects()
-    for split in SPLITS:
-        member = member_name(split, convert.subset)
-        conversion.counts[split].rejects = sum(reject.file == member for reject in rejects)
-    return Converted(
-        counts=conversion.counts,
-        recovered=conversion.recovered,
-        documents=len(conversion.documents),
-        rejects=rejects,
-    )
-
-
-def count_documents(convert: ConvertParams, vocab_size: int | None, zip_file: Path) -> int:
-    """Return how many different texts the valid rows of a zip have.
-
-    Raises:
-        DataError: the zip or a member is damaged.
-    """
-    with open_archive(zip_file) as archive:
-        rows = _rows(convert, archive, vocab_size, ignore_progress)
-        blocks = (block for split in SPLITS for block in rows.of(split))
-        return len({_digest(text) for block in blocks for text in block.texts_in_turn()[0]})
-
-
-def convert_shard(convert: ConvertParams, words: Words, out: Path, shard: ZipShard) -> ConvertedShard:
-    """Write a zip as a shard below `out`, each file whole, and return what was found; a reject names its zip.
-
-    Raises:
-        DataError: the zip or a member is damaged.
-        WriteError: the disk refuses.
-    """
-    paths = {name: out / name / shard_name(shard.number) for name in TABLES}
+    params, found = conversion.params, Found()
     with open_archive(shard.path) as archive, ExitStack() as stack:
-        partial = {name: stack.enter_context(whole_file(path)) for name, path in paths.items()}
-        found = convert_archive(convert, archive, words, partial, first_document=shard.first_document)
-    rejects = [replace(reject, file=f"{shard.path.name}!{reject.file}") for reject in found.rejects]
-    return ConvertedShard(
-        converted=replace(found, rejects=rejects),
+        partial = {table: stack.enter_context(whole_file(path)) for table, path in shard.tables.items()}
+        texts = _Texts(file=stack.enter_context(DocumentWriter(partial["documents"])))
+        for split in SPLITS:
+            member, counts, rejects = member_name(split, params.subset), found.counts[split], list[Reject]()
+            blocks = valid_rows(
+                archive, member, vocab_size=conversion.vocab_size, rejects=rejects, on_progress=on_progress
+            )
+            with PairWriter(partial[split]) as file:
+                for rows in blocks:
+                    documents = texts.number(rows, split)
+                    tokens, labels = conversion.tokens_and_labels(rows, found.recovered[split])
+                    packed, lost = pack(rows, tokens, labels, documents, max_length=params.max_length)
+                    file.add(packed)
+                    counts.add(packed, lost)
+            counts.rejects = len(rejects)
+            found.rejects.extend(with_lines(archive, member, rejects))
+    found.documents = len(texts.numbers)
+    return ConvertedZip(
+        found=found,
         source_sha256=file_sha256(shard.path),
-        sha256={name: file_sha256(path) for name, path in paths.items()},
+        sha256={table: file_sha256(path) for table, path in shard.tables.items()},
     )
 
 
-def merged(parts: Iterable[Converted]) -> Converted:
-    """Return what was found in several zips as if in one; a text in two of them is two documents."""
-    counts = {split: SplitCounts() for split in SPLITS}
-    recovered = {split: RecoveryCounts() for split in SPLITS}
-    documents, rejects = 0, list[Reject]()
-    for part in parts:
-        for split in SPLITS:
-            counts[split].merge(part.counts[split])
-            recovered[split].merge(part.recovered[split])
-        documents += part.documents
-        rejects.extend(part.rejects)
-    return Converted(counts=counts, recovered=recovered, documents=documents, rejects=rejects)
+def renumber_documents(shard_and_first: tuple[ZipShard, int]) -> Mapping[str, str] | None:
+    """Write a shard's tables beside themselves, with documents that are numbered from another number than 0.
+
+    Returns:
+        The SHA-256 of each table; None where the number is 0 and nothing had to be written.
+    """
+    shard, first = shard_and_first
+    if not first:
+        return None
+    for table, path in shard.tables.items():
+        with whole_file(renumbered(path)) as temporary:
+            if table == "documents":
+                with DocumentWriter(temporary) as texts:
+                    for number, split, text in read_documents(path):
+                        texts.add(first + number, split, text.encode("utf-8"))
+            else:
+                with PairWriter(temporary) as file:
+                    for rows in in_row_groups(PairFile(path)):
+                        file.add(replace(rows, document=rows.document + np.int32(first)))
+    return {table: file_sha256(renumbered(shard.tables[table])) for table in TABLES}
 
 
-def _rows(
-    convert: ConvertParams, archive: Archive, vocab_size: int | None, on_progress: Callable[[Progress], None]
-) -> ValidRows:
-    return ValidRows(archive=archive, subset=convert.subset, vocab_size=vocab_size, on_progress=on_progress)
-
-
-def _digest(text: bytes) -> bytes:
-    return hashlib.blake2b(text, digest_size=16).digest()
+def renumbered(table: Path) -> Path:
+    """Return where a table is written with other numbers: a shard that is worked on twice finds the first ones."""
+    return table.with_suffix(".renumbered")
 
 
 @dataclass(slots=True, kw_only=True)
-class _Conversion:
-    """The rows of all splits on their way."""
+class _Texts:
+    """The distinct texts of a zip."""
 
-    convert: ConvertParams
-    rows: ValidRows
-    words: Words
-    first_document: int
-    counts: dict[str, SplitCounts] = field(default_factory=lambda: {split: SplitCounts() for split in SPLITS})
-    recovered: dict[str, RecoveryCounts] = field(default_factory=lambda: {split: RecoveryCounts() for split in SPLITS})
-    documents: dict[bytes, int] = field(default_factory=dict)
-    """The number of each distinct text, by its digest."""
+    file: DocumentWriter
+    numbers: dict[bytes, int] = field(default_factory=dict)
+    """By digest."""
 
-    def write(self, paths: Mapping[str, Path]) -> None:
-        """Write the rows of each split, and each text once."""
-        with DocumentWriter(paths["documents"]) as texts:
-            for split in SPLITS:
-                with PairWriter(paths[split]) as file:
-                    for rows in self.rows.of(split):
-                        documents = self._number_texts(rows, split, texts)
-                        tokens, labels = self._tokens_and_labels(rows, split)
-                        packed, lost = pack(rows, tokens, labels, documents, max_length=self.convert.max_length)
-                        file.add(packed)
-                        self.counts[split].add(packed, lost)
-
-    def _number_texts(self, rows: RowColumns, split: str, file: DocumentWriter) -> NDArray[np.int32]:
+    def number(self, rows: RowColumns, split: str) -> NDArray[np.int32]:
         """Return the document of each row, and write the texts that are new."""
         texts, text_of_row = rows.texts_in_turn()
         numbers = np.empty(len(texts), dtype=np.int32)
         for place, text in enumerate(texts):
-            digest = _digest(text)
-            number = self.first_document + len(self.documents)
-            if digest not in self.documents:
-                file.add(number, split, text)
-            numbers[place] = self.documents.setdefault(digest, number)
+            digest = hashlib.blake2b(text, digest_size=16).digest()
+            if digest not in self.numbers:
+                self.file.add(len(self.numbers), split, text)
+                self.numbers[digest] = len(self.numbers)
+            numbers[place] = self.numbers[digest]
         return numbers[text_of_row]
-
-    def _tokens_and_labels(self, rows: RowColumns, split: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the tokens to store, true ones where they are known, and the labels to store."""
-        if self.words.labels_are_true:
-            return np.where(rows.labels != 0, rows.labels, rows.inputs), rows.labels
-        if self.words.recovered is None:
-            return rows.inputs, rows.labels
-        tokens, is_known = restore(rows, self.words.recovered, self.recovered[split])
-        if self.convert.recover == "words":
-            return tokens, rows.labels
-        return tokens, np.where((rows.labels != 0) & is_known, tokens, rows.labels)
 
 
 def pack(
@@ -248,7 +205,7 @@ def pack(
         tokens: the tokens to store, true ones where they are known; shape [tokens].
         labels: the labels to store; shape [tokens].
         documents: the document of each row; shape [rows].
-        max_length: tokens of the longest row, `[CLS]` and both `[SEP]` included.
+        max_length: tokens of the longest row, with `[CLS]` and both `[SEP]`.
     """
     lengths = rows.lengths
     row = np.repeat(np.arange(len(rows)), lengths)

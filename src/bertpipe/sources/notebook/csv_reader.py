@@ -3,13 +3,14 @@
 Bytes that are not UTF-8 are marked on the way, so that they can be found and named later.
 """
 
+import codecs
 import csv
 import io
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,6 @@ from bertpipe.data.ragged import flat_indices
 
 if TYPE_CHECKING:
     import pyarrow as pa
-import codecs
-from typing import Final
 
 COLUMNS = ("Original Text", "BERT Input", "BERT Label", "Segment Label", "Is Next")
 
@@ -65,7 +64,7 @@ class Block:
 
 
 class Misshapen(NamedTuple):
-    """A row that has not five fields."""
+    """A row that does not have five fields."""
 
     row: int
     columns: int
@@ -125,13 +124,13 @@ class MemberReader:
         try:
             yield from reader
         finally:
-            # A thread of Arrow's reads ahead. Nobody may call back into Python while the interpreter goes away.
+            # A thread of Arrow's reads ahead. It must not call back into Python while the interpreter ends.
             self._source.stop()
             with suppress(pa.ArrowInvalid):
                 deque(reader, maxlen=0)
 
     def _skip(self, row: Any) -> str:  # noqa: ANN401
-        """Take note of a row that has not five fields (pyarrow calls this)."""
+        """Keep a row that does not have five fields (pyarrow calls this)."""
         self.misshapen.append(Misshapen(row.number, row.actual_columns, row.text))
         return "skip"
 
@@ -146,7 +145,7 @@ class MemberReader:
 
 
 def lines_of_rows(raw: BinaryIO, rows: Collection[int]) -> dict[int, int]:
-    """Return the line of the file on which each of the given rows begins, for those who want to look at them."""
+    """Return the line of the file on which each of the given rows begins."""
     csv.field_size_limit(_BLOCK_BYTES)
     reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline=""))
     wanted, lines, line = set(rows), {}, 1
@@ -161,7 +160,7 @@ def _header(line: str) -> list[str]:
     try:
         return next(csv.reader([line]), [])
     except csv.Error:
-        return [line]  # one name, which is not the notebook's
+        return [line]  # a header that the caller refuses
 
 
 def _column(array: "pa.Array") -> Column:
@@ -171,7 +170,7 @@ def _column(array: "pa.Array") -> Column:
 
 
 class Utf8Source(io.RawIOBase):
-    """A binary stream that hands out UTF-8 only, without a byte-order mark, and counts the quotes in it."""
+    """A binary stream that returns only UTF-8, without a byte-order mark, and counts the quotes in it."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self.quotes = 0
@@ -181,7 +180,7 @@ class Utf8Source(io.RawIOBase):
         self._ready = self._next(_CHUNK).removeprefix(codecs.BOM_UTF8)
 
     def readable(self) -> bool:
-        """Return True, as Python's protocol of files wants."""
+        """Return True, as Python's file protocol requires."""
         return True
 
     def first_line(self) -> str:
@@ -196,7 +195,7 @@ class Utf8Source(io.RawIOBase):
         return not self._ready
 
     def stop(self) -> None:
-        """Be at the end from now on."""
+        """Return no more bytes."""
         self._stopped = True
 
     def read(self, size: int = -1) -> bytes:

@@ -1,135 +1,116 @@
-"""Zips to the tables of the Parquet contract: one by itself, or each of several as a shard."""
+"""Zips to the tables of the Parquet contract: each becomes a shard, and one zip alone is the only shard."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from bertpipe.core.artifacts import (
-    SPLITS,
-    TABLES,
-    check_number,
-    file_sha256,
-    shards_sha256,
-)
+from bertpipe.core.artifacts import SPLITS, TABLES, check_number, shard_name, shards_sha256
 from bertpipe.core.params import ConvertParams
-from bertpipe.core.progress import Progress
-from bertpipe.data.tokenization.tokenizer import (
-    Tokenizer,
-)
+from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources.engines.engine import Engine, with_progress
-from bertpipe.sources.notebook.archive import common_facts, open_archive, zip_files
+from bertpipe.sources.notebook.archive import ZipFacts, common_facts, member_name, open_archive, zip_files
 from bertpipe.sources.notebook.columns import RowColumns
 from bertpipe.sources.notebook.conversion import (
-    Converted,
-    Words,
+    Conversion,
+    Found,
     ZipShard,
-    convert_archive,
-    convert_shard,
-    count_documents,
-    merged,
+    convert_zip,
+    renumber_documents,
+    renumbered,
 )
-from bertpipe.sources.notebook.recovery.vocabulary import learn_vocabulary
-from bertpipe.sources.notebook.valid_rows import ValidRows
+from bertpipe.sources.notebook.recovery.vocabulary import RecoveredVocabulary, learn_vocabulary
+from bertpipe.sources.notebook.valid_rows import valid_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertedZips:
-    """What was written, and of what."""
+    """What was found in all zips, and what was written."""
 
-    tokenizer: Tokenizer | None
-    """That of the zips, where they bring one."""
-    words: Words
-    found: Converted
+    facts: ZipFacts
+    recovered: RecoveredVocabulary | None
+    found: Found
+    source_sha256: str
     sha256: Mapping[str, str]
     """Of the file or the shards of each table."""
-    source_sha256: str
-    generated: bool
 
 
-def convert_one(
-    convert: ConvertParams, zip_file: Path, staging: Path, on_progress: Callable[[Progress], None]
+def convert_zips(
+    convert: ConvertParams, source: Path, staging: Path, engine: Engine, on_progress: Callable[[Progress], None]
 ) -> ConvertedZips:
-    """Write the rows and documents of a zip to `staging`, one file each.
+    """Write the rows and texts of a zip, or of each zip of a folder, to `staging`.
+
+    The CSV of each zip is read once. Where the vocabulary is learned from the rows, it is read twice: a row is written
+    with the words behind its masks, and the last row of the last zip may still decide one of them.
 
     Raises:
         DataError: see `run_convert`.
     """
-    paths = {table: staging / f"{table}.parquet" for table in TABLES}
-    with open_archive(zip_file) as archive:
-        tokenizer = archive.tokenizer()
-        words = _words(convert, tokenizer, archive.labels_are_true(), [zip_file], on_progress)
-        found = convert_archive(convert, archive, words, paths, on_progress=on_progress)
-        generated = archive.is_generated()
-    return ConvertedZips(
-        tokenizer=tokenizer,
-        words=words,
-        found=found,
-        sha256={path.name: file_sha256(path) for path in paths.values()},
-        source_sha256=file_sha256(zip_file),
-        generated=generated,
-    )
-
-
-def convert_shards(
-    convert: ConvertParams, folder: Path, staging: Path, engine: Engine, on_progress: Callable[[Progress], None]
-) -> ConvertedZips:
-    """Write the rows and documents of each zip of a folder to `staging` as a shard.
-
-    Raises:
-        DataError: see `run_convert`.
-    """
-    zips = zip_files(folder)
-    sizes = [path.stat().st_size for path in zips]
+    is_folder = source.is_dir()
+    zips = zip_files(source) if is_folder else [source]
     facts = common_facts(zips)
-    words = _words(convert, facts.tokenizer, facts.labels_are_true, zips, on_progress)
-    with engine.session():
-        counted = engine.map(partial(count_documents, convert, words.vocab_size), zips)
-        documents = [*with_progress(counted, sizes, "counting texts", on_progress)]
-        check_number(sum(documents))
-        firsts = accumulate(documents, initial=0)
-        shards = [
-            ZipShard(number=number, path=path, first_document=first)
-            for number, (path, first) in enumerate(zip(zips, firsts, strict=False))
-        ]
-        converted = engine.map(partial(convert_shard, convert, words, staging), shards)
-        done = [*with_progress(converted, sizes, "converting", on_progress)]
-    lines = (f"{each.source_sha256}  {path.name}\n" for each, path in zip(done, zips, strict=True))
-    return ConvertedZips(
-        tokenizer=facts.tokenizer,
-        words=words,
-        found=merged(each.converted for each in done),
-        sha256={table: shards_sha256([each.sha256[table] for each in done]) for table in TABLES},
-        source_sha256=hashlib.sha256("".join(lines).encode("utf-8")).hexdigest(),
-        generated=facts.generated,
-    )
-
-
-def _words(
-    convert: ConvertParams,
-    tokenizer: Tokenizer | None,
-    labels_are_true: bool,
-    zips: Sequence[Path],
-    on_progress: Callable[[Progress], None],
-) -> Words:
-    """Return what is known of the ids; what no zip tells is learned from the rows, if that is asked for."""
-    learns = tokenizer is None and convert.recover != "nothing"
-    return Words(
-        vocab_size=None if tokenizer is None else tokenizer.vocab_size,
-        labels_are_true=labels_are_true,
+    learns = facts.tokenizer is None and convert.recover != "nothing"
+    conversion = Conversion(
+        params=convert,
+        vocab_size=None if facts.tokenizer is None else facts.tokenizer.vocab_size,
+        labels_are_true=facts.labels_are_true,
         recovered=learn_vocabulary(_all_rows(zips, on_progress)) if learns else None,
     )
+    place = "{table}/{shard}" if is_folder else "{table}.parquet"
+    shards = [
+        ZipShard(
+            path=path,
+            tables={table: staging / place.format(table=table, shard=shard_name(number)) for table in TABLES},
+        )
+        for number, path in enumerate(zips)
+    ]
+    # Of one zip each member is reported; of several, which other processes may read, each zip.
+    within, across = (ignore_progress, on_progress) if is_folder else (on_progress, ignore_progress)
+    sizes = [path.stat().st_size for path in zips]
+    found, digests, lines = Found(), list[Mapping[str, str]](), ""
+    with engine.session():
+        converted = engine.map(partial(convert_zip, conversion, within), shards)
+        parts = [*with_progress(converted, sizes, "converting", across)]
+        check_number(sum(part.found.documents for part in parts))
+        firsts = accumulate((part.found.documents for part in parts), initial=0)
+        numbered = engine.map(renumber_documents, [*zip(shards, firsts, strict=False)])
+        for shard, part, sha256 in zip(
+            shards, parts, with_progress(numbered, sizes, "numbering texts", across), strict=True
+        ):
+            if sha256 is not None:
+                for table in shard.tables.values():
+                    renumbered(table).replace(table)
+            if is_folder:
+                part.found.rejects[:] = [
+                    replace(reject, file=f"{shard.path.name}!{reject.file}") for reject in part.found.rejects
+                ]
+            found.merge(part.found)
+            digests.append(sha256 or part.sha256)
+            lines += f"{part.source_sha256}  {shard.path.name}\n"
+    if is_folder:
+        source_sha256 = hashlib.sha256(lines.encode("utf-8")).hexdigest()
+        sha256 = {table: shards_sha256([each[table] for each in digests]) for table in TABLES}
+    else:
+        source_sha256 = parts[0].source_sha256
+        sha256 = {f"{table}.parquet": digests[0][table] for table in TABLES}
+    return ConvertedZips(
+        facts=facts, recovered=conversion.recovered, found=found, source_sha256=source_sha256, sha256=sha256
+    )
 
 
-def _all_rows(zips: Sequence[Path], on_progress: Callable[[Progress], None]) -> Iterator[tuple[str, RowColumns]]:
+def _all_rows(zips: Iterable[Path], on_progress: Callable[[Progress], None]) -> Iterator[tuple[str, RowColumns]]:
     """Yield all rows of the zips with their split, whatever subset is converted."""
     for path in zips:
         with open_archive(path) as archive:
-            rows = ValidRows(
-                archive=archive, subset="full", vocab_size=None, on_progress=on_progress, label="reading words: "
-            )
             for split in SPLITS:
-                for block in rows.of(split):
-                    yield split, block
+                for rows in valid_rows(
+                    archive,
+                    member_name(split, "full"),
+                    vocab_size=None,
+                    rejects=[],
+                    on_progress=on_progress,
+                    label="reading words: ",
+                ):
+                    yield split, rows

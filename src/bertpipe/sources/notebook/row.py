@@ -9,7 +9,7 @@ from bertpipe.sources.notebook.csv_reader import COLUMNS, unmarked
 
 FIRST_SEGMENT, SECOND_SEGMENT, _PADDING_SEGMENT = 1, 2, 0
 LARGEST_ID = 2**20 - 1
-"""Where the zip tells no vocabulary: each id up to the largest gets a name, and the names have to fit into memory."""
+"""For a zip without a vocabulary: each id up to the largest gets a name, and all names have to fit into memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +20,14 @@ class PairRow:
     inputs: list[int]
     """What the model reads, masks included."""
     labels: list[int]
-    """What it should say at each position; 0 where nothing is asked."""
+    """What it should predict at each position; 0 where nothing is asked."""
     second_segment_start: int
     is_next: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """A bad row: where it stands and why it was left out. `row` counts data rows from 1, `line` lines of the file."""
+    """A bad row: where it is and why it was left out. `row` counts data rows from 1, `line` the lines of the file."""
 
     file: str
     row: int
@@ -37,7 +37,7 @@ class Reject:
     value: str
 
 
-class RowFault(Exception):  # noqa: N818 - it becomes a Reject, never an error of its own
+class RowFault(Exception):  # noqa: N818 - it becomes a Reject, never an error that a user sees
     """What is wrong with one column of a row."""
 
     def __init__(self, column: str, reason: str, value: object) -> None:
@@ -46,11 +46,11 @@ class RowFault(Exception):  # noqa: N818 - it becomes a Reject, never an error o
 
 
 def parse_row(fields: Sequence[str], vocab_size: int | None) -> PairRow:
-    """Return the row of five CSV fields, checked in full; its padding, which stands after each half, is dropped.
+    """Return the row of five CSV fields, fully checked and without the padding after each half.
 
     Args:
         fields: in the order of `COLUMNS`.
-        vocab_size: ids are below this; None where nothing is known of the vocabulary.
+        vocab_size: ids are below this; None where the vocabulary is unknown.
 
     Raises:
         RowFault: the first thing that is wrong.
@@ -97,7 +97,7 @@ def _id_list(column: str, field: str, limit: int | None) -> list[int]:
 
 
 def _check_layout(inputs: list[int], labels: list[int], segments: list[int]) -> int:
-    """Return how many real tokens `[CLS] A [SEP]` has, less one, after checking the row's layout."""
+    """Check the layout of a row and return the place of its first `[SEP]`, not counting padding."""
     real = [(token_id, segment) for token_id, segment in zip(inputs, segments, strict=True) if token_id != PAD_ID]
     tokens = [token_id for token_id, _ in real]
     if tokens.count(SEP_ID) != 2 or tokens.count(CLS_ID) != 1 or tokens[0] != CLS_ID or tokens[-1] != SEP_ID:  # noqa: PLR2004

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from bertpipe.core.randomness import below, uniform
 
-_LABEL, _DOCUMENT, _SENTENCE = range(3)  # streams of randomness, one a kind of choice
+_LABEL, _DOCUMENT, _SENTENCE = range(3)  # streams of randomness, one per kind of choice
 _NEXT_SHARE = 0.5
 SENTENCE_ENDS = (".", "?", "!")
 _SHORTEST = 3
-"""Tokens of the shortest sentence that counts, its end among them; a tail without an end counts at any length."""
+"""Tokens of the shortest sentence that counts, with its end; a rest without an end counts at any length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +29,15 @@ def sentence_pairs(documents: Sequence[Sequence[tuple[int, ...]]], *, seed: int)
     """Yield one pair for each sentence that has a successor.
 
     Half of the pairs, by chance, take the true next sentence. The others take a sentence of *another* document that
-    is not its first, because a true next sentence never is: drawn so, sentence B alone says nothing about the label.
-    A drawn sentence that happens to read like the true next one is drawn again.
+    is not its first, because a true next sentence never is: so sentence B alone says nothing about the label. A
+    sentence that happens to equal the true next one is drawn again.
 
     Args:
         documents: token ids of each sentence of each document, without special tokens.
         seed: seed of the labels and of the draws.
 
     Raises:
-        ValueError: fewer than two documents have a second sentence, so that nothing could be drawn.
+        ValueError: fewer than two documents have a second sentence, so that no sentence could be drawn.
     """
     donors = np.flatnonzero([len(document) > 1 for document in documents])
     if len(donors) <= 1:
@@ -82,7 +82,7 @@ def notebook_sentences(
     """
     is_end = np.isin(token_ids, sentence_ends)
     has_end = is_end.copy()
-    is_end[offsets[1:][np.diff(offsets) > 0] - 1] = True  # a tail ends with its document
+    is_end[offsets[1:][np.diff(offsets) > 0] - 1] = True  # the rest of a document ends with it
     end = np.flatnonzero(is_end) + 1
     start = np.concatenate([[0], end[:-1]]).astype(np.int64)[: len(end)]
     counts = (end - start >= _SHORTEST) | ~has_end[end - 1]

@@ -1,4 +1,4 @@
-"""Zips in the notebook's format as they are written: their members, their rows, and a whole data set."""
+"""Writes zips in the notebook's format: their members, their rows, and a whole data set."""
 
 import csv
 import io
@@ -13,6 +13,7 @@ import numpy as np
 
 from bertpipe.core.artifacts import DOCUMENTS_NAME, ROWS_PER_GROUP, SPLITS, TOKENIZER_NAME
 from bertpipe.data.masking import Corruption
+from bertpipe.data.pair_dataset import read_documents
 from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID, load_tokenizer
 from bertpipe.sources.notebook.archive import FACTS_MEMBER, TOKENIZER_MEMBER, VOCABULARY_MEMBER, member_name
 from bertpipe.sources.notebook.csv_reader import COLUMNS
@@ -21,11 +22,11 @@ from bertpipe.sources.notebook.sentence_pairs import SentencePair
 
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 SAMPLED_EVERY = 10
-"""The `_sampled` members of a zip that is written here hold one row in so many."""
+"""The `_sampled` members of a written zip hold one row of this many."""
 
 
 def write_notebook_zip(data: Path, zip_file: Path) -> None:
-    """Write the rows of a Parquet directory, whose rows stand in the order of their documents, as CSV in a zip.
+    """Write the rows of a Parquet directory, which are in the order of their documents, as CSV in a zip.
 
     The zip also holds the vocabulary, the tokenizer and the fact that labels are true tokens. The ids of the special
     tokens must be the format's.
@@ -43,24 +44,15 @@ def _csv_rows(data: Path, split: str, step: int) -> Iterator[list[str]]:
     """Yield the CSV fields of every `step`-th row of a split."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    documents = _documents(data)
-    number, text = next(documents)
+    documents = read_documents(data / DOCUMENTS_NAME)
+    number, _, text = next(documents)
     with pq.ParquetFile(data / f"{split}.parquet") as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False).to_pylist()
             for row in rows[-(group * ROWS_PER_GROUP) % step :: step]:
                 while number < row["document"]:
-                    number, text = next(documents)
+                    number, _, text = next(documents)
                 yield csv_fields(text, *_pair(row))
-
-
-def _documents(data: Path) -> Iterator[tuple[int, str]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    with pq.ParquetFile(data / DOCUMENTS_NAME) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["document", "text"], use_threads=False)
-            yield from zip(table["document"].to_pylist(), table["text"].to_pylist(), strict=True)
 
 
 def _pair(row: dict[str, Any]) -> tuple[SentencePair, Corruption]:
@@ -141,16 +133,16 @@ class ArchiveWriter:
         """Add a member made of UTF-8 text."""
         info = zipfile.ZipInfo(name, date_time=_FIXED_TIME)
         info.compress_type = zipfile.ZIP_DEFLATED
-        with self._file.open(info, "w", force_zip64=True) as member:  # nobody knows yet how large it will be
+        with self._file.open(info, "w", force_zip64=True) as member:  # its size is not known yet
             for chunk in chunks:
                 member.write(chunk.encode("utf-8"))
 
     def add_facts(self, *, vocabulary: list[str], labels_are_true: bool, generated: bool = False) -> None:
-        """Add what the notebook's zip does not tell: vocabulary, whether labels are true, whether text is generated."""
+        """Add what the notebook's zip lacks: vocabulary, whether labels are true, whether the text is generated."""
         self.add(VOCABULARY_MEMBER, ["\n".join(vocabulary) + "\n"])
         facts = {"labels_are_true": labels_are_true} | ({"generated": True} if generated else {})
         self.add(FACTS_MEMBER, [json.dumps(facts) + "\n"])
 
     def add_tokenizer(self, tokenizer: str) -> None:
-        """Add a `tokenizer.json`, where a vocabulary does not say all of it."""
+        """Add a `tokenizer.json`, which says more than a vocabulary."""
         self.add(TOKENIZER_MEMBER, [tokenizer])

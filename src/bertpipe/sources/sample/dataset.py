@@ -30,7 +30,7 @@ def sample_reviews(sample: SampleParams) -> dict[str, list[Review]]:
 
 
 def write_sample(path: Path, sample: SampleParams, masking: MaskingParams) -> None:
-    """Write the sample's zip: the same members and columns as the notebook's, and the vocabulary beside them."""
+    """Write the sample's zip: the members and columns of the notebook's zip, and the vocabulary."""
     splits = sample_reviews(sample)
     vocabulary = rank_words(basic_english([review.text for review in splits["train"]]))
     tokenizer = word_level_tokenizer(vocabulary)
@@ -51,7 +51,7 @@ def _csv_rows(
     documents = [[tuple(tokenizer.encode(sentence)) for sentence in review.sentences] for review in reviews]
     pairs = list(sentence_pairs(documents, seed=seed))
     token_ids = [np.array(pair_tokens(pair.first, pair.second), dtype=np.int32) for pair in pairs]
-    # All rows at once: one call a row would take most of the time.
+    # All rows at once: one call per row would take most of the time.
     lengths = np.array([len(ids) for ids in token_ids])
     ends = np.cumsum(lengths)
     rows = first_row + np.repeat(np.arange(len(pairs)), lengths)

@@ -76,7 +76,7 @@ def with_articles(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Seven words that belong together, so that one of them tells a reader the others."""
+    """Seven words that belong together, so that one of them predicts the others."""
 
     person: str
     do: str
@@ -113,14 +113,14 @@ class Scene:
 
     @property
     def topic_words(self) -> frozenset[str]:
-        """The words that no other genre uses (the verb and the preposition are common property)."""
+        """The words that no other genre uses (any genre may use the verb and the preposition)."""
         nouns = (self.person, self.persons, self.object, self.objects, self.event, self.events)
         return frozenset((*nouns, self.place, self.quality))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Genre:
-    """A genre: what it is called, its scenes, its set phrases, and the sentences only it can hold."""
+    """A genre: what it is called, its scenes, its set phrases, and the sentences that only it can have."""
 
     name: str
     labels: tuple[str, str]
@@ -137,6 +137,6 @@ class Genre:
 
 
 def parse_scenes(table: str) -> tuple[Scene, ...]:
-    """Return one scene a line of `table`: person, verb, object, preposition, place, event, quality."""
+    """Return one scene per line of `table`: person, verb, object, preposition, place, event, quality."""
     names = ("person", "do", "object", "preposition", "place", "event", "quality")
     return tuple(Scene(**dict(zip(names, line.split(), strict=True))) for line in table.strip().splitlines())

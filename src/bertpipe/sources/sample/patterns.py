@@ -1,15 +1,15 @@
 """Sentence patterns: what a film is, what happens in it, who plays it, how it is made, what the reviewer thinks.
 
-How a pattern is read (`template.Scope` does it):
+How `template.Template` reads a pattern:
 
 - `{slot}` is filled from the film, its genre or the reviewer. The digit of a scene's word picks the scene:
   0 and 1 are the roles of the lead and of the second actor, 2 is a second scene of the genre.
 - `[a|b]` is a where the review praises and b where it blames.
-- `is/was` is the word before the slash in a review that keeps to the present tense, else the one after it.
+- `is/was` is the word before the slash in a review in the present tense, else the one after it.
 - All `<a|b|c>` of one pattern choose the same number, so that an early word decides a late one.
 
-Every pattern holds a word that only its genre uses. Fixed words are kept few: what stands in a sentence
-should depend on the film and on the reviewer rather than on the two words beside it.
+Every pattern has a word that only its genre uses, and few fixed words: a word should depend on the film and on the
+reviewer rather than on its two neighbours.
 """
 
 from __future__ import annotations

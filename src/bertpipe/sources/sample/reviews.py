@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from bertpipe.sources.sample.patterns import ACTING, CAMERA, CLOSING, JOINERS, MUSIC, OPENING, PLOT, SETTING, WRITING
-from bertpipe.sources.sample.template import Deck, Scope
+from bertpipe.sources.sample.template import Deck, Template
 from bertpipe.sources.sample.world import Film, generate_films
 
-# How many critics in a hundred agree with the others about a film.
+# The share of critics that agree with the others about a film.
 _AGREEMENT: Final = 0.85
 _JOINER_SHARE: Final = 0.3
 _LENGTHS: Final = range(4, 13)
@@ -72,13 +72,13 @@ def _joiner(pattern: str, rng: random.Random) -> str:
 
 def _review(film: Film, rng: random.Random) -> Review:
     positive = film.acclaimed == (rng.random() < _AGREEMENT)
-    scope = Scope(film=film, positive=positive, rng=rng)
+    template = Template(film=film, positive=positive, rng=rng)
     decks = {topic: Deck(patterns, rng) for topic, patterns in _PATTERNS.items()}
     decks["remark"] = Deck(film.genre.remarks, rng)
     sentences: list[str] = []
     for topic in _topics(rng):
         pattern = decks[topic].take()
-        sentences.append(scope.sentence(pattern, joiner=_joiner(pattern, rng) if sentences else ""))
+        sentences.append(template.sentence(pattern, joiner=_joiner(pattern, rng) if sentences else ""))
     return Review(film=film, positive=positive, sentences=tuple(sentences))
 
 

@@ -1,4 +1,4 @@
-"""The scope of one review: what its slots stand for, and who has been named so far."""
+"""Fills the sentence patterns of one review: what its slots stand for, and who has been named so far."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PRONOUN_SHARE: Final = 0.75
 _SHE: Final = {"he": "she", "his": "her", "him": "her", "self": "herself", "actor": "actress", "man": "woman"}
 _HE: Final = {"he": "he", "his": "his", "him": "him", "self": "himself", "actor": "actor", "man": "man"}
 
-# How a person is named: as subject, as object, or where only a name will do ("Luna and Ibarra").
+# How a person is named: as subject, as object, or where it has to be the name ("Luna and Ibarra").
 _NAMING: Final[dict[str, str | None]] = {"": "he", "whom": "him", "name": None}
 
-# A reviewer keeps to one of each through the whole review, so that one sentence tells the other's word.
+# A reviewer uses one of each through the whole review, so that one sentence predicts a word of another.
 _VOICES: Final[tuple[dict[str, str], ...]] = (
     {"I": "I", "me": "me", "my": "my", "am": "am"},
     {"I": "we", "me": "us", "my": "our", "am": "are"},
@@ -59,18 +59,18 @@ class Deck(Generic[_T]):
 class _Mention:
     """One person in a sentence: `{lead}` names, `{lead:his}` agrees (the specs are the keys of `_HE`)."""
 
-    def __init__(self, person: Person, scope: Scope) -> None:
+    def __init__(self, person: Person, template: Template) -> None:
         self._person = person
-        self._scope = scope
+        self._template = template
 
     def __format__(self, spec: str) -> str:
         if spec in _NAMING:
-            return self._scope.name(self._person, pronoun=_NAMING[spec])
+            return self._template.name(self._person, pronoun=_NAMING[spec])
         return (_SHE if self._person.she else _HE)[spec]
 
 
-class Scope:
-    """Everything that one review's slots stand for; `sentence` fills a pattern.
+class Template:
+    """What the slots of one review's patterns stand for; `sentence` fills a pattern.
 
     Slots are facts of the film (`{title}`, `{city}`), words of a scene of its genre (`{person}`, `{object2}`;
     see `patterns` for the digits), judging words of one tone (`{good}`, `{well}`), the reviewer's own words

@@ -9,7 +9,7 @@ from bertpipe.sources.sample.lexicon import past, third_person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tone:
-    """The judging words of one temper: adjectives, adverbs, nouns, verbs after "it", and set phrases."""
+    """The judging words of one tone: adjectives, adverbs, nouns, verbs after "it", and set phrases."""
 
     positive: bool
     good: tuple[str, ...]

@@ -34,7 +34,7 @@ _SMALL_WORDS = frozenset({"a", "an", "the", "of", "for", "to"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody who makes films. The surname is unique in the film world; `she` chooses the pronouns."""
+    """A person who makes films. The surname is unique in the film world; `she` chooses the pronouns."""
 
     first: str
     last: str
@@ -48,7 +48,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film:
-    """A film: who made it, where and when, what it holds, and what most critics think of it."""
+    """A film: who made it, where and when, what happens in it, and what most critics think of it."""
 
     title: str
     genre: Genre
@@ -68,7 +68,7 @@ class Film:
 
     @property
     def people(self) -> tuple[Person, ...]:
-        """Everybody whom a review of this film may name."""
+        """All people whom a review of this film may name."""
         return (self.director, self.lead, self.second, self.composer)
 
 

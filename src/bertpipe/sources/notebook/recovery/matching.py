@@ -1,7 +1,7 @@
 """Which sentence of its text each half of a row is.
 
-A half has the length of its sentence, which in most texts only one sentence has; among several, the words that are
-already known decide.
+A half is as long as its sentence. Where several sentences of the text have this length, the words that are already
+known decide.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The sentences of the halves of some rows, A and B of each row in turn."""
+    """The sentences of the halves of some rows: A of the first row, B of the first row, A of the second row ..."""
 
     sentence: NDArray[np.int64]
     """Number of each half's sentence in the table, -1 where it was not found; shape [2 * rows]."""
@@ -65,8 +65,8 @@ def match(rows: RowColumns, text_of_row: NDArray[np.int64], sentences: SentenceT
     """Return the sentence of each half.
 
     A half is a sentence of its text of the same length in which no word contradicts a visible id; of several, the one
-    with most words that agree. Nothing is found where two that say different things agree equally well. As long as
-    nothing is known, a half is the one sentence of its length.
+    with most words that agree. Nothing is found where two different ones agree equally well. As long as no word is
+    known, a half is found if only one sentence has its length.
 
     Args:
         rows: the rows, uncut.
@@ -76,14 +76,14 @@ def match(rows: RowColumns, text_of_row: NDArray[np.int64], sentences: SentenceT
     """
     starts, lengths = _halves(rows)
     half, sentence = _same_length(np.repeat(text_of_row, 2), lengths, sentences)
-    tokens = _Ragged.of(lengths[half])
-    positions = np.repeat(starts[half], tokens.lengths) + tokens.within
-    codes = sentences.codes[np.repeat(sentences.starts[sentence], tokens.lengths) + tokens.within].astype(np.int64)
+    counts = lengths[half]
+    within = places_within(counts)
+    positions = np.repeat(starts[half], counts) + within
+    codes = sentences.codes[np.repeat(sentences.starts[sentence], counts) + within].astype(np.int64)
     agreements, contradictions = _compare(rows.inputs[positions], codes, known)
-    score = np.where(tokens.sums(contradictions) > 0, -1, tokens.sums(agreements))
+    score = np.where(_sums(contradictions, counts) > 0, -1, _sums(agreements, counts))
     chosen = _best(half, sentence, score, sentences, halves=len(lengths), strict=not known.any)
-    is_chosen = chosen[half] == sentence
-    found = np.repeat(is_chosen, tokens.lengths)
+    found = np.repeat(chosen[half] == sentence, counts)
     return Match(sentence=chosen, positions=positions[found], codes=codes[found])
 
 
@@ -105,29 +105,14 @@ def _same_length(
     wanted = text * longest + lengths
     first = np.searchsorted(keys[order], wanted, side="left")
     counts = np.searchsorted(keys[order], wanted, side="right") - first
-    pairs = _Ragged.of(counts)
-    return np.repeat(np.arange(len(counts)), counts), order[np.repeat(first, counts) + pairs.within]
+    return np.repeat(np.arange(len(counts)), counts), order[np.repeat(first, counts) + places_within(counts)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ragged:
-    """Lists of different lengths, one after the other."""
-
-    lengths: NDArray[np.int64]
-    within: NDArray[np.int64]
-    """Place of each entry in its list."""
-
-    @classmethod
-    def of(cls, lengths: NDArray[np.int64]) -> "_Ragged":
-        """Return the places of lists of these lengths."""
-        return cls(lengths, places_within(lengths))
-
-    def sums(self, values: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return how many entries of each list are true."""
-        running = np.concatenate([[0], np.cumsum(values)])
-        ends = np.cumsum(self.lengths)
-        sums: NDArray[np.int64] = running[ends] - running[ends - self.lengths]
-        return sums
+def _sums(values: NDArray[np.bool_], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many values are true in each of some lists of these lengths, which stand one after the other."""
+    running, ends = np.concatenate([[0], np.cumsum(values)]), np.cumsum(lengths)
+    sums: NDArray[np.int64] = running[ends] - running[ends - lengths]
+    return sums
 
 
 def _compare(
@@ -151,7 +136,7 @@ def _best(
     halves: int,
     strict: bool,
 ) -> NDArray[np.int64]:
-    """Return for each half the candidate with the highest score, -1 where none or no single one will do."""
+    """Return for each half the candidate with the highest score, -1 where there is none or more than one."""
     possible = np.flatnonzero(score >= 0)
     order = possible[np.lexsort((sentence[possible], -score[possible], half[possible]))]
     first = np.flatnonzero(np.diff(half[order], prepend=-1))

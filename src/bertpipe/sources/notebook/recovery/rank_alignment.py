@@ -1,7 +1,7 @@
-"""Words found by their rank: the notebook numbers words by falling frequency, then by the alphabet.
+"""Words found by their rank: the notebook numbers words by descending frequency, then by the alphabet.
 
 Between two ids whose words are known lie the ids of the words that rank between these words. Where as many words as ids
-are left there, each word has its id.
+are left there, each word gets the id of its rank.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ _FIRST_WORD = len(SPECIAL_TOKENS)
 
 
 def rank(words: Sequence[str], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the codes of the words that occur, by falling count, then by the alphabet.
+    """Return the codes of the words that occur, by descending count, then by the alphabet.
 
     Args:
         words: each word by its code.
@@ -36,7 +36,7 @@ def fill(
     Args:
         code_of_id: the words that are known; -1 elsewhere; shape [vocab].
         ranked: all words by rank, as codes.
-        hints: for a word, ids that may be its own; one that alone lies where the word has to be is taken.
+        hints: for a word, ids that it may have; it gets one if only this one is in the word's gap.
     """
     found: dict[int, int] = {}
     known = code_of_id.copy()
@@ -53,7 +53,7 @@ def fill(
 
 
 def _gaps(code_of_id: NDArray[np.int64], ranked: NDArray[np.int64]) -> "list[tuple[list[int], list[int]]]":
-    """Return for each stretch between two known neighbours the ids and the words that are left in it."""
+    """Return for each gap between two known neighbours the ids and the words that are left in it."""
     place = np.full(int(max(ranked.max(initial=-1), code_of_id.max(initial=-1))) + 1, -1)
     place[ranked] = np.arange(len(ranked))
     known = np.flatnonzero(code_of_id >= 0)
@@ -76,7 +76,7 @@ def _gaps(code_of_id: NDArray[np.int64], ranked: NDArray[np.int64]) -> "list[tup
 
 
 def _hinted(ids: Sequence[int], codes: Sequence[int], hints: Mapping[int, Sequence[int]]) -> dict[int, int]:
-    """Return the words of a gap of which one hint alone lies in it."""
+    """Return the words of a gap that have exactly one hint in it."""
     within = {code: [token_id for token_id in hints.get(code, ()) if ids[0] <= token_id <= ids[-1]] for code in codes}
     sole = {code: found[0] for code, found in within.items() if len(found) == 1 and found[0] in set(ids)}
     claims = list(sole.values())

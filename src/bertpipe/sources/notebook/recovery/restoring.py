@@ -1,7 +1,7 @@
-"""Rows with their true tokens, and what is wrong with them: untrue labels, pairs that are not what they say."""
+"""Rows with their true tokens, and counts of wrong labels and of pairs that are not what `Is Next` says."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bertpipe.core.artifacts import vocabulary_schema
 from bertpipe.data.tokenization.tokenizer import MASK_ID, UNK_ID, is_unknown_token
 from bertpipe.sources.notebook.columns import RowColumns
-from bertpipe.sources.notebook.recovery.matching import Match, match
+from bertpipe.sources.notebook.recovery.matching import match
 from bertpipe.sources.notebook.recovery.vocabulary import EVIDENCE, RecoveredVocabulary, texts_and_sentences
 
 
@@ -42,11 +42,6 @@ class RecoveryCounts:
     next_but_not_consecutive: int = 0
     """`Is Next` is 1, and B does not follow A."""
 
-    def merge(self, other: "RecoveryCounts") -> None:
-        """Add what was found elsewhere."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
-
     def add_pairs(self, sentence: NDArray[np.int64], texts: NDArray[np.int64], is_next: NDArray[np.bool_]) -> None:
         """Count rows by what their two sentences are to each other.
 
@@ -67,59 +62,44 @@ class RecoveryCounts:
         self.not_next_and_reversed += int((~says_next & reversed_).sum())
         self.next_but_not_consecutive += int((says_next & ~follows).sum())
 
+    def add_tokens(self, rows: RowColumns, tokens: NDArray[np.int32], is_known: NDArray[np.bool_]) -> None:
+        """Count the tokens of rows, of which some are known to be the true ones."""
+        is_masked, has_label = rows.inputs == MASK_ID, rows.labels != 0
+        checked = has_label & is_known
+        self.words += len(tokens) - 3 * len(rows)
+        self.words_masked += int(is_masked.sum())
+        self.words_restored += int((is_masked & is_known).sum())
+        self.labels += int(has_label.sum())
+        self.labels_checked += int(checked.sum())
+        self.labels_wrong += int((checked & (rows.labels != tokens)).sum())
+
 
 def restore(
     rows: RowColumns, vocabulary: RecoveredVocabulary, counts: RecoveryCounts
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return the true tokens of rows, and where they are known; elsewhere stands what the row has. Shapes [tokens].
+    """Return the true tokens of rows, the row's own where they are unknown, and which are known. Shapes [tokens].
 
-    A visible token is true: the notebook replaces by `[MASK]` alone. Under a mask stands the word of the sentence; a
-    word of no training text is `[UNK]`, since the notebook's vocabulary is made from these texts.
+    A visible token is true, since the notebook hides tokens only behind `[MASK]`. The true token of a mask is the word
+    of the sentence, or `[UNK]` if no training text has this word: the notebook's vocabulary is made from these texts.
 
     Args:
         rows: the rows, uncut.
         vocabulary: the words behind the ids.
-        counts: what is found is added to it.
+        counts: gets what is found.
     """
     text_of_row, sentences = texts_and_sentences(rows, vocabulary.lexicon)
     codes = len(vocabulary.lexicon)
     known = vocabulary.known.covering(ids=vocabulary.size, codes=codes)
     found = match(rows, text_of_row, sentences, known)
     counts.add_pairs(found.sentence, sentences.text, rows.is_next)
-    tokens, is_known = _true_tokens(rows, found, _ids_of_codes(vocabulary, codes))
-    _count_tokens(rows, tokens, is_known, counts)
-    return tokens, is_known
-
-
-def _ids_of_codes(vocabulary: RecoveredVocabulary, codes: int) -> NDArray[np.int64]:
-    """Return the id of each word, `[UNK]` for words of no training text, -1 where nothing is known."""
     in_training = np.zeros(codes, dtype=np.bool_)
     in_training[: len(vocabulary.in_training)] = vocabulary.in_training
-    ids = vocabulary.known.covering(ids=vocabulary.size, codes=codes).id_of_code
-    return np.where((ids < 0) & ~in_training, UNK_ID, ids)
-
-
-def _true_tokens(
-    rows: RowColumns, found: Match, id_of_code: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    ids = np.where((known.id_of_code < 0) & ~in_training, UNK_ID, known.id_of_code)[found.codes]
     tokens, is_known = rows.inputs.copy(), rows.inputs != MASK_ID
-    ids = id_of_code[found.codes]
-    here = found.positions[ids >= 0]  # at visible tokens, ids are what stands there: nothing contradicts them
+    here = found.positions[ids >= 0]  # a visible token stays as it is: no id contradicts those of its sentence
     tokens[here], is_known[here] = ids[ids >= 0], True
+    counts.add_tokens(rows, tokens, is_known)
     return tokens, is_known
-
-
-def _count_tokens(
-    rows: RowColumns, tokens: NDArray[np.int32], is_known: NDArray[np.bool_], counts: RecoveryCounts
-) -> None:
-    is_masked, has_label = rows.inputs == MASK_ID, rows.labels != 0
-    checked = has_label & is_known
-    counts.words += len(tokens) - 3 * len(rows)
-    counts.words_masked += int(is_masked.sum())
-    counts.words_restored += int((is_masked & is_known).sum())
-    counts.labels += int(has_label.sum())
-    counts.labels_checked += int(checked.sum())
-    counts.labels_wrong += int((checked & (rows.labels != tokens)).sum())
 
 
 def write_vocabulary(path: Path, vocabulary: RecoveredVocabulary) -> None:

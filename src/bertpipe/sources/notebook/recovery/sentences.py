@@ -1,6 +1,5 @@
 """Texts as the notebook cut them: words of `basic_english`, sentences of words."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,40 +11,31 @@ from bertpipe.data.tokenization.tokenizer import BASIC_ENGLISH
 from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS, notebook_sentences
 
 _END_CODES = np.arange(len(SENTENCE_ENDS), dtype=np.int32)
-"""Codes of the words that end a sentence: every lexicon meets them first."""
+"""Codes of the words that end a sentence: they are the first words of every lexicon."""
 
 
-class Lexicon:
+class Lexicon(dict[str, int]):
     """Numbers words in the order in which they are first met; such a number is a word's code."""
 
     def __init__(self) -> None:
-        self._codes: defaultdict[str, int] = defaultdict()
-        self._codes.default_factory = self._codes.__len__
+        super().__init__()
         self.encode(" ".join(SENTENCE_ENDS))
 
-    def __getstate__(self) -> list[str]:
-        """Return the words, to be pickled: their codes are their places."""
-        return self.words()
-
-    def __setstate__(self, words: list[str]) -> None:
-        """Take the words of another lexicon."""
-        self._codes = defaultdict(None, {word: code for code, word in enumerate(words)})
-        self._codes.default_factory = self._codes.__len__
-
-    def __len__(self) -> int:
-        """Return how many words have been met."""
-        return len(self._codes)
+    def __missing__(self, word: str) -> int:
+        """Return the code of a new word."""
+        code = self[word] = len(self)
+        return code
 
     def encode(self, text: str) -> list[int]:
         """Return the code of each word of a text."""
         lowered = text.lower()
         for old, new in BASIC_ENGLISH:
             lowered = lowered.replace(old, new)
-        return list(map(self._codes.__getitem__, lowered.split()))
+        return list(map(self.__getitem__, lowered.split()))
 
     def words(self) -> list[str]:
         """Return the words in the order of their codes."""
-        return list(self._codes)
+        return list(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +46,7 @@ class SentenceTable:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     text: NDArray[np.int64]
-    """Number of the text that each sentence belongs to; rising."""
+    """Number of the text that each sentence belongs to; ascending."""
 
 
 def sentence_table(texts: Sequence[str], lexicon: Lexicon) -> SentenceTable:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.randomness import uniform
+from bertpipe.data.cooccurrence import CooccurrenceCounts
 from bertpipe.data.tokenization.tokenizer import MASK_ID, SPECIAL_TOKENS, unknown_token
 from bertpipe.sources.notebook.columns import RowColumns
-from bertpipe.sources.notebook.recovery.cooccurrence import Agreement, Votes, agreed
 from bertpipe.sources.notebook.recovery.matching import Known, match
 from bertpipe.sources.notebook.recovery.rank_alignment import fill, rank
 from bertpipe.sources.notebook.recovery.sentences import Lexicon, SentenceTable, sentence_table
@@ -21,22 +21,22 @@ EVIDENCE = ("unknown", "special", "read", "rank")
 
 _FIRST_WORD = len(SPECIAL_TOKENS)
 _FIRST_BLOCKS = 4
-"""Blocks from which the commonest words are learned before anything else."""
+"""Blocks from which the most frequent words are learned first."""
 _LEAST_VOTES, _LEAST_SHARE = 5, 0.9
-"""What a word of these blocks needs."""
+"""What such a word needs in these blocks, see `mutual_best_pairs`."""
 _HIDDEN_SHARE, _HIDDEN = 0.1, 50
-"""Share of the words read that is hidden to see how well ranks find words, and its stream of randomness."""
+"""Share of the words read that is hidden to test how well ranks find words, and its stream of randomness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankCheck:
-    """How well ranks find words: some that were read are hidden and looked for."""
+    """How well ranks find words, tested on words that were read and then hidden."""
 
     hidden: int
     found: int
     """Hidden ids that got a word."""
     right: int
-    """Those that got their own."""
+    """Those that got the right one."""
 
     @property
     def precision(self) -> float:
@@ -51,11 +51,11 @@ class RecoveredVocabulary:
     lexicon: Lexicon
     known: Known
     evidence: NDArray[np.int8]
-    """How each id's word was found, a place in `EVIDENCE`; shape [vocab]."""
+    """How each id's word was found, as an index of `EVIDENCE`; shape [vocab]."""
     votes: NDArray[np.int64]
-    """Visible tokens that say so; shape [vocab]."""
+    """How often the id was visible where its text has this word; shape [vocab]."""
     confidence: NDArray[np.float64]
-    """Share of right answers to expect: of the votes that agree, or of hidden words found again by rank; [vocab]."""
+    """Share of right words to expect: of the votes, or of hidden words found again by rank; shape [vocab]."""
     in_training: NDArray[np.bool_]
     """Whether a word occurs in a text of the training split; by code."""
     rank_check: RankCheck
@@ -81,13 +81,46 @@ def learn_vocabulary(blocks: Iterable[tuple[str, RowColumns]]) -> RecoveredVocab
     """
     remaining = iter(blocks)
     first = list(islice(remaining, _FIRST_BLOCKS))
-    tally = _Tally()
-    tally.known = _commonest([rows for _, rows in first])
+    learner = _Learner(known=_most_frequent([rows for _, rows in first]))
     for number, (split, rows) in enumerate(chain(first, remaining), start=1):
-        tally.add(rows, split)
+        learner.add(rows, split)
         if number.bit_count() == 1:  # 1, 2, 4, 8 ... blocks
-            tally.known = tally.agreed().known
-    return tally.vocabulary()
+            learner.known = learner.read_words().known
+    return learner.vocabulary()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """The words that ids were seen with."""
+
+    known: Known
+    votes: NDArray[np.int64]
+    """How often each id was seen with its word; shape [ids]."""
+    share: NDArray[np.float64]
+    """As a share of all times that the id, or the word, was seen; shape [ids]."""
+
+
+def mutual_best_pairs(seen: CooccurrenceCounts, *, ids: int, codes: int, least: int, share: float) -> Agreement:
+    """Return the pairs of an id and a word that are each other's most frequent partner.
+
+    Args:
+        seen: how often each id was seen where a text has a certain word, as pairs of an id and the word's code.
+        ids: size of the table of ids.
+        codes: size of the table of words.
+        least: a pair seen less often is left out.
+        share: the share of both that the pair has to exceed; 0.5 or more, so that there is one partner at most.
+    """
+    id_of_pair, code_of_pair, counts = seen.pairs()
+    by_id = np.bincount(id_of_pair, weights=counts, minlength=ids)
+    by_code = np.bincount(code_of_pair, weights=counts, minlength=codes)
+    agreement = counts / np.maximum(by_id[id_of_pair], by_code[code_of_pair])
+    kept = (agreement > share) & (counts >= least)
+    best_ids, best_codes = id_of_pair[kept], code_of_pair[kept]
+    known = Known(id_of_code=np.full(codes, -1), code_of_id=np.full(ids, -1))
+    known.id_of_code[best_codes], known.code_of_id[best_ids] = best_ids, best_codes
+    votes, shares = np.zeros(ids, dtype=np.int64), np.zeros(ids)
+    votes[best_ids], shares[best_ids] = counts[kept], agreement[kept]
+    return Agreement(known=known, votes=votes, share=shares)
 
 
 def texts_and_sentences(rows: RowColumns, lexicon: Lexicon) -> tuple[NDArray[np.int64], SentenceTable]:
@@ -96,45 +129,41 @@ def texts_and_sentences(rows: RowColumns, lexicon: Lexicon) -> tuple[NDArray[np.
     return text_of_row, sentence_table([text.decode("utf-8") for text in texts], lexicon)
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What the rows so far say."""
+@dataclass(slots=True, kw_only=True)
+class _Learner:
+    """What the rows so far tell."""
 
+    known: Known = field(default_factory=Known.nothing)
     lexicon: Lexicon = field(default_factory=Lexicon)
-    read: Votes = field(default_factory=Votes)
-    """Visible ids."""
-    labelled: Votes = field(default_factory=Votes)
-    """Labels at `[MASK]`, of which a part is random."""
+    visible: CooccurrenceCounts = field(default_factory=CooccurrenceCounts)
+    """Visible ids and the words where they stand."""
+    labelled: CooccurrenceCounts = field(default_factory=CooccurrenceCounts)
+    """Labels at `[MASK]`, of which a part is random, and the words there."""
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """How often each word occurs in the texts of the training split; by code."""
-    known: Known = field(default_factory=Known.nothing)
     size: int = _FIRST_WORD
     """Ids seen so far, special ones included."""
 
     def add(self, rows: RowColumns, split: str) -> None:
-        """Count what the halves of some rows say."""
+        """Count the ids and words of the halves whose sentences are found."""
         text_of_row, sentences = texts_and_sentences(rows, self.lexicon)
-        self.size = 1 + max(self.size - 1, int(rows.inputs.max(initial=0)), int(rows.labels.max(initial=0)))
+        self.size = max(self.size, 1 + int(rows.inputs.max(initial=0)), 1 + int(rows.labels.max(initial=0)))
         found = match(rows, text_of_row, sentences, self.known.covering(ids=self.size, codes=len(self.lexicon)))
         inputs, labels = rows.inputs[found.positions], rows.labels[found.positions]
-        is_masked = inputs == MASK_ID
-        for votes, ids, codes in (
-            (self.read, inputs, found.codes),
-            (self.labelled, labels[is_masked], found.codes[is_masked]),
-        ):
-            is_word = ids >= _FIRST_WORD
-            votes.add(ids[is_word], codes[is_word])
+        is_word, is_labelled = inputs >= _FIRST_WORD, (inputs == MASK_ID) & (labels >= _FIRST_WORD)
+        self.visible.add(inputs[is_word], found.codes[is_word])
+        self.labelled.add(labels[is_labelled], found.codes[is_labelled])
         if split == "train":
-            self._count(np.bincount(sentences.codes, minlength=len(self.lexicon)))
+            self._count_words(sentences.codes)
 
-    def agreed(self, *, least: int = 1, share: float = 0.5) -> Agreement:
+    def read_words(self, *, least: int = 1, share: float = 0.5) -> Agreement:
         """Return the words that have been read."""
-        return agreed(self.read, ids=self.size, codes=len(self.lexicon), least=least, share=share)
+        return mutual_best_pairs(self.visible, ids=self.size, codes=len(self.lexicon), least=least, share=share)
 
     def vocabulary(self) -> RecoveredVocabulary:
-        """Return all words that were read, and those that their ranks tell."""
-        self._count(np.zeros(len(self.lexicon), dtype=np.int64))
-        read = self.agreed()
+        """Return all words that were read, and those that ranks find."""
+        self._count_words(np.empty(0, dtype=np.int32))
+        read = self.read_words()
         ranked = rank(self.lexicon.words(), self.counts)
         check = self._check_ranks(read.known, ranked)
         by_rank = self._by_rank(read.known.code_of_id, ranked)
@@ -154,12 +183,13 @@ class _Tally:
             rank_check=check,
         )
 
-    def _count(self, counts: NDArray[np.int64]) -> None:
+    def _count_words(self, codes: NDArray[np.int32]) -> None:
+        counts = np.bincount(codes, minlength=len(self.lexicon))
         counts[: len(self.counts)] += self.counts
         self.counts = counts
 
     def _by_rank(self, code_of_id: NDArray[np.int64], ranked: NDArray[np.int64]) -> dict[int, int]:
-        """Return the words that ranks tell; the labels that stood at the `[MASK]` of a word are hints to its id."""
+        """Return the words that ranks find; the labels at the `[MASK]` of a word are hints to its id."""
         ids, codes, _ = self.labelled.pairs()
         is_open = np.ones(len(self.lexicon), dtype=np.bool_)
         is_open[code_of_id[code_of_id >= 0]] = False
@@ -169,7 +199,7 @@ class _Tally:
         return fill(code_of_id, ranked, hints=hints)
 
     def _check_ranks(self, known: Known, ranked: NDArray[np.int64]) -> RankCheck:
-        """Hide some of the rarer words that were read, and see what their ranks make of them."""
+        """Hide some of the rarer words that were read, and look for them by rank."""
         ids = np.flatnonzero(known.code_of_id >= 0)
         rarer = ids[len(ids) // 2 :]
         hidden = rarer[uniform(0, _HIDDEN, rarer) < _HIDDEN_SHARE]
@@ -184,9 +214,9 @@ class _Tally:
         )
 
 
-def _commonest(blocks: list[RowColumns]) -> Known:
-    """Return the commonest words, from halves that have the length of one sentence only."""
-    tally = _Tally()
+def _most_frequent(blocks: list[RowColumns]) -> Known:
+    """Return the most frequent words, from halves that have the length of only one sentence of their text."""
+    learner = _Learner()
     for rows in blocks:
-        tally.add(rows, "")
-    return tally.agreed(least=_LEAST_VOTES, share=_LEAST_SHARE).known
+        learner.add(rows, "")
+    return learner.read_words(least=_LEAST_VOTES, share=_LEAST_SHARE).known
