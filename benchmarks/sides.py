@@ -80,7 +80,7 @@ class Bertpipe:
         set_up()
         torch.manual_seed(train.seed)
         self.bert = Bert(model, vocab_size)
-        self.bert.start_at_frequencies(torch.from_numpy(label_counts(rows, vocab_size)))
+        self.bert.init_mlm_bias(torch.from_numpy(label_counts(rows, vocab_size)))
         self.batcher = Batcher(dataset=rows, masking=masking, seed=train.seed)
         self.steps = steps
         self.optimizer = make_optimizer(self.bert, train)

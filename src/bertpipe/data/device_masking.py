@@ -19,7 +19,7 @@ _TWO_TO_64 = 1 << 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TensorMasking:
+class DeviceMasking:
     """A masking rule with its tables on a device."""
 
     rule: Masking
@@ -27,12 +27,12 @@ class TensorMasking:
     continues_word: Tensor
     words: Tensor
     inner_rising: Tensor
-    """`SpanLaw.inner`, the smallest first."""
+    """`SpanDistribution.inner`, the smallest first."""
     opening_rising: Tensor
-    """`SpanLaw.opening`, the smallest first."""
+    """`SpanDistribution.opening`, the smallest first."""
 
     @classmethod
-    def of(cls, rule: Masking, device: torch.device) -> "TensorMasking":
+    def of(cls, rule: Masking, device: torch.device) -> "DeviceMasking":
         """Return a rule on a device."""
         return cls(
             rule=rule,
@@ -77,7 +77,7 @@ class TensorMasking:
         return self._spans(draws, begins, special, opens_row | after_special)
 
     def _spans(self, draws: Tensor, begins: Tensor, special: Tensor, opens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which tokens spans cover, and how far each is from the first of its run; see `SpanLaw.runs`.
+        """Return which tokens spans cover, and how far each is from the first of its run; see `SpanDistribution.runs`.
 
         Args:
             draws: a number for each token; that of a word's first one counts.

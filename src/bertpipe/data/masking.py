@@ -18,7 +18,7 @@ CHOICE, CORRUPTION, WORD = range(10, 13)  # streams of randomness, one a kind of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpanLaw:
+class SpanDistribution:
     """How many words a span covers from a word on, decided by one number drawn for that word.
 
     Both arrays have one element for each number of words that a span may have, and fall from one to the next.
@@ -30,7 +30,7 @@ class SpanLaw:
     """The same for the first word of a text, where the spans count too that would have begun before it."""
 
     @classmethod
-    def of(cls, *, rate: float, p: float, longest: int) -> "SpanLaw":
+    def of(cls, *, rate: float, p: float, longest: int) -> "SpanDistribution":
         """Return the law under which spans cover each word of a text with probability `rate`.
 
         A span of n words has a probability in proportion to (1 - p)^(n - 1), n from 1 to `longest`: the geometric
@@ -114,7 +114,7 @@ class Masking:
     """Ids of the pieces that belong to the same word as the token before them; shape [vocab]."""
     words: NDArray[np.int32]
     """Ids that a random word is drawn from."""
-    spans: SpanLaw
+    spans: SpanDistribution
     """Where spans start and how long they are, for `span`."""
 
     @classmethod
@@ -129,7 +129,7 @@ class Masking:
             is_special=tokenizer.is_special,
             continues_word=tokenizer.continues_word,
             words=np.flatnonzero(~tokenizer.is_special).astype(np.int32),
-            spans=SpanLaw.of(rate=params.rate, p=params.span_p, longest=params.span_max),
+            spans=SpanDistribution.of(rate=params.rate, p=params.span_p, longest=params.span_max),
         )
 
     def corrupt(

@@ -134,7 +134,7 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # what a missing head holds is the same each time
-        bert = Bert(_params(source, config), config.vocab_size, drawn=bool(absent))
+        bert = Bert(_params(source, config), config.vocab_size, init_weights=bool(absent))
     first_weights = _head_tensors(bert, absent)
     copy_from_huggingface(state, bert)
     bert.load_state_dict(first_weights, strict=False)

@@ -131,7 +131,7 @@ def load_model(directory: Path) -> StoredModel:
         if file_sha256(path) != digest:
             raise ModelError(f"{path} is damaged (its SHA-256 is not the one in {CONFIG_NAME}): train again")
     params = ModelParams(**(_LATER_PARAMS | config["model"]))
-    bert = Bert(params, config["model"]["vocab_size"], drawn=False)
+    bert = Bert(params, config["model"]["vocab_size"], init_weights=False)
     load_weights(directory / WEIGHTS_NAME, bert)
     return StoredModel(
         bert=bert.eval(),

@@ -20,7 +20,7 @@ _FEW, _PARTS = 128, 2
 _NEVER = -1e30
 """A score that attention gives no weight."""
 _CHUNK = 1024
-"""Vocabulary entries whose logits are in cache together."""
+"""ModelTokenizer entries whose logits are in cache together."""
 _STORED_BYTES = 2**29
 """Limit on the stored exponentials; more supervised tokens are taken in several blocks."""
 _SAFE_SUM = 1e30

@@ -73,7 +73,7 @@ def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which has to be the model's."""
     path = require_data(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
-    if not model.reads(tokenizer):
+    if not model.has_ids_of(tokenizer):
         raise ModelError(
             f"{model.name} was trained with another tokenizer than {path}: its ids mean other words; "
             f"train on these data, or evaluate on data made with its tokenizer (prepare.tokenizer)"

@@ -77,7 +77,7 @@ def run_probe(
     on_progress(Progress(label="encoding texts", completed=0, total=None, unit="texts"))
     room = loaded.bert.params.max_positions
     train_rows, test_rows = (
-        encode_rows(split, loaded.vocabulary, max_length=room) for split in (splits.train, splits.test)
+        encode_rows(split, loaded.tokenizer, max_length=room) for split in (splits.train, splits.test)
     )
     for note in _notes(loaded, splits, (train_rows, test_rows)):
         on_note(note)
@@ -181,7 +181,7 @@ def _best(logits: torch.Tensor) -> NDArray[np.int64]:
 
 def _notes(loaded: LoadedModel, splits: LabelledSplits, rows: Sequence[TextRows]) -> list[str]:
     """Return what the user should know of the model and of how it reads these texts."""
-    notes = [*loaded.notes, *loaded.vocabulary.warnings()]
+    notes = [*loaded.notes, *loaded.tokenizer.warnings()]
     cut, count = sum(part.texts_cut for part in rows), sum(map(len, rows))
     if cut:
         notes.append(
