@@ -621,7 +621,7 @@ def test_one_number_that_is_none_among_the_others_is_enough(tmp_path: Path, with
         head.bias[1] = math.inf
     save_changed(tmp_path / "model", bert)
     predictor = load_predictor(str(tmp_path / "model"))
-    with pytest.raises(ModelError, match="the output of .* is not finite"):
+    with pytest.raises(ModelError, match=r"the output of .* is not finite"):
         _ = predictor.next_sentence("a b", "c") if task == "nsp" else predictor.fill_masks("a [MASK]", 3)
 
 

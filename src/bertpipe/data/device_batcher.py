@@ -25,7 +25,7 @@ from bertpipe.data.sampling import SINGLE, DataParallelRank, Window
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 _STORED_RATE = 0.2
-"""Share of the tokens that the notebook's stored masks supervise; others supervise fewer. `ShapeBudget` needs a guess."""
+"""Share of the tokens that the notebook's stored masks supervise; others supervise fewer, but a guess is enough."""
 _TOKENS_PER_CHOICE = {"token": 1.0, "word": 2.0, "span": 8.0}
 """Tokens chosen together by each unit of masking: enough for words of two pieces and spans of four words."""
 _TOKENS_AT_ONCE = 2**20
@@ -149,8 +149,8 @@ class DeviceRows:
             supervised=np.pad(self.supervised[numbers], (0, filled_to - count)),
             real_lengths=np.pad(lengths, (0, filled_to - count)),
             budget=self.budget,
-            # Only the longest bucket goes without a mask: rows cut to the limit fill it. In the others that would double
-            # the number of shapes for a few batches.
+            # Only the longest bucket goes without a mask: rows cut to the limit fill it. In the others this would
+            # double the number of shapes for a few batches.
             full=seq == limit and int(lengths.min()) == seq,
         )
 

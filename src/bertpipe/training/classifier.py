@@ -202,7 +202,7 @@ def _check(loss: Tensor, step: int) -> None:
 
 
 def _make_dense(module: nn.Module) -> None:
-    """Make gradients dense: a tied embedding's is sparse, for its decoder's to be added, and there is no decoder here."""
+    """Make gradients dense: a tied embedding's is sparse because of the decoder, which is not used here."""
     for parameter in module.parameters():
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()

@@ -41,7 +41,7 @@ class StopRequest:
             raise interruption
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Let a signal raise Interrupted anywhere in the block: for work that can be repeated from its start."""
         self._interruptible = True
         try:

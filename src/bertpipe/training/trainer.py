@@ -33,7 +33,10 @@ from bertpipe.training.parallel import gather_network, unwrapped, wrap_parallel
 from bertpipe.training.run_spec import RunSpec
 from bertpipe.training.signals import StopRequest
 
-_DRIFTED = "one of them computes differently, so look for other hardware or libraries, or for a defect"
+_DRIFTED = (
+    "one of them computes differently, so look for other hardware or libraries, or for a defect; the next run resumes "
+    "from the last checkpoint"
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,7 +166,7 @@ class Trainer:
             if step > self.restored_step:
                 self._save(step)
             raise StoppedError(
-                f"{interruption} after step {step:,} of {self.schedule.total:,}; run the same command again to resume from there "
+                f"{interruption} after step {step:,} of {self.schedule.total:,}; run the same command again to resume "
                 f"(state: {self.checkpoints.directory})",
                 exit_code=interruption.exit_code,
             ) from None
@@ -214,10 +217,7 @@ class Trainer:
     def _assert_equal_weights(self, bert: Bert, step: int) -> None:
         """Check that all processes have the same weights after the same step, before anything is written."""
         if self.world.dp.size > 1:
-            facts = {"step": step, "weights": weights_sha256(bert)}
-            self.world.assert_equal(
-                "weights", facts, advice=f"{_DRIFTED}; the next run resumes from the last checkpoint"
-            )
+            self.world.assert_equal("weights", {"step": step, "weights": weights_sha256(bert)}, advice=_DRIFTED)
 
     def _end_epoch(self) -> None:
         """Evaluate, and write the model and its history for the next stages."""

@@ -45,7 +45,7 @@ class Encoder:
         self._words = _Cache(lambda word: _by_pieces(word, pieces) if kind == "bert" else self._tokenize(word))
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of all texts, one text after the other, without `[CLS]` and `[SEP]`; and the tokens of each."""
+        """Return all texts' ids, text after text, without `[CLS]` and `[SEP]`; and the number of tokens of each."""
         if self._joins_at is None:
             ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
             counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
