@@ -118,7 +118,7 @@ def test_without_an_nsp_head_evaluate_gives_null_and_train_makes_one(
     assert metrics["nsp"]["model"] is None
     assert metrics["nsp"]["word_overlap"]["accuracy"] > 0
     assert math.isfinite(metrics["mlm"]["model"]["loss"])
-    assert said == [f"{tmp_path / 'hf'} has no next-sentence head: it holds first weights, to be trained"]
+    assert said == [f"{tmp_path / 'hf'} has no next-sentence head: it gets initial weights, to be trained"]
     train(tiny, tmp_path, parquet, epochs=1, init=str(tmp_path / "hf"))
     assert load_any_model(tmp_path / "model").missing_heads == frozenset()
 

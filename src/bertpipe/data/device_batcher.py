@@ -122,13 +122,9 @@ class DeviceRows:
         )
 
     def batch(self, first: int, count: int, *, filled_to: int, limit: int) -> FixedBatch:
-        """Return some rows as a batch.
+        """Return some rows as a batch of `filled_to` rows, of which those beyond `count` have no targets.
 
-        Args:
-            first: number of the first row.
-            count: how many rows.
-            filled_to: rows of the batch; those beyond `count` repeat the first one, without targets.
-            limit: positions of the model.
+        `limit` is the number of the model's positions.
         """
         device, numbers = self.inputs.device, slice(first, first + count)
         lengths = self.lengths[numbers]

@@ -30,12 +30,7 @@ _MASKED_STEP, _QUERIES_STEP = 64, 8
 
 
 def bucket_length(longest: int, *, limit: int) -> int:
-    """Return the length that a batch is padded to.
-
-    Args:
-        longest: tokens of its longest row.
-        limit: positions of the model.
-    """
+    """Return the length to which a batch with a longest row of `longest` tokens is padded, at most `limit`."""
     step: int = max(_STEP, 2 ** (longest - 1).bit_length() // _STEPS_TO_DOUBLE)
     return min(step * math.ceil(longest / step), limit)
 

@@ -17,10 +17,7 @@ def pad_rows(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return some lists as a matrix [rows, longest], filled up with 0 (the id of `[PAD]`), and which cells are real.
 
-    Args:
-        values: the values of all lists.
-        offsets: list r is `values[offsets[r]:offsets[r + 1]]`; shape [lists + 1].
-        rows: the lists to take.
+    List r is `values[offsets[r]:offsets[r + 1]]`.
     """
     starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
     columns = np.arange(int(lengths.max()))
@@ -33,9 +30,7 @@ def pad_rows(
 def flat_indices(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of the values of some lists, list after list, and the lists' offsets in that order.
 
-    Args:
-        offsets: list r is `values[offsets[r]:offsets[r + 1]]`; shape [lists + 1].
-        rows: the lists to take; shape [taken].
+    List r is `values[offsets[r]:offsets[r + 1]]`.
     """
     lengths = offsets[rows + 1] - offsets[rows]
     return np.repeat(offsets[rows], lengths) + places_within(lengths), np.concatenate([[0], np.cumsum(lengths)])

@@ -1,4 +1,4 @@
-"""What was found in rows, counted part by part."""
+"""Counts of rows, tokens and labels, which can be added up."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -13,7 +13,7 @@ _PERCENTILES = (50, 99)
 
 @dataclass(slots=True, kw_only=True)
 class RowCounts:
-    """Counts of the rows of one split; its children count more."""
+    """Counts of the rows of one split; subclasses count more."""
 
     rows: int = 0
     tokens: int = 0
@@ -36,12 +36,12 @@ class RowCounts:
         self.lengths = _sum(self.lengths, np.bincount(rows.lengths))
 
     def add_cuts(self, tokens_cut: NDArray[np.int64]) -> None:
-        """Count the tokens that each row has lost."""
+        """Count the tokens that were cut from each row."""
         self.rows_cut += int((tokens_cut > 0).sum())
         self.tokens_cut += int(tokens_cut.sum())
 
     def merge(self, other: "RowCounts") -> None:
-        """Add what was counted elsewhere by the same kind of counts."""
+        """Add other counts of the same class."""
         for name in (each.name for each in fields(self) if each.name != "lengths"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lengths = _sum(self.lengths, other.lengths)
@@ -55,7 +55,7 @@ class RowCounts:
 
 
 def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sum of two histograms, of which one may be longer."""
+    """Return the sum of two histograms of any lengths."""
     total = np.zeros(max(len(one), len(other)), dtype=np.int64)
     total[: len(one)] += one
     total[: len(other)] += other

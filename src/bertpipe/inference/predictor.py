@@ -191,11 +191,7 @@ class Predictor:
         return EmbeddingQuestion(row=self._row(encoded.ids[:kept], positions=(0,)), warnings=tuple(warnings))
 
     def answer_nsp(self, questions: Sequence[NspQuestion]) -> list[NspAnswer]:
-        """Return the answers, in the order of the questions.
-
-        Raises:
-            ModelError: the model's output is not finite.
-        """
+        """Return the answers, in the order of the questions; ModelError if the output is not finite."""
         logits = torch.empty(len(questions), 2, dtype=torch.float64)
         for chosen, states in states_at(self.bert, [question.row for question in questions]):
             logits[chosen] = self._checked(self.bert.nsp_logits(states[:, None])).double().cpu()
@@ -205,11 +201,7 @@ class Predictor:
         ]
 
     def answer_mlm(self, questions: Sequence[MlmQuestion]) -> list[MlmAnswer]:
-        """Return the answers, in the order of the questions.
-
-        Raises:
-            ModelError: the model's output is not finite.
-        """
+        """Return the answers, in the order of the questions; ModelError if the output is not finite."""
         found: list[list[tuple[Candidate, ...]]] = [[] for _ in questions]
         for chosen, states in states_at(self.bert, [question.row for question in questions]):
             owners = iter([index for index in chosen for _ in questions[index].masked])
@@ -219,11 +211,7 @@ class Predictor:
         return [self._mlm_answer(question, masks) for question, masks in zip(questions, found, strict=True)]
 
     def answer_scores(self, questions: Sequence[ScoreQuestion]) -> list[ScoreAnswer]:
-        """Return the answers, in the order of the questions.
-
-        Raises:
-            ModelError: the model's output is not finite.
-        """
+        """Return the answers, in the order of the questions; ModelError if the output is not finite."""
         rows = (row for question in questions for row in self._masked_rows(question.token_ids))
         targets = torch.tensor([token_id for question in questions for token_id in question.token_ids])
         values = torch.empty(len(targets), dtype=torch.float64)
@@ -248,11 +236,7 @@ class Predictor:
         ]
 
     def answer_embeddings(self, questions: Sequence[EmbeddingQuestion]) -> list[EmbeddingAnswer]:
-        """Return the answers, in the order of the questions.
-
-        Raises:
-            ModelError: the model's output is not finite.
-        """
+        """Return the answers, in the order of the questions; ModelError if the output is not finite."""
         vectors = np.empty((len(questions), self.bert.params.embedding_dim), dtype=np.float32)
         for chosen, states, lengths in all_states(self.bert, [question.row for question in questions]):
             vectors[chosen] = self._checked(mean_pool(states, lengths)).cpu().numpy()
@@ -325,11 +309,7 @@ class Predictor:
 
 
 def load_predictor(model: str, *, device: str = "auto") -> Predictor:
-    """Return the predictor of one of our model directories, a Hugging Face directory, or a hub name.
-
-    Args:
-        model: the directory or name; see `load_any_model`.
-        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+    """Return the predictor of a model, as `load_any_model` takes it, on a device: `auto`, `cpu` or `cuda`.
 
     Raises:
         MissingInputError: there is no such local directory.

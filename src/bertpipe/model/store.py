@@ -1,4 +1,4 @@
-"""The model directory: config.json, model.safetensors and tokenizer.json, written whole and verified on read."""
+"""The model directory: config.json, model.safetensors and tokenizer.json, with SHA-256 sums that are checked."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from bertpipe.model.bert import Bert
 _FORMAT = "bertpipe-1"
 _TIED_NAME = "mlm_decoder.weight"
 _LATER_PARAMS = {"activation": "auto", "norm_epsilon": "auto"}
-"""What directories of the format's first version do not say, because there was no other."""
+"""Params that model directories of the first version do not have, with the values that were built in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,8 @@ class StoredModel:
 
     bert: Bert
     tokenizer_file: Path
-    tokenizer_sha256: str
     facts: Mapping[str, Any]
-    """What `save_model` was told of its training."""
+    """The facts of its training that `save_model` wrote."""
 
 
 def save_model(
@@ -48,14 +47,7 @@ def save_model(
     tokenizer_file: Path,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write a model directory in place of an earlier one.
-
-    Args:
-        directory: where it goes.
-        bert: the network.
-        tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
-        facts: what else to keep in config.json: params, data hashes, versions.
-    """
+    """Write a model directory in place of an earlier one, with `facts` in config.json beside the shape."""
     with whole_directory(directory, kind=MODEL) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
         (staging / TOKENIZER_NAME).write_bytes(tokenizer_file.read_bytes())
@@ -77,7 +69,7 @@ def save_weights(path: Path, bert: Bert) -> None:
 
 
 def weights_sha256(bert: Bert) -> str:
-    """Return the SHA-256 of all weights, whatever file they came from."""
+    """Return the SHA-256 of all weights, independent of their file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(bert.state_dict().items()):
         digest.update(name.encode())
@@ -120,11 +112,11 @@ def load_model(directory: Path) -> StoredModel:
 
     Raises:
         MissingInputError: there is no such directory.
-        ModelError: it is not one of ours, or a file is damaged.
+        ModelError: it is not a bertpipe model, or a file is damaged.
     """
     require(directory, made_by="bertpipe train")
     if not is_own_model(directory):
-        raise ModelError(f"{directory} is not a bertpipe model directory: it has no {CONFIG_NAME} of ours")
+        raise ModelError(f"{directory} is not a bertpipe model directory: it has no {CONFIG_NAME} of bertpipe")
     config = read_json(directory / CONFIG_NAME)
     for name, digest in config["sha256"].items():
         path = require(directory / name, made_by="bertpipe train")
@@ -136,6 +128,5 @@ def load_model(directory: Path) -> StoredModel:
     return StoredModel(
         bert=bert.eval(),
         tokenizer_file=directory / TOKENIZER_NAME,
-        tokenizer_sha256=config["sha256"][TOKENIZER_NAME],
         facts=config["facts"],
     )

@@ -66,14 +66,7 @@ class Checkpoints:
         optimizer: Mapping[str, Tensor],
         records: Mapping[str, Any],
     ) -> None:
-        """Write the state after optimizer step `step`, then remove the oldest checkpoints beyond `keep`.
-
-        Args:
-            step: steps done.
-            bert: the network.
-            optimizer: what `Optimizer.tensors` returned.
-            records: the history so far, as JSON content.
-        """
+        """Write the state after optimizer step `step`, then remove the oldest checkpoints beyond `keep`."""
         if not (self.directory / RUN).exists():
             write_json(self.directory / RUN, self.run)
         with whole_directory(self._path(step), kind=None) as staging:
@@ -88,12 +81,7 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
     def load_newest(self, bert: Bert, *, on_note: Callable[[str], None]) -> Restored | None:
-        """Return the newest undamaged state, its weights read into `bert`; None where there is no state.
-
-        Args:
-            bert: the network.
-            on_note: called with each damaged checkpoint, and what is damaged.
-        """
+        """Return the newest undamaged state, its weights loaded into `bert`; None if there is none."""
         for path in checkpoints_in(self.directory):
             try:
                 step = check_checkpoint(path)
@@ -197,13 +185,6 @@ def restore(
     """Return the newest undamaged state, with its weights in each process's network; None if there is none.
 
     The main process reads it and sends it to the others, except the optimizer's state, which may be sharded.
-
-    Args:
-        checkpoints: of the run.
-        bert: the network.
-        world: the processes that train together.
-        resume: whether to resume; if not, all checkpoints of the run are removed.
-        on_note: called with each damaged checkpoint.
     """
     restored = None
     with world.together():

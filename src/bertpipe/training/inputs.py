@@ -42,9 +42,7 @@ class TrainingData:
     def vocab_size(self, model: ModelParams, *, given_by: str | None = None) -> int:
         """Return the rows of the token embedding, after checking that all rows fit the model.
 
-        Args:
-            model: the shape.
-            given_by: name of the model with this shape; None if it comes from the params file.
+        `given_by` is the name of the model with this shape; None if it comes from the params file.
 
         Raises:
             DataError: a split has no rows or a wrong one, a row is too long for the model, or the vocabulary too large.

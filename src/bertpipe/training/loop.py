@@ -77,15 +77,6 @@ def train_steps(
 
     Dropout is seeded at each step from (seed, step, rank), so a resumed run draws the same masks as an uninterrupted
     one. Nothing is yielded between the passes of a step, so a step is never interrupted halfway.
-
-    Args:
-        objective: a `PretrainingObjective`, or what `wrap_parallel` made of it.
-        optimizer: of its parameters.
-        batcher: makes the batches; each process takes its rows of each.
-        train: the run.
-        device: where the objective is.
-        steps_done: steps taken before.
-        world: the processes that train together; a report covers all of them.
     """
     bert = unwrapped(objective).bert
     schedule = StepSchedule.of(batcher, train)
@@ -137,13 +128,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """Add the gradients of a batch's losses to the parameters', and return the losses without their graph.
 
-    Args:
-        objective: see `train_steps`.
-        batch: rows of the step, taken in parts of `train.micro_batch_size` rows.
-        counts: `Batch.counts` of all rows of the step, which its mean losses are over.
-        train: the run.
-        device: where the objective is.
-        world: the processes that train together; under `fsdp` all take the same number of passes.
+    `counts` is `Batch.counts` of all rows of the step, which its mean losses are over.
     """
     rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
     parts = list(batch.parts(rows))

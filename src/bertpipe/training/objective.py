@@ -34,10 +34,6 @@ class Losses:
         """Return the loss that is trained on: MLM loss + `nsp_weight` times NSP loss."""
         return self.mlm + nsp_weight * self.nsp
 
-    def detach(self) -> "Losses":
-        """Return the losses without their graph."""
-        return Losses(mlm=self.mlm.detach(), mlm_tokens=self.mlm_tokens, nsp=self.nsp.detach(), nsp_rows=self.nsp_rows)
-
 
 class PretrainingObjective(nn.Module):
     """`Bert` with its losses: the forward pass returns those of a batch."""
@@ -49,9 +45,7 @@ class PretrainingObjective(nn.Module):
     def forward(self, batch: Batch, counts: Tensor | None = None) -> Losses:
         """Return the losses; the last layer and the heads run at `[CLS]` and supervised positions only.
 
-        Args:
-            batch: the rows.
-            counts: `Batch.counts` of all rows of the step, if the batch has only some of them; None for its own.
+        `counts` is `Batch.counts` of all rows of the step, if the batch has only some of them.
         """
         tokens, rows, _ = (batch.counts if counts is None else counts).unbind()
         queries = QueryPositions(positions=batch.query_positions, flat_index=batch.query_flat_index)
@@ -79,12 +73,6 @@ def compile_objective(
     Call it before `wrap_parallel` (PyTorch's documentation, "Where to apply torch.compile"): DDP then cuts the compiled
     backward pass at its buckets, so that gradients are sent while others are computed. `fsdp` gathers a layer's weights
     just before the layer runs, so each layer is compiled on its own.
-
-    Args:
-        objective: changed in place; it needs batches of fixed shapes, see `bertpipe.data.fixed_batch`.
-        mode: `reduce-overhead` replays CUDA graphs; see `check_compile`.
-        parallel: how several processes train; None for one process.
-        backend: as `torch.compile` takes it.
     """
     if mode == "none":
         return

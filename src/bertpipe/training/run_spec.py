@@ -87,17 +87,6 @@ def make_run_spec(
 ) -> RunSpec:
     """Return the spec of a run, after checking all of its data.
 
-    Args:
-        model: shape of the network.
-        train: the training.
-        masking: dynamic masks.
-        evaluation: the evaluation after each epoch.
-        runtime: settings of the machine.
-        paths: where it reads and writes.
-        world: the processes that train together.
-        device: of this process.
-        sources_sha256: of all modules that the result depends on.
-
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
         MissingInputError, ModelError: the model of `train.init` cannot be read, or its vocabulary is not the data's.

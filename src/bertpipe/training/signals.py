@@ -74,9 +74,6 @@ def stop_requests(parent: int) -> Iterator[StopRequest]:
 
     Only the main thread gets signals; in another thread only the end of DVC is a request. Signals that were ignored
     when the process started, for example by `nohup`, stay ignored.
-
-    Args:
-        parent: the process that started this one.
     """
     request = StopRequest(parent)
     if threading.current_thread() is not threading.main_thread():

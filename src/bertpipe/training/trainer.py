@@ -71,13 +71,7 @@ class Trainer:
     ) -> "Trainer":
         """Return the trainer of a run, resumed from its newest checkpoint if there is one.
 
-        Args:
-            spec: defines the run.
-            stop: a request to stop.
-            resume: whether to resume from the newest checkpoint; if not, all of the run's are removed.
-            overrides: options that replaced params, for the model's facts.
-            on_progress: called with the progress.
-            on_note: called with notes for the user.
+        Without `resume` all checkpoints of the run are removed. `overrides` are options that replaced params.
         """
         train, data, world, runtime = spec.train, spec.data, spec.world, spec.runtime
         bert = spec.initial.network(train.seed, data).to(spec.device)

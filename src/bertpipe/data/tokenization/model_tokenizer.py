@@ -46,11 +46,7 @@ class ModelTokenizer:
         return cls(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
 
     def encode(self, text: str, name: str) -> Encoding:
-        """Return the ids of a text.
-
-        Args:
-            text: the text.
-            name: what an error calls it, for example "the first sentence".
+        """Return the ids of a text; `name` is what an error calls it, for example "the first sentence".
 
         Raises:
             InputError: it is empty, or is not valid Unicode.

@@ -33,12 +33,6 @@ def run_in_processes(arguments: Sequence[str], *, processes: int, max_restarts: 
     They join through a free port of this machine, and share standard output and error. A signal that asks this process
     to stop is sent to all of them; under DVC, so is the end of `parent`.
 
-    Args:
-        arguments: of the command line, without the program.
-        processes: how many.
-        max_restarts: how often all of them are restarted after one has failed.
-        parent: the process that started this one.
-
     Raises:
         WorldError: a process failed, and no restart is left. It has reported why, unless it was killed.
         StoppedError: a signal came, and the processes have ended; they have reported where.

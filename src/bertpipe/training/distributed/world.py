@@ -84,12 +84,7 @@ class World:
         return whole
 
     def assert_equal(self, what: str, facts: Mapping[str, Any], *, advice: str) -> None:
-        """Check that all processes have the same facts.
-
-        Args:
-            what: name of the facts, for the message.
-            facts: names and values; the message names those that differ.
-            advice: what to do about a difference, for the message.
+        """Check that all processes have the same facts; the message names those that differ, and says what to do.
 
         Raises:
             WorldError: a process differs from the main process, or failed; all processes raise it.
@@ -209,9 +204,7 @@ ALONE = World()
 def init_distributed(device_type: str, *, timeout_s: float) -> Iterator[World]:
     """Yield the world of the processes that `torchrun` started, or of one process.
 
-    Args:
-        device_type: `cpu` or `cuda`: where the tensors of collectives are.
-        timeout_s: seconds without an answer after which a process counts as hanging.
+    A process without an answer for `timeout_s` seconds counts as hanging.
 
     Raises:
         WorldError: the environment is not complete, or the processes cannot join.
