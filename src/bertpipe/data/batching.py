@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -124,20 +124,6 @@ class Batch:
         parts = torch.split(flat, [tensor.numel() for tensor in tensors.values()])
         moved = {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
         return Batch(tokens=self.tokens, **moved)
-
-
-class Batches(Protocol):
-    """Where training takes its batches from."""
-
-    def steps(self, epoch: int, *, batch_size: int) -> int:
-        """Return how many batches one training epoch has."""
-        ...
-
-    def epoch(
-        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
-    ) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on; of each, one process's rows."""
-        ...
 
 
 _TENSORS = (

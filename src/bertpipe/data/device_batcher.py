@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher, Batches
+from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
 from bertpipe.data.device_masking import DeviceMasking
 from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
 from bertpipe.data.masking import Masking
@@ -160,7 +160,7 @@ def batches_on_device(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def batcher_for(host: Batcher, device: torch.device, *, max_positions: int) -> Batches:
+def batcher_for(host: Batcher, device: torch.device, *, max_positions: int) -> Batcher | DeviceBatcher:
     """Return the batcher for training on a device."""
     return DeviceBatcher(host=host, device=device, max_positions=max_positions) if batches_on_device(device) else host
 

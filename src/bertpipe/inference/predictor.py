@@ -19,7 +19,8 @@ from bertpipe.inference.answers import Candidate, EmbeddingAnswer, MaskAnswer, M
 from bertpipe.inference.engine import Row, all_states, states_at
 from bertpipe.model.bert import Bert, mean_pool
 from bertpipe.model.device import pick_device
-from bertpipe.model.loading import LoadedModel, load_any_model
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel
 
 _MAX_LOGITS = 2**20
 """Logits computed at a time."""
@@ -28,8 +29,8 @@ _MAX_SCORE_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NspQuestion:
-    """Two encoded sentences."""
+class RowQuestion:
+    """Two encoded sentences, or an encoded text."""
 
     row: Row
     warnings: tuple[str, ...]
@@ -52,14 +53,6 @@ class ScoreQuestion:
     """An encoded text, which is read once for each of its tokens, with that token masked."""
 
     token_ids: tuple[int, ...]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingQuestion:
-    """An encoded text."""
-
-    row: Row
     warnings: tuple[str, ...]
 
 
@@ -105,7 +98,7 @@ class Predictor:
         """Return the answer to one question; see `ask_embedding`."""
         return self.answer_embeddings([self.ask_embedding(text)])[0]
 
-    def ask_nsp(self, first: str, second: str) -> NspQuestion:
+    def ask_nsp(self, first: str, second: str) -> RowQuestion:
         """Return the question whether `second` follows `first`; too long sentences are cut, with a warning.
 
         Raises:
@@ -123,7 +116,7 @@ class Predictor:
             *self.tokenizer.warnings(one, two),
             *(self._cut(text, left, name) for text, left, name in cuts if left < len(text.ids)),
         )
-        return NspQuestion(row=Row(token_ids=ids, second_segment_start=kept[0] + 2), warnings=warnings)
+        return RowQuestion(row=Row(token_ids=ids, second_segment_start=kept[0] + 2), warnings=warnings)
 
     def ask_mlm(self, text: str, top_k: int) -> MlmQuestion:
         """Return the question for the `top_k` most probable tokens of each `[MASK]`; for all tokens if there are fewer.
@@ -177,7 +170,7 @@ class Predictor:
             )
         return ScoreQuestion(token_ids=encoded.ids, warnings=tuple(warnings))
 
-    def ask_embedding(self, text: str) -> EmbeddingQuestion:
+    def ask_embedding(self, text: str) -> RowQuestion:
         """Return the question for a text's vector; a too long text is cut, with a warning.
 
         Raises:
@@ -188,9 +181,9 @@ class Predictor:
         warnings = list(self.tokenizer.warnings(encoded))
         if kept < len(encoded.ids):
             warnings.append(self._cut(encoded, kept, "the text"))
-        return EmbeddingQuestion(row=self._row(encoded.ids[:kept], positions=(0,)), warnings=tuple(warnings))
+        return RowQuestion(row=self._row(encoded.ids[:kept], positions=(0,)), warnings=tuple(warnings))
 
-    def answer_nsp(self, questions: Sequence[NspQuestion]) -> list[NspAnswer]:
+    def answer_nsp(self, questions: Sequence[RowQuestion]) -> list[NspAnswer]:
         """Return the answers, in the order of the questions; ModelError if the output is not finite."""
         logits = torch.empty(len(questions), 2, dtype=torch.float64)
         for chosen, states in states_at(self.bert, [question.row for question in questions]):
@@ -235,7 +228,7 @@ class Predictor:
             for question, end in zip(questions, ends, strict=True)
         ]
 
-    def answer_embeddings(self, questions: Sequence[EmbeddingQuestion]) -> list[EmbeddingAnswer]:
+    def answer_embeddings(self, questions: Sequence[RowQuestion]) -> list[EmbeddingAnswer]:
         """Return the answers, in the order of the questions; ModelError if the output is not finite."""
         vectors = np.empty((len(questions), self.bert.params.embedding_dim), dtype=np.float32)
         for chosen, states, lengths in all_states(self.bert, [question.row for question in questions]):

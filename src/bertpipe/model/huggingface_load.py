@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from torch import Tensor
 
 from bertpipe.core.errors import ModelError, first_line
 from bertpipe.core.params import Activation, ModelParams
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.model.bert import Bert, Head
 from bertpipe.model.huggingface_weights import copy_from_huggingface
+from bertpipe.model.store import LoadedModel
 
 _HUB_TIMEOUT_S = 10.0
 _HEAD_WEIGHTS: dict[Head, tuple[str, ...]] = {
@@ -44,23 +45,7 @@ _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """Variable that keeps transformers from requesting, in the user's name, the conversion of pickled weights."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HuggingFaceBert:
-    """A Hugging Face BERT as bertpipe's own network, with its tokenizer."""
-
-    bert: Bert
-    """In evaluation mode, on the CPU, in float32."""
-    tokenizer: Any
-    """Its fast tokenizer."""
-    tokenizer_file: Path | None
-    """Its `tokenizer.json`, in the directory or in the hub's local cache."""
-    missing_heads: frozenset[Head]
-    """Heads that the checkpoint does not have; they have bertpipe's initial weights."""
-    notes: tuple[str, ...]
-    """What the user should know about how it was read."""
-
-
-def load_huggingface(source: str | Path) -> HuggingFaceBert:
+def load_huggingface(source: str | Path) -> LoadedModel:
     """Return the BERT of a directory (a `Path`) or of a hub name (a `str`), on the CPU, in evaluation mode.
 
     A hub name is looked up in the local cache first, and only then, once, on the network: without a network the error
@@ -85,7 +70,7 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
             raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {first_line(error)}") from error
 
 
-def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
+def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     """Return the model; OSError if a file of it is missing."""
     from transformers import AutoConfig, AutoTokenizer, BertForPreTraining  # noqa: PLC0415
 
@@ -138,9 +123,16 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     first_weights = _head_tensors(bert, absent)
     copy_from_huggingface(state, bert)
     bert.load_state_dict(first_weights, strict=False)
-    return HuggingFaceBert(
+    return LoadedModel(
+        name=str(source),
         bert=bert.eval(),
-        tokenizer=tokenizer,
+        tokenizer=ModelTokenizer(
+            backend=tokenizer.backend_tokenizer,
+            cls_id=tokenizer.cls_token_id,
+            sep_id=tokenizer.sep_token_id,
+            mask_id=tokenizer.mask_token_id,
+            unknown_id=tokenizer.unk_token_id,
+        ),
         tokenizer_file=_file(source, "tokenizer.json", local_only=local_only),
         missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
         notes=tuple(_notes(source, config, absent, local_only=local_only)),

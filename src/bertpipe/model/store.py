@@ -23,12 +23,56 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ModelParams
-from bertpipe.model.bert import Bert
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
+from bertpipe.data.tokenization.tokenizer import Tokenizer
+from bertpipe.model.bert import Bert, Head
 
 _FORMAT = "bertpipe-1"
 _TIED_NAME = "mlm_decoder.weight"
+_WITHOUT_HEAD: dict[Head, str] = {
+    "nsp": "no trained next-sentence head",
+    "mlm": "no trained masked-word head",
+}
+_WITH_HEAD: dict[Head, str] = {
+    "nsp": "`bertpipe train` or BertForPreTraining",
+    "mlm": "`bertpipe train`, BertForPreTraining or BertForMaskedLM",
+}
 _LATER_PARAMS = {"activation": "auto", "norm_epsilon": "auto"}
 """Params that model directories of the first version do not have, with the values that were built in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A network with its tokenizer, from any source."""
+
+    name: str
+    """The directory or hub name, as it was given."""
+    bert: Bert
+    """In evaluation mode, on the CPU."""
+    tokenizer: ModelTokenizer
+    missing_heads: frozenset[Head]
+    """Heads that the checkpoint does not have; they have initial weights."""
+    notes: tuple[str, ...]
+    """What the user should know about how it was read."""
+    tokenizer_file: Path | None
+    """The `tokenizer.json` on this machine; None if the model has none."""
+
+    def require_head(self, head: Head) -> None:
+        """Refuse a head that was never trained.
+
+        Raises:
+            ModelError: the checkpoint does not have it.
+        """
+        if head in self.missing_heads:
+            raise ModelError(
+                f"{self.name} has {_WITHOUT_HEAD[head]}: train it with `bertpipe train --init {self.name}`, or name a "
+                f"model of {_WITH_HEAD[head]}"
+            )
+
+    def has_ids_of(self, tokenizer: Tokenizer) -> bool:
+        """Return whether each of a tokenizer's ids means the same word to this model."""
+        same: bool = self.tokenizer.backend.get_vocab() == tokenizer.backend.get_vocab()
+        return same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

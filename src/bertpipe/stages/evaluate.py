@@ -21,7 +21,8 @@ from bertpipe.evaluation.baselines import (
 )
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.model.loading import LoadedModel, load_any_model
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel
 
 if TYPE_CHECKING:
     pass

@@ -17,7 +17,8 @@ from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.evaluation.metrics import bag_of_words, by_class, figures, majority
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.model.loading import LoadedModel, load_any_model
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel
 from bertpipe.sources.labelled.rows import TextRows, encode_rows
 from bertpipe.sources.labelled.splits import LabelledSplits, read_splits
 from bertpipe.training.classifier import (

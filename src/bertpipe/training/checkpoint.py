@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +74,9 @@ class Checkpoints:
             save_file(dict(optimizer), staging / OPTIMIZER)
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
             hashes = {name: file_sha256(staging / name) for name in (WEIGHTS, OPTIMIZER, RECORDS)}
-            (staging / MANIFEST).write_text(_manifest_text({"step": step, "sha256": hashes}), encoding="utf-8")
+            content = {"step": step, "sha256": hashes}
+            manifest = json_text({**content, "manifest_sha256": _digest(content)})
+            (staging / MANIFEST).write_text(manifest, encoding="utf-8")
         # A checkpoint of a later step was damaged and skipped. What cannot be removed is tried again next time.
         earlier = [path for path in checkpoints_in(self.directory) if path.name < self._path(step).name]
         for path in {*checkpoints_in(self.directory)} - {self._path(step), *earlier[: self.keep - 1]}:
@@ -112,18 +114,15 @@ class Checkpoints:
         return self.directory / f"step-{step:09d}"
 
 
-@dataclass(slots=True)
 class CheckpointClock:
-    """Tells when the next checkpoint is due."""
+    """Tells when the next checkpoint is due: every `every_s` seconds of training.
 
-    every_s: Literal["auto"] | float
-    """Seconds between two; `auto`: at most a hundredth of the time, and at most twice a minute."""
-    _interval_s: float = field(init=False)
-    _last: float = field(init=False)
+    `auto` lets checkpoints take at most a hundredth of the time, and comes at most twice a minute.
+    """
 
-    def __post_init__(self) -> None:
-        """Start counting."""
-        self._interval_s = _MIN_INTERVAL_S if self.every_s == "auto" else self.every_s
+    def __init__(self, every_s: Literal["auto"] | float) -> None:
+        self._is_auto = every_s == "auto"
+        self._interval_s = _MIN_INTERVAL_S if every_s == "auto" else every_s
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -133,7 +132,7 @@ class CheckpointClock:
     def saved(self, took_s: float) -> None:
         """Note a checkpoint that took `took_s` seconds."""
         self._last = time.monotonic()
-        if self.every_s == "auto":
+        if self._is_auto:
             self._interval_s = max(_MIN_INTERVAL_S, took_s * (1 / _MAX_SHARE - 1))
 
 
@@ -169,10 +168,6 @@ def check_checkpoint(path: Path) -> int:
         if damaged:
             raise DataError(f"{path / name} is damaged (its SHA-256 is not the manifest's)")
     return int(step)
-
-
-def _manifest_text(content: Mapping[str, Any]) -> str:
-    return json_text({**content, "manifest_sha256": _digest(content)})
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -23,8 +23,8 @@ from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairFile, label_counts
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.model.bert import Bert
-from bertpipe.model.loading import LoadedModel, load_any_model
-from bertpipe.model.store import weights_sha256
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel, weights_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from bertpipe.core.params import TrainParams
 from bertpipe.core.randomness import random_bits
-from bertpipe.data.batching import Batch, Batches
+from bertpipe.data.batching import Batch, Batcher
+from bertpipe.data.device_batcher import DeviceBatcher
 from bertpipe.training.distributed.world import ALONE, World
 from bertpipe.training.flops import training_flops
 from bertpipe.training.objective import Losses
@@ -46,7 +47,7 @@ class StepSchedule:
     steps: tuple[int, ...]
 
     @classmethod
-    def of(cls, batcher: Batches, train: TrainParams) -> "StepSchedule":
+    def of(cls, batcher: Batcher | DeviceBatcher, train: TrainParams) -> "StepSchedule":
         """Return the schedule of a run: a pure function of the data and `train`."""
         epochs = range(1, train.epochs + 1)
         return cls(steps=tuple(batcher.steps(epoch, batch_size=train.batch_size) for epoch in epochs))
@@ -66,7 +67,7 @@ class StepSchedule:
 def train_steps(
     objective: nn.Module,
     optimizer: Optimizer,
-    batcher: Batches,
+    batcher: Batcher | DeviceBatcher,
     train: TrainParams,
     *,
     device: torch.device,

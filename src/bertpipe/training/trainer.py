@@ -17,8 +17,8 @@ from bertpipe import __version__
 from bertpipe.core.artifacts import TOKENIZER_NAME
 from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.core.progress import Progress
-from bertpipe.data.batching import Batcher, Batches
-from bertpipe.data.device_batcher import batcher_for
+from bertpipe.data.batching import Batcher
+from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import save_model, weights_sha256
@@ -46,7 +46,7 @@ class Trainer:
     spec: RunSpec
     objective: nn.Module
     optimizer: Optimizer
-    batcher: Batches
+    batcher: Batcher | DeviceBatcher
     schedule: StepSchedule
     test: Batcher
     history: History
