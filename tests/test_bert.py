@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bertpipe.model.bert import (
+    ARCHITECTURES,
     Bert,
     EncoderLayer,
     NotebookEmbeddings,
@@ -20,7 +21,6 @@ from datasets import Pair, pair_dataset
 from models import tiny_bert, tiny_params
 
 VOCAB = 23
-ARCHITECTURES = ("bert", "notebook")
 IDS = torch.tensor(
     [[1, 5, 6, 2, 7, 2, 0], [1, 8, 2, 9, 10, 11, 2], [1, 12, 13, 14, 2, 15, 2]]
 )  # batch=3, seq=7; row 0 is padded

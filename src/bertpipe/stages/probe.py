@@ -31,9 +31,7 @@ from bertpipe.training.classifier import (
     standardised,
     zero_linear,
 )
-
-_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")
-"""Settings of `train` that hold for the classifier, too."""
+from bertpipe.training.optim import OPTIMIZER_KEYS
 
 
 def run_probe(
@@ -103,7 +101,7 @@ def run_probe(
         "settings": {
             **{name: value for name, value in asdict(probe).items() if name not in {"frozen", "whole"}},
             **asdict(chosen),
-            **{name: getattr(train, name) for name in _ADAM},
+            **{name: getattr(train, name) for name in OPTIMIZER_KEYS},
         },
         "predictors": _predictors(splits, predicted),
     }

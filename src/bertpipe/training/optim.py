@@ -9,6 +9,9 @@ from bertpipe.core.params import TrainParams
 from bertpipe.training.distributed.world import ALONE, World
 from bertpipe.training.parallel import gather_full
 
+OPTIMIZER_KEYS = ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")
+"""Keys of `train` that a classifier's optimizer takes over, too."""
+
 
 class Optimizer:
     """A PyTorch optimizer with gradient clipping, whose state can be saved in a checkpoint."""
