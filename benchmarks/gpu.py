@@ -22,7 +22,7 @@ from benchmarks.rows import bert_masking, huggingface_batch
 from benchmarks.sides import bert_shape, train_params
 from bertpipe.core.params import CompileMode, ModelParams, TrainParams
 from bertpipe.data.batching import Batcher
-from bertpipe.data.device_batcher import ResidentBatcher
+from bertpipe.data.device_batcher import DeviceBatcher
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert
@@ -124,7 +124,7 @@ def measure(
     steps = train_steps(
         objective,
         make_optimizer(objective, shape.train),
-        ResidentBatcher(host=host, device=device, max_positions=shape.length),
+        DeviceBatcher(host=host, device=device, max_positions=shape.length),
         shape.train,
         device=device,
     )

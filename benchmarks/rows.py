@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers.huggingface import IGNORED, HuggingFaceBatch
+from benchmarks.peers.huggingface import IGNORE_INDEX, HuggingFaceBatch
 from benchmarks.peers.notebook import NotebookRow
 from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, read_json
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.params import ConvertParams, MaskingUnit
 from bertpipe.data.batching import Batch
-from bertpipe.data.masking import Masking, SpanLaw
+from bertpipe.data.masking import Masking, SpanDistribution
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
 from bertpipe.stages.convert import run_convert
@@ -86,7 +86,7 @@ def bert_masking(vocab_size: int, unit: MaskingUnit = "token") -> Masking:
     return Masking(
         unit=unit, rate=0.15, mask_share=0.8, random_share=0.1, mask_id=MASK_ID, is_special=is_special,
         continues_word=~is_special & (np.arange(vocab_size) % 5 == 0),
-        words=np.flatnonzero(~is_special).astype(np.int32), spans=SpanLaw.of(rate=0.15, p=0.2, longest=10),
+        words=np.flatnonzero(~is_special).astype(np.int32), spans=SpanDistribution.of(rate=0.15, p=0.2, longest=10),
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def huggingface_batch(batch: Batch) -> HuggingFaceBatch:
     """Return a batch of ours, with the same rows and masks, in Hugging Face's form."""
     positions = torch.arange(batch.token_ids.shape[1])
     real = positions < batch.lengths[:, None]
-    labels = torch.full_like(batch.token_ids, IGNORED)
+    labels = torch.full_like(batch.token_ids, IGNORE_INDEX)
     labels.view(-1)[batch.masked_positions] = batch.masked_labels
     return HuggingFaceBatch(
         input_ids=batch.token_ids,

@@ -130,7 +130,7 @@ class Training:
         params, file = load_params(PARAMS), PairFile(self.path)
         torch.manual_seed(params.train.seed)
         bert = Bert(params.model, IMDB_VOCAB)
-        bert.start_at_frequencies(torch.from_numpy(label_counts(file, IMDB_VOCAB)))
+        bert.init_mlm_bias(torch.from_numpy(label_counts(file, IMDB_VOCAB)))
         steps = train_steps(
             PretrainingObjective(bert),
             make_optimizer(bert, params.train),

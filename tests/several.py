@@ -21,7 +21,7 @@ from bertpipe.training.distributed.world import ALONE, World, init_distributed
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
-from bertpipe.training.parallel import whole_network, wrap_parallel
+from bertpipe.training.parallel import gather_network, wrap_parallel
 from datasets import Pair, pair_dataset
 from models import tiny_bert
 
@@ -88,14 +88,14 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
             break
     if stop_after is not None:
         bert = network(case)
-        bert.load_state_dict(whole_network(objective).state_dict())
+        bert.load_state_dict(gather_network(objective).state_dict())
         remembered = optimizer.tensors()
         objective = wrap_parallel(PretrainingObjective(bert), world, case.parallel)
         optimizer = make_optimizer(objective, train)
         optimizer.restore(remembered, world)
         rest = train_steps(objective, optimizer, batcher, train, device=CPU, world=world, steps_done=stop_after)
         steps += [figures(report) for report in rest]
-    whole = whole_network(objective)
+    whole = gather_network(objective)
     sizes = np.arange(VOCAB) % 4
     sums = evaluate(whole, batcher, batch_size=4, device=CPU, token_bytes=sizes, dp=world.dp)
     evaluation = dataclasses.asdict(Evaluation.of(sums.reduced(world.all_reduce_sum)))

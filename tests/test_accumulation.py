@@ -67,7 +67,7 @@ def test_parts_hold_the_rows_of_the_batch_in_order() -> None:
     assert torch.equal(torch.cat(again), whole[batch.masked_positions])
     for part in parts:  # slots point at [CLS] of each row, then at each supervised position
         seq = part.token_ids.shape[1]
-        positions = part.head_positions.flatten()[part.head_slots]
+        positions = part.query_positions.flatten()[part.query_flat_index]
         assert positions[: part.rows].tolist() == [0] * part.rows
         assert positions[part.rows :].tolist() == (part.masked_positions % seq).tolist()
 

@@ -234,16 +234,16 @@ def test_head_positions_are_cls_and_the_supervised_tokens_of_each_row() -> None:
         Pair(first=[11, 12], second=[13], masks={2: (3, 12)}),
     )
     batch = batch_of(*pairs)
-    assert batch.head_positions.tolist() == [[0, 1, 3, 5], [0, 0, 0, 0], [0, 2, 0, 0]]
-    assert batch.head_slots.tolist() == [0, 4, 8, 1, 2, 3, 9]  # three [CLS], then the supervised ones
-    flat = batch.head_positions + torch.arange(3)[:, None] * batch.token_ids.shape[1]
-    assert flat.flatten()[batch.head_slots[3:]].tolist() == batch.masked_positions.tolist()
+    assert batch.query_positions.tolist() == [[0, 1, 3, 5], [0, 0, 0, 0], [0, 2, 0, 0]]
+    assert batch.query_flat_index.tolist() == [0, 4, 8, 1, 2, 3, 9]  # three [CLS], then the supervised ones
+    flat = batch.query_positions + torch.arange(3)[:, None] * batch.token_ids.shape[1]
+    assert flat.flatten()[batch.query_flat_index[3:]].tolist() == batch.masked_positions.tolist()
 
 
 def test_a_batch_without_any_label_asks_for_cls_alone() -> None:
     batch = batch_of(*[Pair(first=[5], second=[6])] * 2)
-    assert batch.head_positions.tolist() == [[0], [0]]
-    assert batch.head_slots.tolist() == [0, 1]
+    assert batch.query_positions.tolist() == [[0], [0]]
+    assert batch.query_flat_index.tolist() == [0, 1]
 
 
 def test_padded_says_whether_rows_differ_in_length() -> None:

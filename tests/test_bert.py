@@ -7,13 +7,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bertpipe.model.bert import Bert, EncoderLayer, NotebookEmbeddings, Wanted, attention_mask, sinusoidal_positions
+from bertpipe.model.bert import (
+    ARCHITECTURES,
+    Bert,
+    EncoderLayer,
+    NotebookEmbeddings,
+    QueryPositions,
+    attention_mask,
+    sinusoidal_positions,
+)
 from bertpipe.training.objective import PretrainingObjective
 from datasets import Pair, pair_dataset
 from models import tiny_bert, tiny_params
 
 VOCAB = 23
-ARCHITECTURES = ("bert", "notebook")
 IDS = torch.tensor(
     [[1, 5, 6, 2, 7, 2, 0], [1, 8, 2, 9, 10, 11, 2], [1, 12, 13, 14, 2, 15, 2]]
 )  # batch=3, seq=7; row 0 is padded
@@ -273,7 +280,7 @@ def test_the_first_weights_are_a_pure_function_of_the_seed() -> None:
 def test_an_undrawn_network_draws_nothing_and_is_the_same_once_loaded(architecture: str, tied: bool) -> None:
     drawn = tiny_bert(architecture, vocab_size=VOCAB, tied=tied)
     before = torch.get_rng_state()
-    undrawn = Bert(drawn.params, VOCAB, drawn=False).eval()
+    undrawn = Bert(drawn.params, VOCAB, init_weights=False).eval()
     assert torch.equal(torch.get_rng_state(), before)
     undrawn.load_state_dict(drawn.state_dict())
     assert (undrawn.mlm_decoder.weight is undrawn.embeddings.token.weight) == tied
@@ -295,7 +302,9 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_wanted_positions_have_the_states_they_have_among_all(architecture: str, layers: int) -> None:
     bert = tiny_bert(architecture, vocab_size=VOCAB, layers=layers).double().eval()
-    wanted = Wanted(positions=torch.tensor([[0, 2, 4], [0, 3, 0], [0, 0, 0]]), slots=torch.tensor([0, 3, 6, 1, 2, 4]))
+    wanted = QueryPositions(
+        positions=torch.tensor([[0, 2, 4], [0, 3, 0], [0, 0, 0]]), flat_index=torch.tensor([0, 3, 6, 1, 2, 4])
+    )
     hidden = bert(IDS, LENGTHS, STARTS)
     expected = torch.stack([hidden[row, at] for row, at in ((0, 0), (1, 0), (2, 0), (0, 2), (0, 4), (1, 3))])
     assert torch.allclose(bert(IDS, LENGTHS, STARTS, wanted), expected, rtol=1e-12, atol=1e-12)
@@ -321,7 +330,7 @@ def test_without_padding_no_mask_is_needed() -> None:
 def test_a_start_at_frequencies_predicts_them_where_logits_are_zero(architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=VOCAB).double()
     counts = torch.arange(VOCAB)
-    bert.start_at_frequencies(counts)
+    bert.init_mlm_bias(counts)
     with torch.no_grad():
         bert.mlm_decoder.weight.zero_()
     predicted = bert.mlm_logits(torch.randn(3, bert.params.embedding_dim, dtype=torch.float64)).softmax(-1)

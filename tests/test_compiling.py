@@ -13,7 +13,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import CompileMode, Parallel, Params
 from bertpipe.data import device_batcher
-from bertpipe.data.device_batcher import ResidentBatcher
+from bertpipe.data.device_batcher import DeviceBatcher
 from bertpipe.model.device import pick_device
 from bertpipe.training.distributed.world import World
 from bertpipe.training.loop import StepReport, train_steps
@@ -49,9 +49,7 @@ def objective_of(architecture: str = "bert") -> PretrainingObjective:
     )
 
 
-def compiled_steps(
-    objective: nn.Module, batcher: ResidentBatcher, params: Params, **changes: object
-) -> list[StepReport]:
+def compiled_steps(objective: nn.Module, batcher: DeviceBatcher, params: Params, **changes: object) -> list[StepReport]:
     train = settings(params, **changes)
     return list(train_steps(objective, make_optimizer(objective, train), batcher, train, device=CPU))
 
@@ -156,7 +154,7 @@ def test_a_whole_run_on_resident_rows_ends_where_the_hosts_ends(
         compile_objective(objective, mode, parallel, backend="eager")
 
     for place in ("bertpipe.data.device_batcher", "bertpipe.training.run_spec"):
-        monkeypatch.setattr(f"{place}.is_resident", lambda _: True)
+        monkeypatch.setattr(f"{place}.batches_on_device", lambda _: True)
     monkeypatch.setattr("bertpipe.training.trainer.compile_objective", compile_it)
     made = train(tiny, tmp_path / "own", parquet, model={"dropout": 0.0}, runtime={"compile": "default"})
     assert compiled == ["default"]
@@ -167,8 +165,8 @@ def test_a_whole_run_on_resident_rows_ends_where_the_hosts_ends(
 
 
 def test_a_gpu_has_its_batches_made_there() -> None:
-    assert device_batcher.is_resident(torch.device("cuda", 0))
-    assert not device_batcher.is_resident(CPU)
+    assert device_batcher.batches_on_device(torch.device("cuda", 0))
+    assert not device_batcher.batches_on_device(CPU)
 
 
 def test_float32_on_a_gpu_is_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:

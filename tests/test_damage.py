@@ -26,7 +26,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     summary = train(tiny, tmp_path / "run", parquet, **SMALL, options={"on_note": notes.append})
     assert summary["resumed_after_step"] == 6
     assert str(newest / name) in notes[0]
-    assert notes[0].endswith("it is left out")
+    assert notes[0].endswith("it is skipped")
     assert results(tmp_path / "run") == whole
 
 

@@ -63,10 +63,10 @@ def asked(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
 
 
 def encoded(encoder: Encoder, texts: list[str]) -> list[list[int]]:
-    result = encoder.encode(texts)
-    assert result.token_ids.dtype == np.int32
-    assert len(result.counts) == len(texts)
-    return [part.tolist() for part in np.split(result.token_ids, np.cumsum(result.counts)[:-1])] if texts else []
+    token_ids, counts = encoder.encode(texts)
+    assert token_ids.dtype == np.int32
+    assert len(counts) == len(texts)
+    return [part.tolist() for part in np.split(token_ids, np.cumsum(counts)[:-1])] if texts else []
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_special_tokens_in_a_text_are_letters() -> None:
     for make in (bert, words):
         tokenizer = make()
         unmasked = [token_id for token_id in tokenizer.special_ids if token_id != tokenizer.unknown_id]
-        result = Encoder(tokenizer).encode([f"the {token} cat{token}" for token in SPECIAL_TOKENS])
-        assert not set(result.token_ids.tolist()) & set(unmasked)
+        token_ids, _ = Encoder(tokenizer).encode([f"the {token} cat{token}" for token in SPECIAL_TOKENS])
+        assert not set(token_ids.tolist()) & set(unmasked)
         assert tokenizer.mask_id in tokenizer.encode("the [MASK]")  # the tokenizer itself is left as it was
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
-from bertpipe.model.bert import Wanted
+from bertpipe.model.bert import QueryPositions
 from datasets import Pair, pair_dataset, pair_file
 from models import tiny_bert
 
@@ -37,12 +37,14 @@ class SureOfWhatItReads:
     def eval(self) -> None:
         self.training = False
 
-    def __call__(self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor, wanted: Wanted) -> Tensor:
+    def __call__(
+        self, token_ids: Tensor, lengths: Tensor, second_segment_start: Tensor, wanted: QueryPositions
+    ) -> Tensor:
         self.modes.append(self.training)
         assert lengths.shape == second_segment_start.shape
         first_word = token_ids[:, 1:2].expand_as(token_ids)
         hidden = torch.stack([token_ids, first_word], dim=-1).double()
-        return hidden[torch.arange(len(hidden))[:, None], wanted.positions].flatten(0, 1)[wanted.slots]
+        return hidden[torch.arange(len(hidden))[:, None], wanted.positions].flatten(0, 1)[wanted.flat_index]
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         read = hidden[..., 0].long()

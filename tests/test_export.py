@@ -78,7 +78,7 @@ def test_a_model_comes_back_as_it_went(tmp_path: Path, tied: bool, pieces: bool)
     assert back.bert.state_dict().keys() == own.state_dict().keys()
     for name, tensor in own.state_dict().items():
         assert torch.equal(back.bert.state_dict()[name], tensor), name
-    assert back.reads(tokenizer)
+    assert back.has_ids_of(tokenizer)
     sizes = ("embedding_dim", "heads", "layers", "feed_forward_dim", "max_positions", "dropout", "tied")
     assert {size: getattr(back.bert.params, size) for size in sizes} == {
         size: getattr(own.params, size) for size in sizes
@@ -150,7 +150,9 @@ def test_the_notebooks_network_is_refused_in_one_line_that_says_what_to_do(noteb
     with pytest.raises(ModelError) as caught:
         export_of(notebook)
     said = str(caught.value)
-    assert said.startswith(f"{notebook} cannot be a Hugging Face model: it has the notebook's architecture")
+    assert said.startswith(
+        f"{notebook} cannot be a Hugging Face model: no class of transformers computes its architecture, "
+    )
     assert "train with model.architecture: bert" in said
     assert f"`bertpipe infer --model {notebook}`" in said
     assert "\n" not in said
@@ -165,7 +167,7 @@ def test_its_card_alone_is_written_where_that_is_asked_for(notebook: Path) -> No
     (note,) = notes
     assert note.endswith(f"{directory} holds its card alone")
     card = (directory / "README.md").read_text(encoding="utf-8")
-    assert "**This directory holds no weights**: it has the notebook's architecture" in card
+    assert "**This directory holds no weights**: no class of transformers computes its architecture, notebook" in card
     assert "library_name: bertpipe" in card
     assert "transformers import" not in card
     assert "pipeline_tag" not in card

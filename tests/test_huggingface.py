@@ -52,7 +52,7 @@ def test_a_missing_head_is_said_and_starts_the_same_each_time(
     save_tiny_huggingface(tmp_path, head=head)
     loaded, again = load_huggingface(tmp_path), load_huggingface(tmp_path)
     assert loaded.missing_heads == missing.keys()
-    said = [f"{tmp_path} has no {name} head: it holds first weights, to be trained" for name in missing.values()]
+    said = [f"{tmp_path} has no {name} head: it gets initial weights, to be trained" for name in missing.values()]
     assert list(loaded.notes) == said
     for name, tensor in loaded.bert.state_dict().items():
         assert torch.equal(tensor, again.bert.state_dict()[name]), name
@@ -62,9 +62,7 @@ def test_an_encoder_that_is_not_whole_is_refused(directory: Path) -> None:
     weights = load_file(directory / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ModelError, match=r"no whole encoder \(1 tensors are missing, bert\.encoder\.layer\.1\.output\."
-    ):
+    with pytest.raises(ModelError, match=r"is not complete \(1 tensors are missing, bert\.encoder\.layer\.1\.output\."):
         load_huggingface(directory)
 
 

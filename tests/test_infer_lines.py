@@ -151,8 +151,8 @@ def test_a_bad_line_does_not_end_the_rest_and_order_is_kept(own: Path, tmp_path:
     assert ["error" in row for row in rows] == [False, True, False, True, True, True, True, False]
     assert [rows[index]["error"] for index in (3, 4, 5, 6)] == [
         "it has no 'text': write an object with 'text'",
-        "'text' is no string: write an object with 'text'",
-        "it is no JSON object: write one with 'text'",
+        "'text' is not a string: write an object with 'text'",
+        "it is not a JSON object: write one with 'text'",
         "the text is empty: write some words",
     ]
     expected = load_predictor(str(own)).fill_masks("the cat sat on the [MASK] .", 2).to_dict()
@@ -282,7 +282,7 @@ def test_half_a_character_is_a_bad_line_or_passes_through(own: Path, tmp_path: P
     assert ["answer" in row for row in rows] == [False, True, False, False]
     assert "has half a character at 12" in rows[0]["error"]
     assert rows[1]["input"]["id"] == "\ud83d"
-    assert "NaN is no JSON" in rows[3]["error"]
+    assert "NaN is not JSON" in rows[3]["error"]
     assert facts["failed"] == 3
 
 

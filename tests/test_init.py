@@ -18,7 +18,7 @@ from bertpipe.model.huggingface_load import load_huggingface
 from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import load_model
 from bertpipe.stages.evaluate import run_evaluate
-from bertpipe.training.inputs import read_training_data, start_of
+from bertpipe.training.inputs import read_initial_model, read_training_data
 from models import save_tiny_huggingface
 from prepared import Prepare
 from runs import paths_in, results, train
@@ -38,7 +38,7 @@ def huggingface_for(directory: Path, data: Path, *, head: str = "BertForPreTrain
 
 def first_network(params: Params, data: Path, init: Path | str, model: ModelParams | None = None) -> Any:  # noqa: ANN401
     read = read_training_data(data)
-    start = start_of(model or params.model, dataclasses.replace(params.train, init=str(init)), read)
+    start = read_initial_model(model or params.model, dataclasses.replace(params.train, init=str(init)), read)
     return start, start.network(params.train.seed, read)
 
 
@@ -118,7 +118,7 @@ def test_without_an_nsp_head_evaluate_gives_null_and_train_makes_one(
     assert metrics["nsp"]["model"] is None
     assert metrics["nsp"]["word_overlap"]["accuracy"] > 0
     assert math.isfinite(metrics["mlm"]["model"]["loss"])
-    assert said == [f"{tmp_path / 'hf'} has no next-sentence head: it holds first weights, to be trained"]
+    assert said == [f"{tmp_path / 'hf'} has no next-sentence head: it gets initial weights, to be trained"]
     train(tiny, tmp_path, parquet, epochs=1, init=str(tmp_path / "hf"))
     assert load_any_model(tmp_path / "model").missing_heads == frozenset()
 
@@ -131,12 +131,12 @@ def test_the_run_is_equal_to_the_byte_and_knows_its_start(tiny: Params, parquet:
     assert results(tmp_path / "one") == results(tmp_path / "two")
     data = read_training_data(parquet)
     section = dataclasses.replace(tiny.train, init=init)
-    before = start_of(tiny.model, section, data).facts
+    before = read_initial_model(tiny.model, section, data).facts
     network = transformers.BertForMaskedLM.from_pretrained(init)
     with torch.no_grad():
         network.bert.embeddings.LayerNorm.bias[0] += 1e-3
     network.save_pretrained(init)
-    after = start_of(tiny.model, section, data).facts
+    after = read_initial_model(tiny.model, section, data).facts
     assert before["name"] == after["name"]
     assert before["sha256"] != after["sha256"]  # so an interrupted run does not go on with another start
 

@@ -21,7 +21,7 @@ from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.inference.predictor import load_predictor
-from bertpipe.model.bert import NotebookEmbeddings, Wanted, sinusoidal_positions
+from bertpipe.model.bert import NotebookEmbeddings, QueryPositions, sinusoidal_positions
 from bertpipe.model.store import load_model
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
@@ -51,8 +51,8 @@ class Guesser:
     def eval(self) -> None:
         self.training = False
 
-    def __call__(self, _ids: Tensor, _lengths: Tensor, _starts: Tensor, wanted: Wanted) -> Tensor:
-        return torch.zeros(len(wanted.slots), 1)
+    def __call__(self, _ids: Tensor, _lengths: Tensor, _starts: Tensor, wanted: QueryPositions) -> Tensor:
+        return torch.zeros(len(wanted.flat_index), 1)
 
     def mlm_logits(self, hidden: Tensor) -> Tensor:
         return torch.zeros(len(hidden), 8, dtype=torch.float64)
@@ -198,7 +198,7 @@ def test_the_trained_model_is_the_one_that_answers(trained: Path) -> None:
     stored = load_model(trained / "model")
     predictor = load_predictor(str(trained / "model"), device="cpu")
     answer = predictor.next_sentence("the film is good .", "the music is sad .")
-    encoded = [predictor.vocabulary.encode(text, "x").ids for text in ("the film is good .", "the music is sad .")]
+    encoded = [predictor.tokenizer.encode(text, "x").ids for text in ("the film is good .", "the music is sad .")]
     ids = torch.tensor([[1, *encoded[0], 2, *encoded[1], 2]])
     hidden = stored.bert(ids, torch.tensor([ids.shape[1]]), torch.tensor([len(encoded[0]) + 2]))
     expected = stored.bert.nsp_logits(hidden)[0].softmax(-1)[1].item()

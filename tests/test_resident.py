@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertpipe.core.params import MaskingParams, MaskingUnit, Params, TrainParams
-from bertpipe.data.batching import IGNORED, Batch, Batcher
-from bertpipe.data.device_batcher import ResidentBatcher, ResidentRows, batcher_for
-from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
+from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
+from bertpipe.data.device_batcher import DeviceBatcher, DeviceRows, batcher_for
+from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.sampling import SINGLE, DataParallelRank
@@ -60,22 +60,22 @@ def pairs(count: int, *, seed: int = 3, longest: int = 29) -> PairDataset:
 ROWS = pairs(67)
 
 
-def batchers(rule: Masking | None, data: PairDataset = ROWS) -> tuple[Batcher, ResidentBatcher]:
+def batchers(rule: Masking | None, data: PairDataset = ROWS) -> tuple[Batcher, DeviceBatcher]:
     host = Batcher(dataset=data, masking=rule, seed=5)
-    return host, ResidentBatcher(host=host, device=CPU, max_positions=POSITIONS)
+    return host, DeviceBatcher(host=host, device=CPU, max_positions=POSITIONS)
 
 
 def asked(batch: Batch) -> list[tuple[Any, ...]]:
     """Return of each row that is no filler its inputs, labels by position, B's start, and whether it is next."""
     labels: list[dict[int, int]] = [{} for _ in range(batch.rows)]
     for flat, label in zip(batch.masked_positions.tolist(), batch.masked_labels.tolist(), strict=True):
-        if label != IGNORED:
+        if label != IGNORE_INDEX:
             labels[flat // batch.token_ids.shape[1]][flat % batch.token_ids.shape[1]] = label
     columns = (batch.token_ids, batch.lengths.tolist(), labels, batch.second_segment_start.tolist(), batch.is_next)
     return [
         (ids[:length].tolist(), found, start, int(is_next))
         for ids, length, found, start, is_next in zip(*columns, strict=True)
-        if is_next != IGNORED
+        if is_next != IGNORE_INDEX
     ]
 
 
@@ -116,13 +116,13 @@ def test_an_epoch_goes_on_from_any_batch_with_equal_tensors(first_batch: int) ->
 
 def test_what_the_heads_read_is_cls_and_each_supervised_token() -> None:
     for batch in batchers(masking("span", 0.3))[1].epoch(1, batch_size=8):
-        seq, queries = batch.token_ids.shape[1], batch.head_positions.shape[1]
-        rows = batch.head_slots // queries
-        flat = rows * seq + batch.head_positions.flatten()[batch.head_slots]
+        seq, queries = batch.token_ids.shape[1], batch.query_positions.shape[1]
+        rows = batch.query_flat_index // queries
+        flat = rows * seq + batch.query_positions.flatten()[batch.query_flat_index]
         assert flat[: batch.rows].tolist() == [row * seq for row in range(batch.rows)]
-        supervised = batch.masked_labels != IGNORED
+        supervised = batch.masked_labels != IGNORE_INDEX
         assert flat[batch.rows :][supervised].tolist() == batch.masked_positions[supervised].tolist()
-        assert batch.head_slots.max() < batch.head_positions.numel()
+        assert batch.query_flat_index.max() < batch.query_positions.numel()
 
 
 def test_floating_point_operations_are_counted_alike() -> None:
@@ -170,27 +170,27 @@ def test_a_bucket_has_one_shape_whatever_the_masks(unit: MaskingUnit) -> None:
 
 
 def test_places_are_the_expected_ones_and_six_deviations_more() -> None:
-    room = Room(rate=0.15, together=1.0)
+    budget = ShapeBudget(rate=0.15, tokens_per_choice=1.0)
     # 256 rows of 128 tokens: 4915.2 + 6 * sqrt(4915.2) = 5335.8, in steps of 64.
-    assert room.masked(rows=256, seq=128, needed=4900) == 5376
+    assert budget.masked(rows=256, seq=128, needed=4900) == 5376
     # 19.2 + 6 * sqrt(19.2) = 45.5, in steps of 8, and [CLS].
-    assert room.queries(seq=128, needed=20) == 49
+    assert budget.queries(seq=128, needed=20) == 49
 
 
 def test_a_batch_that_needs_more_gets_twice_as_many_places_up_to_all() -> None:
-    room = Room(rate=0.15, together=1.0)
-    assert room.masked(rows=256, seq=128, needed=5376) == 5376
-    assert room.masked(rows=256, seq=128, needed=5377) == 10752
-    assert room.masked(rows=256, seq=128, needed=32768) == 32768
-    assert [room.queries(seq=128, needed=needed) for needed in (48, 49, 96, 97)] == [49, 97, 97, 129]
+    budget = ShapeBudget(rate=0.15, tokens_per_choice=1.0)
+    assert budget.masked(rows=256, seq=128, needed=5376) == 5376
+    assert budget.masked(rows=256, seq=128, needed=5377) == 10752
+    assert budget.masked(rows=256, seq=128, needed=32768) == 32768
+    assert [budget.queries(seq=128, needed=needed) for needed in (48, 49, 96, 97)] == [49, 97, 97, 129]
 
 
 @given(st.floats(1e-9, 1.0), st.sampled_from([1.0, 8.0]), st.integers(1, 40), st.integers(3, 130), st.data())
-def test_there_is_always_room(rate: float, together: float, rows: int, seq: int, data: st.DataObject) -> None:
+def test_there_is_always_room(rate: float, tokens_per_choice: float, rows: int, seq: int, data: st.DataObject) -> None:
     needed = data.draw(st.integers(0, rows * seq))
-    room = Room(rate=rate, together=together)
-    assert needed <= room.masked(rows=rows, seq=seq, needed=needed) <= rows * seq
-    assert min(needed, seq) < room.queries(seq=seq, needed=min(needed, seq)) <= seq + 1
+    budget = ShapeBudget(rate=rate, tokens_per_choice=tokens_per_choice)
+    assert needed <= budget.masked(rows=rows, seq=seq, needed=needed) <= rows * seq
+    assert min(needed, seq) < budget.queries(seq=seq, needed=min(needed, seq)) <= seq + 1
 
 
 def test_no_supervised_token_is_ever_left_out() -> None:
@@ -200,14 +200,14 @@ def test_no_supervised_token_is_ever_left_out() -> None:
     full = pair_dataset([Pair(first=words, second=words, masks=masks)] * 5)
     for rule in (None, masking("span", 1 - 1e-9)):
         for batch in batchers(rule, full)[1].epoch(1, batch_size=4):
-            real = int((batch.is_next != IGNORED).sum())
-            assert (batch.masked_labels != IGNORED).sum() == 28 * real
+            real = int((batch.is_next != IGNORE_INDEX).sum())
+            assert (batch.masked_labels != IGNORE_INDEX).sum() == 28 * real
             assert {len(labels) for _, labels, _, _ in asked(batch)} == {28}
 
 
 @pytest.mark.parametrize("rule", [None, *map(masking, UNITS)], ids=["stored", *UNITS])
 def test_the_host_knows_how_many_tokens_of_each_row_are_supervised(rule: Masking | None) -> None:
-    rows = ResidentRows.of(ROWS, rule, seed=5, epoch=2, device=CPU)
+    rows = DeviceRows.of(ROWS, rule, seed=5, epoch=2, device=CPU)
     for number in range(len(ROWS)):
         batch = batchers(rule)[0].assemble(ROWS, np.array([number]), epoch=2)
         assert rows.supervised[number] == len(batch.masked_labels)
@@ -217,7 +217,7 @@ def test_fillers_repeat_a_row_and_count_nowhere() -> None:
     *_, last = batchers(masking(), pairs(5))[1].epoch(1, batch_size=4)
     short = min(batchers(masking(), pairs(5))[1].epoch(1, batch_size=4), key=lambda batch: batch.tokens)
     assert short.rows == last.rows == 4
-    assert short.is_next.tolist()[1:] == [IGNORED] * 3
+    assert short.is_next.tolist()[1:] == [IGNORE_INDEX] * 3
     assert short.counts.tolist()[1:] == [1, short.tokens]
     assert (short.token_ids == short.token_ids[0]).all()
     assert short.masked_positions.max() < short.token_ids.shape[1]
@@ -227,7 +227,7 @@ def test_a_mask_is_left_out_where_rows_fill_the_longest_bucket_alone() -> None:
     word = [Pair(first=[5] * 10, second=[7] * size) for size in (3, 19)]  # rows of 16 and of 32 tokens
     for size, padded in ((0, True), (1, False)):
         host = Batcher(dataset=pair_dataset([word[size]] * 4), masking=masking(), seed=1)
-        for batch in ResidentBatcher(host=host, device=CPU, max_positions=32).epoch(1, batch_size=3):
+        for batch in DeviceBatcher(host=host, device=CPU, max_positions=32).epoch(1, batch_size=3):
             assert int(batch.lengths.min()) == batch.token_ids.shape[1]
             assert batch.padded == padded
 
@@ -236,7 +236,7 @@ def test_a_cpu_takes_the_hosts_batches_and_any_other_device_its_own() -> None:
     host, _ = batchers(masking())
     assert batcher_for(host, CPU, max_positions=POSITIONS) is host
     made = batcher_for(host, torch.device("cuda", 1), max_positions=POSITIONS)
-    assert made == ResidentBatcher(host=host, device=torch.device("cuda", 1), max_positions=POSITIONS)
+    assert made == DeviceBatcher(host=host, device=torch.device("cuda", 1), max_positions=POSITIONS)
 
 
 # The same training
@@ -247,7 +247,7 @@ def settings(tiny: Params, **changes: Any) -> TrainParams:  # noqa: ANN401
 
 
 def trained(
-    batcher: Batcher | ResidentBatcher, train: TrainParams, *, dtype: torch.dtype, architecture: str = "bert"
+    batcher: Batcher | DeviceBatcher, train: TrainParams, *, dtype: torch.dtype, architecture: str = "bert"
 ) -> list[StepReport]:
     bert = tiny_bert(architecture, vocab_size=VOCAB, dropout=0.0, max_positions=POSITIONS, embedding_dim=12).to(dtype)
     objective = PretrainingObjective(bert)
@@ -359,7 +359,7 @@ def test_batches_are_made_without_asking_the_device(rule: Masking | None) -> Non
     with NoAnswers() as watch:
         rest = list(batches)
         for batch in (first, *rest):
-            batch.idle()
+            batch.without_targets()
             list(batch.parts(3))
     assert len(rest) == 8
     assert watch.operations > 1000
@@ -368,7 +368,7 @@ def test_batches_are_made_without_asking_the_device(rule: Masking | None) -> Non
 @pytest.mark.parametrize("rule", [None, *map(masking, UNITS)], ids=["stored", *UNITS])
 def test_masks_are_made_without_asking_the_device_but_for_their_numbers(rule: Masking | None) -> None:
     with NoAnswers() as watch:
-        ResidentRows.of(ROWS, rule, seed=1, epoch=1, device=CPU)
+        DeviceRows.of(ROWS, rule, seed=1, epoch=1, device=CPU)
     assert watch.operations > 5
 
 
@@ -388,8 +388,8 @@ META = torch.device("meta")
 """A device whose tensors have no numbers at all: whatever asks for one fails."""
 
 
-def on_meta(rows: ResidentRows) -> ResidentRows:
-    tensors = {name: value.to(META) for name in ResidentRows.__slots__ if torch.is_tensor(value := getattr(rows, name))}
+def on_meta(rows: DeviceRows) -> DeviceRows:
+    tensors = {name: value.to(META) for name in DeviceRows.__slots__ if torch.is_tensor(value := getattr(rows, name))}
     return dataclasses.replace(rows, **tensors)
 
 
@@ -419,7 +419,7 @@ def test_whole_steps_are_taken_on_a_device_that_answers_nothing(
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given, **_: clip(*given, foreach=False))
     monkeypatch.setattr(import_module("torch.optim.adam"), "_device_dtype_check_for_fused", lambda *_: None)
-    rows = on_meta(ResidentRows.of(ROWS, masking(), seed=1, epoch=1, device=CPU))
+    rows = on_meta(DeviceRows.of(ROWS, masking(), seed=1, epoch=1, device=CPU))
     batches = [rows.batch(first, 8, filled_to=8, limit=POSITIONS) for first in range(0, 64, 8)]
     train = settings(tiny, epochs=1, micro_batch_size=micro_batch_size)
     bert = tiny_bert(architecture, vocab_size=VOCAB, dropout=0.1, max_positions=POSITIONS).to(META)
@@ -447,9 +447,9 @@ def test_the_shares_of_a_batch_have_equally_many_rows_fillers_among_them() -> No
     long, short = Pair(first=[5] * 29, second=[6] * 29), Pair(first=[5], second=[6])
     data = pair_dataset([long, *[short] * 14])
     host = Batcher(dataset=data, masking=None, seed=5)
-    resident = ResidentBatcher(host=host, device=CPU, max_positions=POSITIONS)
+    resident = DeviceBatcher(host=host, device=CPU, max_positions=POSITIONS)
     batches = [list(resident.epoch(1, batch_size=15, dp=DataParallelRank(rank=rank, size=2))) for rank in range(2)]
     rows = sorted(batch.rows for batch in itertools.chain(*batches))
-    real = sorted(int((batch.is_next != IGNORED).sum()) for batch in itertools.chain(*batches))
+    real = sorted(int((batch.is_next != IGNORE_INDEX).sum()) for batch in itertools.chain(*batches))
     assert real == [7, 8]
     assert rows == [8, 8]

@@ -39,7 +39,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 def test_a_signal_after_any_step_saves_and_the_run_goes_on_to_equal_bytes(
     tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], number: int, step: int
 ) -> None:
-    said = rf"stopped by .* after step {step} of {STEPS}; the same command goes on from there"
+    said = rf"stopped by .* after step {step} of {STEPS}; run the same command again to resume"
     with at_step(step, lambda: signal.raise_signal(number)), pytest.raises(StoppedError, match=said) as stopped:
         train(tiny, tmp_path, parquet, **SMALL)
     assert stopped.value.exit_code == 128 + number
@@ -301,7 +301,7 @@ def test_a_run_goes_on_with_other_threads_and_says_that_rounding_differs(
     finally:
         torch.set_num_threads(threads)
     (note,) = said
-    assert note.endswith("; threads 1 until there and 2 now: results may differ in rounding, and in what dropout draws")
+    assert note.endswith("; threads 1 before and 2 now: results may differ in rounding and in dropout's masks")
 
 
 @pytest.mark.parametrize("changed", ["data", "sources"])

@@ -228,7 +228,7 @@ def test_a_pickle_with_code_in_it_is_not_run(theirs: Path, tmp_path: Path, shard
     marker = tmp_path / "marker"
     pickled(theirs, {"bert.pooler.dense.bias": Evil(marker)}, sharded=sharded, legacy=legacy)
     with pytest.raises(
-        ModelError, match=r"weights of .* are no pickle of plain tensors: .* a model with a model\.safet"
+        ModelError, match=r"weights of .* are not a pickle of plain tensors: .* a model with a model\.safet"
     ):
         load_huggingface(theirs)
     assert not marker.exists()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertpipe.data.batching import IGNORED, Batch, Batcher
+from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
 from bertpipe.data.sampling import SINGLE, DataParallelRank
 from datasets import Pair, pair_dataset
 
@@ -62,7 +62,7 @@ def texts(batch: Batch) -> list[list[int]]:
         for ids, length, label in zip(
             batch.token_ids.tolist(), batch.lengths.tolist(), batch.is_next.tolist(), strict=True
         )
-        if label != IGNORED
+        if label != IGNORE_INDEX
     ]
 
 
@@ -86,9 +86,9 @@ def test_a_process_without_rows_gets_one_that_nothing_is_asked_of() -> None:
     for batch in batches:
         assert batch.counts.tolist() == [0, 0, 0]
         assert batch.rows == 1
-        assert batch.is_next.tolist() == [IGNORED]
-        assert batch.head_positions.tolist() == [[0]]
-        assert batch.head_slots.tolist() == [0]
+        assert batch.is_next.tolist() == [IGNORE_INDEX]
+        assert batch.query_positions.tolist() == [[0]]
+        assert batch.query_flat_index.tolist() == [0]
 
 
 def test_an_epoch_goes_on_from_a_batch_in_a_share_too() -> None:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bertpipe.data.masking import SpanLaw
+from bertpipe.data.masking import SpanDistribution
 
 # Spans of one word or two, half as many of two. A word is free if none starts at it, 0.7, and none of two words at the
 # word before it, 0.9: spans cover 1 - 0.7 * 0.9 = 0.37 of the words.
-BY_HAND = SpanLaw.of(rate=0.37, p=0.5, longest=2)
+BY_HAND = SpanDistribution.of(rate=0.37, p=0.5, longest=2)
 NONE, LAST, ONE, TWO = 0.5, 0.35, 0.2, 0.05
 """Draws: for no span, for one that began before the text, for a span of one word, for one of two."""
 
@@ -31,14 +31,14 @@ def test_a_law_worked_by_hand() -> None:
 
 @pytest.mark.parametrize(("p", "longest"), [(0.2, 1), (1.0, 3)])
 def test_spans_of_one_word_start_with_the_probability_of_a_word(p: float, longest: int) -> None:
-    law = SpanLaw.of(rate=0.15, p=p, longest=longest)
+    law = SpanDistribution.of(rate=0.15, p=p, longest=longest)
     for shares in (law.inner, law.opening):
         assert shares.tolist() == pytest.approx([0.15, 0.0, 0.0][:longest], abs=1e-15)
 
 
 @given(st.floats(1e-6, 1 - 1e-12), st.floats(1e-6, 1), st.integers(1, 40))
 def test_a_word_anywhere_is_covered_with_the_probability_asked(rate: float, p: float, longest: int) -> None:
-    law = SpanLaw.of(rate=rate, p=p, longest=longest)
+    law = SpanDistribution.of(rate=rate, p=p, longest=longest)
     for before in range(longest + 2):  # words of the text before this one
         free = (1 - law.opening[before]) if before < longest else 1.0
         for back in range(min(before, longest)):
@@ -48,7 +48,7 @@ def test_a_word_anywhere_is_covered_with_the_probability_asked(rate: float, p: f
 
 def test_lengths_follow_the_geometric_law_cut_off_and_scaled_up() -> None:
     # SpanBERT's own: p 0.2, at most 10 words, 3.8 on average.
-    law = SpanLaw.of(rate=0.15, p=0.2, longest=10)
+    law = SpanDistribution.of(rate=0.15, p=0.2, longest=10)
     starts, rest = 200_000, 11
     draws = np.full((starts, 1 + rest), 0.999)
     draws[:, 1] = (np.arange(starts) + 0.5) / starts * law.inner[0]  # every start there is, evenly
@@ -64,7 +64,7 @@ def test_lengths_follow_the_geometric_law_cut_off_and_scaled_up() -> None:
 
 def test_a_text_begins_as_if_it_went_on_from_an_earlier_one() -> None:
     # Words that spans cover from a text's first on, against spans drawn one by one at that word and nine before it.
-    law = SpanLaw.of(rate=0.4, p=0.2, longest=10)
+    law = SpanDistribution.of(rate=0.4, p=0.2, longest=10)
     rng, texts = np.random.default_rng(3), 200_000
     covered = np.zeros(texts, dtype=np.int64)
     shares = 0.8 ** np.arange(10) / (0.8 ** np.arange(10)).sum()
@@ -107,7 +107,7 @@ def test_a_run_ends_with_its_row_even_without_a_special_token() -> None:
 
 
 def test_no_draw_reaches_a_length_that_has_no_probability() -> None:
-    law = SpanLaw.of(rate=0.15, p=1.0, longest=3)
+    law = SpanDistribution.of(rate=0.15, p=1.0, longest=3)
     begin, end = law.runs(np.array([0.999, 0.0, 0.999]), np.ones(3, dtype=np.bool_), np.array([True, False, False]))
     assert (begin.tolist(), end.tolist()) == ([1], [2])
 
@@ -117,7 +117,7 @@ def test_no_words_have_no_runs() -> None:
 
 
 def covered_one_by_one(
-    law: SpanLaw, draws: NDArray[np.float64], is_word: NDArray[np.bool_], opens_row: NDArray[np.bool_]
+    law: SpanDistribution, draws: NDArray[np.float64], is_word: NDArray[np.bool_], opens_row: NDArray[np.bool_]
 ) -> list[list[int]]:
     """Return the runs as the rules say, word after word."""
     found: list[list[int]] = []
@@ -139,7 +139,7 @@ def test_runs_are_those_of_the_rules_word_after_word(seed: int, rate: float, p: 
     rng = np.random.default_rng(seed)
     draws, is_word, opens_row = rng.random(size), rng.random(size) < 0.85, rng.random(size) < 0.1
     opens_row[0] = True
-    law = SpanLaw.of(rate=rate, p=p, longest=longest)
+    law = SpanDistribution.of(rate=rate, p=p, longest=longest)
     begin, end = law.runs(draws, is_word, opens_row)
     expected = covered_one_by_one(law, draws, is_word, opens_row)
     assert [list(range(*pair)) for pair in zip(begin.tolist(), end.tolist(), strict=True)] == expected

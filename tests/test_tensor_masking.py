@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bertpipe.core import randomness
 from bertpipe.core.params import MaskingParams, MaskingUnit
 from bertpipe.data import device_masking
-from bertpipe.data.device_masking import TensorMasking
+from bertpipe.data.device_masking import DeviceMasking
 from bertpipe.data.masking import Masking
 from bertpipe.data.ragged import places_within
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
@@ -42,7 +42,7 @@ def both(
     row, position = first_row + np.repeat(np.arange(len(rows)), lengths), places_within(lengths)
     expected = masking.corrupt(token_ids, row, position, seed=seed, epoch=epoch)
     tensors = (torch.from_numpy(values) for values in (token_ids, row, position))
-    chosen, inputs = TensorMasking.of(masking, CPU).corrupt(*tensors, seed=seed, epoch=epoch)
+    chosen, inputs = DeviceMasking.of(masking, CPU).corrupt(*tensors, seed=seed, epoch=epoch)
     return [(expected.chosen, expected.inputs), (chosen.numpy(), inputs.numpy())]
 
 

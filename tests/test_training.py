@@ -23,7 +23,7 @@ from bertpipe.model import store
 from bertpipe.model.store import load_model
 from bertpipe.stages.convert import run_convert
 from bertpipe.training.history import History
-from bertpipe.training.loop import plan, train_steps
+from bertpipe.training.loop import StepSchedule, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import Optimizer, learning_rate, make_optimizer
 from datasets import GOOD, Pair, pair_dataset, row_fields, write_zip
@@ -38,7 +38,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def steps_an_epoch(params: Params, data: Path) -> int:
     dataset = read_dataset(data / "train.parquet")
-    return plan(Batcher(dataset=dataset, masking=None, seed=params.train.seed), params.train).steps[0]
+    return StepSchedule.of(Batcher(dataset=dataset, masking=None, seed=params.train.seed), params.train).steps[0]
 
 
 # Equal bytes

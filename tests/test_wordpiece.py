@@ -166,7 +166,7 @@ def test_a_tokenizer_file_is_taken_as_it_is_but_for_cutting_and_padding(tmp_path
     ("lines", "said"),
     [
         (BERT_ORDER[:-1], r"vocab\.txt lacks \[MASK\]: a BERT vocabulary needs all of"),
-        ((*BERT_ORDER, "cat"), r"vocab\.txt, line 3: 'cat' stands 2 times: keep it once"),
+        ((*BERT_ORDER, "cat"), r"vocab\.txt, line 3: 'cat' is there 2 times: keep it once"),
         ((*BERT_ORDER[1:], "[PAD]"), r"vocab\.txt: \[PAD\] has id 7, it must be 0: put it first"),
         (
             ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"),

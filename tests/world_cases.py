@@ -22,14 +22,14 @@ def messages(world: World) -> None:
     print("told", world.broadcast({"from": me}))
     given = torch.tensor([3.0, 4.0]) if world.is_main else None
     print("scattered", world.broadcast_or_shard(given, like=torch.zeros(2)).tolist())
-    world.assert_equal("weights", {"step": 3, "weights": "same"}, mend="look")
+    world.assert_equal("weights", {"step": 3, "weights": "same"}, advice="look")
     with world.together():
         print("together")
 
 
 def differs(world: World) -> None:
     """Let the second process have other facts."""
-    world.assert_equal("params", {"same": 1, "seed": world.dp.rank}, mend="give all the same")
+    world.assert_equal("params", {"same": 1, "seed": world.dp.rank}, advice="give all the same")
 
 
 def fails(world: World) -> None:
@@ -44,7 +44,7 @@ def leader_fails(world: World) -> None:
     with world.together():
         if world.is_main:
             raise DataError("the disk is full")
-        world.assert_equal("weights", {"step": 1}, mend="look")
+        world.assert_equal("weights", {"step": 1}, advice="look")
 
 
 def hangs(world: World) -> None:

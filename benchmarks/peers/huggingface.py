@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORED = -100
+IGNORE_INDEX = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

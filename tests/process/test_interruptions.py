@@ -94,7 +94,7 @@ def test_dvc_and_training_killed_together_go_on(project: Copy, whole: dict[str, 
     shown = subprocess.run(
         DVC_TRAIN, cwd=project.folder, env=dict(project.environment), capture_output=True, text=True, check=True
     )
-    assert re.search(r"note: going on after step [\d,]+ of 420", shown.stderr), shown.stderr
+    assert re.search(r"note: resuming after step [\d,]+ of 420", shown.stderr), shown.stderr
     assert trained(project) == whole
     assert "up to date" in project.dvc("status", "train")
     # DVC's run cache knows the run, though it was made in two goes.
@@ -117,7 +117,7 @@ def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, byte
         wait_for(lambda: checkpoints(project))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         said = said_by(process)
-    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 420; the same command goes on from there", said)
+    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 420; run the same command again to resume", said)
     assert "exited with 130" in said
     assert process.returncode != 0
     project.dvc("repro", "train")
@@ -158,7 +158,7 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
         process.send_signal(signal.SIGCONT)
         said = said_by(process)
     assert process.returncode == code
-    stop = re.search(rf"note: stopped by {name} after step (\d+) of 420; the same command goes on from there", said)
+    stop = re.search(rf"note: stopped by {name} after step (\d+) of 420; run the same command again to resume", said)
     assert stop is not None, said
     shown = json.loads(project.run("bertpipe", "state", "--json"))
     (kept,) = shown["kept"]

@@ -50,9 +50,7 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
     said = list[str]()
     assert train(tiny, folder, parquet, options={"on_note": said.append}, **EXACT)["resumed_after_step"] == 8
     (note,) = said
-    assert note.startswith(
-        f"going on after step 8 of 12; parallel {parallel} until there and - now, processes 2 until "
-    )
+    assert note.startswith(f"resuming after step 8 of 12; parallel {parallel} before and - now, processes 2 until ")
     assert not list((folder / "state").iterdir())
     for name in ("history.csv", "epochs.csv"):
         found, expected = (pd.read_csv(path / name) for path in (folder, tmp_path / "whole"))
@@ -96,7 +94,7 @@ def test_a_signal_as_the_last_model_is_written_leaves_the_state(tiny: Params, pa
 def test_nothing_takes_its_place_where_weights_differ(parquet: Path, tmp_path: Path) -> None:
     assert re.fullmatch(
         r"rank 1 \(\S+, process \d+\) has weights that differ from those of rank 0 \(.*\) in weights: one of them "
-        r"computes otherwise, .*; the next run goes on from the last checkpoint",
+        r"computes differently, .*; the next run resumes from the last checkpoint",
         what_happens("drift", tmp_path / "drifted", parquet),
     )
     assert [path.name for path in (tmp_path / "drifted").iterdir()] == ["state"]
@@ -192,8 +190,8 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(parquet: Path, tmp_path:
         project.when_under_way(lambda: process.send_signal(signal.SIGINT))
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130, said
-    (step,) = re.findall(r"note: stopped by Ctrl-C after step (\d+) of 126; the same command goes on", said)
-    assert f"note: going on after step {step} of 126\n" in project.finish()
+    (step,) = re.findall(r"note: stopped by Ctrl-C after step (\d+) of 126; run the same command again to resume", said)
+    assert f"note: resuming after step {step} of 126\n" in project.finish()
     assert project.results() == whole
 
 
@@ -206,9 +204,9 @@ def test_a_killed_process_is_started_anew_and_the_end_is_the_same(
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, said
     assert re.search(r"error: rank 1 \(\S+, process \d+\): ended while the others waited for it", said)
-    assert "note: the processes were started anew: one of them failed, left or came\n" in said
+    assert "note: the processes were restarted: one of them failed, left or joined\n" in said
     assert "SIGTERM" not in said
-    assert "note: going on after step " in said
+    assert "note: resuming after step " in said
     assert project.results() == whole
 
 
@@ -221,7 +219,7 @@ def test_without_restarts_a_killed_process_ends_the_run_and_the_next_one_goes_on
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 1, said
     assert re.search(r"error: rank 0 \(process \d+\) was ended by SIGKILL, most likely because memory ran out", said)
-    assert "note: going on after step " in project.finish()
+    assert "note: resuming after step " in project.finish()
     assert project.results() == whole
 
 
@@ -242,7 +240,7 @@ def test_two_machines_start_anew_together(parquet: Path, tmp_path: Path, whole: 
         project.when_under_way(lambda: os.kill(workers_of(agents[1])[0], signal.SIGKILL))
         said = [agent.communicate(timeout=PATIENCE_S)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
-    assert sum("note: the processes were started anew" in text for text in said) == 1
+    assert sum("note: the processes were restarted" in text for text in said) == 1
     assert project.results() == whole
 
 

@@ -165,7 +165,7 @@ def test_a_first_process_that_never_comes_is_named(environment: pytest.MonkeyPat
     environment.setenv("RANK", "1")
     port = os.environ["MASTER_PORT"]
     assert fault().startswith(
-        f"rank 1 of 2 cannot join the others: there is no answer at 127.0.0.1:{port}: see that all processes run"
+        f"rank 1 of 2 cannot join the others: there is no answer at 127.0.0.1:{port}: check that all processes run"
     )
 
 
@@ -204,5 +204,5 @@ def test_a_run_in_one_process_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch)
     with init_distributed("cpu", timeout_s=1.0) as world:
         assert world is ALONE
         assert world.is_main
-        world.assert_equal("params", {"any": 1}, mend="look")
+        world.assert_equal("params", {"any": 1}, advice="look")
         assert world.broadcast("me") == "me"

@@ -1,1 +1,1 @@
-"""The Parquet contract, and batches of it."""
+"""The Parquet format of the data, and batches of it."""

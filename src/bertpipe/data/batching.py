@@ -1,8 +1,8 @@
-"""Rows to batches: padding and masks."""
+"""Rows as padded batches with masks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,23 +10,22 @@ from numpy.typing import NDArray
 
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairSource
-from bertpipe.data.ragged import flat_indices, places_within
+from bertpipe.data.ragged import flat_indices, pad_rows, places_within
 from bertpipe.data.sampling import SINGLE, DataParallelRank, Window, epoch_order, length_order, steps_of_epoch
-from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = -100
-"""The label of a row, or of a place for a token, that fills a batch up and counts in no loss."""
+IGNORE_INDEX = -100
+"""The label of a row or token that only fills a batch up and counts in no loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Padded rows and what to predict of them.
+    """Padded rows and what to predict in them.
 
     Shapes: `token_ids` [batch, seq]; `lengths`, `second_segment_start` and `is_next` [batch]; `masked_positions`
-    and `masked_labels` [masked], positions counted through the flattened [batch * seq], row after row.
+    and `masked_labels` [masked], positions in the flattened [batch * seq], row after row.
     """
 
     token_ids: "Tensor"
@@ -35,13 +34,31 @@ class Batch:
     is_next: "Tensor"
     masked_positions: "Tensor"
     masked_labels: "Tensor"
-    head_positions: "Tensor"
+    query_positions: "Tensor"
     """Positions that the heads read: `[CLS]`, then the row's supervised ones, filled up with 0; [batch, queries]."""
-    head_slots: "Tensor"
-    """Where in the flattened `head_positions` each row's `[CLS]` stands, then where each supervised token does; shape
-    [batch + masked]."""
+    query_flat_index: "Tensor"
+    """Where each row's `[CLS]`, then each supervised token, is in the flattened `query_positions`; [batch + masked]."""
     tokens: int
-    """Real tokens, padding not counted."""
+    """Real tokens, without padding."""
+
+    @classmethod
+    def of(cls, token_ids: "Tensor", *, masked_positions: "Tensor", tokens: int, **others: "Tensor") -> "Batch":
+        """Return the batch of some rows on the CPU; the positions that the heads read follow from the masked ones."""
+        rows, seq = token_ids.shape
+        row, position = np.divmod(masked_positions.numpy(), seq)
+        counts = np.bincount(row, minlength=rows)
+        rank = 1 + places_within(counts)
+        queries = np.zeros((rows, 1 + int(counts.max())), dtype=np.int64)
+        queries[row, rank] = position
+        cls_index = np.arange(rows) * queries.shape[1]
+        return cls(
+            token_ids=token_ids,
+            masked_positions=masked_positions,
+            query_positions=torch.from_numpy(queries),
+            query_flat_index=torch.from_numpy(np.concatenate([cls_index, cls_index[row] + rank])),
+            tokens=tokens,
+            **others,
+        )
 
     @property
     def rows(self) -> int:
@@ -50,22 +67,20 @@ class Batch:
 
     @property
     def counts(self) -> "Tensor":
-        """How many supervised tokens, rows and tokens the batch has, fillers left out; int64, shape [3]."""
-        counted = self.is_next != IGNORED
-        return torch.stack([(self.masked_labels != IGNORED).sum(), counted.sum(), (self.lengths * counted).sum()])
+        """Numbers of supervised tokens, rows and tokens, without those that fill the batch up; int64, shape [3]."""
+        counted = self.is_next != IGNORE_INDEX
+        return torch.stack([(self.masked_labels != IGNORE_INDEX).sum(), counted.sum(), (self.lengths * counted).sum()])
 
-    def idle(self) -> "Batch":
-        """Return these rows with nothing asked of them: for a process that has to take part in a pass without work."""
-        none = self.masked_positions[:0]
-        head_positions, head_slots = _head_positions(none.numpy(), rows=self.rows, seq=self.token_ids.shape[1])
-        return replace(
-            self,
-            tokens=0,
-            is_next=torch.full_like(self.is_next, IGNORED),
-            masked_positions=none,
+    def without_targets(self) -> "Batch":
+        """Return these rows without anything to predict, for a process that has no rows of its own in a pass."""
+        return Batch.of(
+            self.token_ids,
+            lengths=self.lengths,
+            second_segment_start=self.second_segment_start,
+            is_next=torch.full_like(self.is_next, IGNORE_INDEX),
+            masked_positions=self.masked_positions[:0],
             masked_labels=self.masked_labels[:0],
-            head_positions=torch.from_numpy(head_positions),
-            head_slots=torch.from_numpy(head_slots),
+            tokens=0,
         )
 
     @property
@@ -74,12 +89,12 @@ class Batch:
         return self.tokens < self.token_ids.numel()
 
     @property
-    def filled_up(self) -> bool:
-        """Whether some of `masked_labels` may be IGNORED."""
+    def some_ignored(self) -> bool:
+        """Whether some of `masked_labels` may be IGNORE_INDEX."""
         return False
 
     def parts(self, rows: int) -> Iterator["Batch"]:
-        """Yield the batch in parts of at most `rows` rows, in order; all of it is on the CPU."""
+        """Yield the batch, which is on the CPU, in parts of at most `rows` rows, in order."""
         if rows >= self.rows:
             yield self
             return
@@ -87,22 +102,18 @@ class Batch:
         for start in range(0, self.rows, rows):
             end = min(start + rows, self.rows)
             first, last = torch.searchsorted(self.masked_positions, torch.tensor([start * seq, end * seq])).tolist()
-            positions = self.masked_positions[first:last] - start * seq
-            head_positions, head_slots = _head_positions(positions.numpy(), rows=end - start, seq=seq)
-            yield Batch(
-                token_ids=self.token_ids[start:end],
+            yield Batch.of(
+                self.token_ids[start:end],
                 lengths=self.lengths[start:end],
                 second_segment_start=self.second_segment_start[start:end],
                 is_next=self.is_next[start:end],
-                masked_positions=positions,
+                masked_positions=self.masked_positions[first:last] - start * seq,
                 masked_labels=self.masked_labels[first:last],
-                head_positions=torch.from_numpy(head_positions),
-                head_slots=torch.from_numpy(head_slots),
                 tokens=int(self.lengths[start:end].sum()),
             )
 
     def to(self, device: "torch.device") -> "Batch":
-        """Return the batch on a device; on a GPU in one copy that the host does not wait for."""
+        """Return the batch on a device; to a GPU it goes in one copy, for which the host does not wait."""
         if device.type == "cpu":
             return self
         tensors = {name: getattr(self, name) for name in _TENSORS}
@@ -115,31 +126,17 @@ class Batch:
         return Batch(tokens=self.tokens, **moved)
 
 
-class Batches(Protocol):
-    """What training takes its batches from."""
-
-    def steps(self, epoch: int, *, batch_size: int) -> int:
-        """Return how many batches one training epoch has."""
-        ...
-
-    def epoch(
-        self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
-    ) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of one process."""
-        ...
-
-
 _TENSORS = (
     "token_ids", "lengths", "second_segment_start", "is_next",
-    "masked_positions", "masked_labels", "head_positions", "head_slots",
+    "masked_positions", "masked_labels", "query_positions", "query_flat_index",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batcher:
-    """Makes the batches of a data set, a window of it in memory at a time.
+    """Makes the batches of a data set, with one window of it in memory at a time.
 
-    `masking` None takes the masks that the data set stores.
+    Without `masking` the masks are those stored in the data set.
     """
 
     dataset: PairSource
@@ -153,24 +150,24 @@ class Batcher:
     def epoch(
         self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
     ) -> Iterator[Batch]:
-        """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of one process.
+        """Yield the batches of one training epoch, from number `first_batch` on; of each, one process's rows.
 
-        A process without rows in a batch gets one row of it that nothing is asked of.
+        A process without rows in a batch gets one row of it, without targets.
         """
         for window in self.windows(epoch, batch_size=batch_size, first_batch=first_batch):
             yield from self._batches(window, epoch, dp)
 
     def windows(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Window]:
-        """Yield what is in memory together in a training epoch, and the rows of its batches."""
+        """Yield the windows of a training epoch: the row groups in memory together, and the rows of each batch."""
         data = self.dataset
         return epoch_order(
             data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
         )
 
     def in_length_order(self, *, batch_size: int, dp: DataParallelRank = SINGLE) -> Iterator[Batch]:
-        """Yield every row once, shortest first within each window: the order with least padding, for evaluation.
+        """Yield every row once, for evaluation: shortest first within each window, which needs the least padding.
 
-        Each process gets whole batches: every `size`-th one.
+        Each of several processes gets every `size`-th batch.
         """
         number = 0
         for window in length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size):
@@ -179,18 +176,18 @@ class Batcher:
             yield from self._batches(replace(window, batches=window.batches[first :: dp.size]), 0, SINGLE)
 
     def _batches(self, window: Window, epoch: int, dp: DataParallelRank) -> Iterator[Batch]:
-        data = self.dataset.read(window.groups)  # gone before the next window comes: it ends with this function
+        data = self.dataset.read(window.groups)  # freed before the next window is read: it ends with this function
         lengths = data.lengths
         for rows in window.batches:
             mine = rows[dp.of_rows(lengths[rows])]
             if len(mine):
                 yield self.assemble(data, mine, epoch=epoch)
             else:
-                yield self.assemble(data, rows[:1], epoch=epoch).idle()
+                yield self.assemble(data, rows[:1], epoch=epoch).without_targets()
 
     def assemble(self, data: PairDataset, rows: NDArray[np.intp], *, epoch: int) -> Batch:
-        """Return the batch of the given rows of a window, in their order."""
-        token_ids, real = padded(data.token_ids, data.offsets, rows)
+        """Return the batch of some rows of a window, in the order given."""
+        token_ids, real = pad_rows(data.token_ids, data.offsets, rows)
         if self.masking is None:
             inputs, positions, labels = _stored_masks(data, rows, token_ids)
         else:
@@ -200,43 +197,15 @@ class Batcher:
             inputs = corruption.inputs
             positions = np.flatnonzero(corruption.chosen & real)
             labels = token_ids.reshape(-1)[positions]
-        head_positions, head_slots = _head_positions(positions, rows=len(rows), seq=token_ids.shape[1])
-        return Batch(
-            token_ids=torch.from_numpy(inputs.astype(np.int64)),
+        return Batch.of(
+            torch.from_numpy(inputs.astype(np.int64)),
             lengths=torch.from_numpy(data.lengths[rows]),
             second_segment_start=torch.from_numpy(data.second_segment_start[rows].astype(np.int64)),
             is_next=torch.from_numpy(data.is_next[rows].astype(np.int64)),
             masked_positions=torch.from_numpy(positions.astype(np.int64)),
             masked_labels=torch.from_numpy(labels.astype(np.int64)),
-            head_positions=torch.from_numpy(head_positions),
-            head_slots=torch.from_numpy(head_slots),
             tokens=int(real.sum()),
         )
-
-
-def padded(
-    values: NDArray[np.int32], offsets: NDArray[np.int64], rows: NDArray[np.intp]
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return the rows' values as a [batch, seq] matrix filled up with `[PAD]`, and which of its cells are real."""
-    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
-    columns = np.arange(int(lengths.max()))
-    real = columns[None, :] < lengths[:, None]
-    padded = np.full(real.shape, PAD_ID, dtype=np.int32)
-    padded[real] = values[(starts[:, None] + columns[None, :])[real]]
-    return padded, real
-
-
-def _head_positions(
-    masked_positions: NDArray[np.int64], *, rows: int, seq: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return `head_positions` and `head_slots` of a `Batch`."""
-    row, position = np.divmod(masked_positions, seq)
-    counts = np.bincount(row, minlength=rows)
-    rank = 1 + places_within(counts)
-    positions = np.zeros((rows, 1 + int(counts.max())), dtype=np.int64)
-    positions[row, rank] = position
-    cls_slots = np.arange(rows) * positions.shape[1]
-    return positions, np.concatenate([cls_slots, cls_slots[row] + rank])
 
 
 def _stored_masks(

@@ -1,7 +1,7 @@
-"""Rows that stay on the device: a window's tokens are sent there once, masked there, and batched there.
+"""Batches made on a device: a window's tokens are sent there once, then masked and batched there.
 
-The host's part of a step is to know its rows' lengths and its counts of supervised tokens. The batches are those of
-`Batcher`, row by row and mask by mask, filled up to a few fixed shapes.
+The host only knows the rows' lengths and their numbers of supervised tokens. The batches have the rows and masks of
+`Batcher`, filled up to a few fixed shapes.
 """
 
 import itertools
@@ -16,34 +16,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertpipe.data.batching import IGNORED, Batch, Batcher, Batches
-from bertpipe.data.device_masking import TensorMasking
-from bertpipe.data.fixed_batch import FixedBatch, Room, bucket_length
+from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
+from bertpipe.data.device_masking import DeviceMasking
+from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairSource
 from bertpipe.data.sampling import SINGLE, DataParallelRank, Window
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
 _STORED_RATE = 0.2
-"""The share of the tokens that stored masks supervise: the notebook's; ours are fewer. See `Room`: a guess will do."""
-_TOGETHER = {"token": 1.0, "word": 2.0, "span": 8.0}
-"""Tokens that are chosen at a time, by the unit of masking: ample, for words of two pieces and spans of four words."""
+"""Share of the tokens that the notebook's stored masks supervise; others supervise fewer, but a guess is enough."""
+_TOKENS_PER_CHOICE = {"token": 1.0, "word": 2.0, "span": 8.0}
+"""Tokens chosen together by each unit of masking: enough for words of two pieces and spans of four words."""
 _TOKENS_AT_ONCE = 2**20
-"""Tokens masked together; each takes about a hundred bytes while that lasts."""
+"""Tokens masked together; each takes about a hundred bytes meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResidentBatcher:
+class DeviceBatcher:
     """Makes the training batches of a `Batcher` on a device.
 
-    Where masks are dynamic the host waits for the device once a window, to learn how many tokens of each row were
-    chosen; within a window it never does.
+    With dynamic masks the host waits for the device once per window, to learn how many tokens of each row were chosen;
+    within a window it never waits.
     """
 
     host: Batcher
     device: torch.device
     max_positions: int
-    """Of the model: no batch is padded beyond it."""
+    """Positions of the model: no batch is padded to more."""
 
     def steps(self, epoch: int, *, batch_size: int) -> int:
         """Return how many batches one training epoch has."""
@@ -56,7 +56,7 @@ class ResidentBatcher:
         windows = self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch)
         for window, data in prefetch(self.host.dataset, windows):
             batches = self._batches(window, data, epoch, batch_size, dp)
-            del data  # theirs alone, so that it is gone before the next but one is read
+            del data  # `batches` alone holds it, so it is freed before the window after the next is read
             yield from batches
 
     def _batches(
@@ -65,26 +65,26 @@ class ResidentBatcher:
         lengths = data.lengths
         mine = [rows[dp.of_rows(lengths[rows])] for rows in window.batches]
         taken = [own if len(own) else rows[:1] for own, rows in zip(mine, window.batches, strict=True)]
-        rows = ResidentRows.of(
+        rows = DeviceRows.of(
             data.take(np.concatenate(taken)), self.host.masking, seed=self.host.seed, epoch=epoch, device=self.device
         )
         del data
-        most = -(-batch_size // dp.size)  # rows of one process
+        rows_per_process = -(-batch_size // dp.size)
         first = 0
         for own, sent in zip(mine, taken, strict=True):
-            batch = rows.batch(first, len(sent), filled_to=most, limit=self.max_positions)
-            yield batch if len(own) else batch.idle()
+            batch = rows.batch(first, len(sent), filled_to=rows_per_process, limit=self.max_positions)
+            yield batch if len(own) else batch.without_targets()
             first += len(sent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResidentRows:
+class DeviceRows:
     """Rows on a device, one after the other, with the masks of an epoch."""
 
     inputs: Tensor
     """What the model reads; int32, [tokens]."""
     labels: Tensor
-    """What it should say, or IGNORED; int32, [tokens]."""
+    """What it should predict, or IGNORE_INDEX; int32, [tokens]."""
     offsets: Tensor
     """Row r's tokens are `inputs[offsets[r]:offsets[r + 1]]`; [rows + 1]."""
     second_segment_start: Tensor
@@ -93,21 +93,21 @@ class ResidentRows:
     """As the host knows them; [rows]."""
     supervised: NDArray[np.int64]
     """How many supervised tokens each row has, as the host knows it; [rows]."""
-    room: Room
+    budget: ShapeBudget
 
     @classmethod
     def of(
         cls, data: PairDataset, masking: Masking | None, *, seed: int, epoch: int, device: torch.device
-    ) -> "ResidentRows":
-        """Return rows on a device, masked by a rule, or as they are stored where it is None."""
+    ) -> "DeviceRows":
+        """Return rows on a device, with dynamic masks; without `masking`, with the masks that the data store."""
         token_ids, offsets = _sent(data.token_ids, device), _sent(data.offsets, device)
         if masking is None:
-            room = Room(rate=_STORED_RATE, together=1.0)
+            budget = ShapeBudget(rate=_STORED_RATE, tokens_per_choice=1.0)
             inputs, labels, supervised = _stored_masks(data, token_ids)
         else:
-            room = Room(rate=masking.rate, together=_TOGETHER[masking.unit])
-            inputs, labels = _masked(TensorMasking.of(masking, device), data, token_ids, seed=seed, epoch=epoch)
-            counted = torch.cumsum(labels != IGNORED, 0)
+            budget = ShapeBudget(rate=masking.rate, tokens_per_choice=_TOKENS_PER_CHOICE[masking.unit])
+            inputs, labels = _masked(DeviceMasking.of(masking, device), data, token_ids, seed=seed, epoch=epoch)
+            counted = torch.cumsum(labels != IGNORE_INDEX, 0)
             before = torch.cat([counted.new_zeros(1), counted])[offsets]
             supervised = before.diff().cpu().numpy()  # the one wait of a window
         return cls(
@@ -118,17 +118,13 @@ class ResidentRows:
             is_next=_sent(data.is_next.astype(np.int64), device),
             lengths=data.lengths,
             supervised=supervised,
-            room=room,
+            budget=budget,
         )
 
     def batch(self, first: int, count: int, *, filled_to: int, limit: int) -> FixedBatch:
-        """Return some rows as a batch.
+        """Return some rows as a batch of `filled_to` rows, of which those beyond `count` have no targets.
 
-        Args:
-            first: number of the first row.
-            count: how many rows.
-            filled_to: how many the batch is to have; the others repeat the first one, and nothing is asked of them.
-            limit: most positions of a batch.
+        `limit` is the number of the model's positions.
         """
         device, numbers = self.inputs.device, slice(first, first + count)
         lengths = self.lengths[numbers]
@@ -140,39 +136,39 @@ class ResidentRows:
         columns = torch.arange(seq, device=device)
         is_token = columns < (ends - starts)[:, None]
         index = (starts[:, None] + columns).clamp(max=len(self.inputs) - 1)
-        return FixedBatch.of(
+        return FixedBatch.from_labels(
             token_ids=torch.where(is_token, self.inputs[index], PAD_ID).long(),
-            labels=torch.where(is_token & is_real[:, None], self.labels[index], IGNORED).long(),
+            labels=torch.where(is_token & is_real[:, None], self.labels[index], IGNORE_INDEX).long(),
             lengths=ends - starts,
             second_segment_start=self.second_segment_start[rows],
-            is_next=torch.where(is_real, self.is_next[rows], IGNORED),
-            supervised=_filled(self.supervised[numbers], filled_to),
-            real_lengths=_filled(lengths, filled_to),
-            room=self.room,
-            # Only the longest bucket is ever without a mask: rows cut to the limit fill it. Elsewhere it would double
-            # the number of shapes for a few batches.
+            is_next=torch.where(is_real, self.is_next[rows], IGNORE_INDEX),
+            supervised=np.pad(self.supervised[numbers], (0, filled_to - count)),
+            real_lengths=np.pad(lengths, (0, filled_to - count)),
+            budget=self.budget,
+            # Only the longest bucket goes without a mask: rows cut to the limit fill it. In the others this would
+            # double the number of shapes for a few batches.
             full=seq == limit and int(lengths.min()) == seq,
         )
 
 
-def is_resident(device: torch.device) -> bool:
-    """Return whether training on a device has its batches made there, in fixed shapes.
+def batches_on_device(device: torch.device) -> bool:
+    """Return whether batches for training on a device are made there, in fixed shapes.
 
-    A GPU does. On a CPU the host's own are faster: they are padded no further than the longest row, and masks cost work
-    for the chosen tokens alone.
+    They are on a GPU. On a CPU the host's batches are faster: they are padded to the longest row only, and masks cost
+    work for the chosen tokens only.
     """
     return device.type != "cpu"
 
 
-def batcher_for(host: Batcher, device: torch.device, *, max_positions: int) -> Batches:
-    """Return what makes the batches of `host` for training on a device."""
-    return ResidentBatcher(host=host, device=device, max_positions=max_positions) if is_resident(device) else host
+def batcher_for(host: Batcher, device: torch.device, *, max_positions: int) -> Batcher | DeviceBatcher:
+    """Return the batcher for training on a device."""
+    return DeviceBatcher(host=host, device=device, max_positions=max_positions) if batches_on_device(device) else host
 
 
 def _masked(
-    masking: TensorMasking, data: PairDataset, token_ids: Tensor, *, seed: int, epoch: int
+    masking: DeviceMasking, data: PairDataset, token_ids: Tensor, *, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """Return inputs and labels under dynamic masks, some whole rows after the other."""
+    """Return inputs and labels under dynamic masks, made for some whole rows at a time."""
     device, lengths = token_ids.device, data.lengths
     cuts = np.unique(
         [*np.searchsorted(data.offsets, np.arange(0, len(token_ids), _TOKENS_AT_ONCE)), len(data)]
@@ -188,7 +184,7 @@ def _masked(
         true = token_ids[begin:end]
         positions = torch.arange(begin, end, device=device) - starts
         chosen, inputs = masking.corrupt(true, rows, positions, seed=seed, epoch=epoch)
-        parts.append((inputs, torch.where(chosen, true, IGNORED)))
+        parts.append((inputs, torch.where(chosen, true, IGNORE_INDEX)))
     return torch.cat([inputs for inputs, _ in parts]), torch.cat([labels for _, labels in parts])
 
 
@@ -197,39 +193,37 @@ def _stored_masks(data: PairDataset, token_ids: Tensor) -> tuple[Tensor, Tensor,
     counts = np.diff(data.masked_offsets)
     row = np.repeat(np.arange(len(data)), counts)
     places = _sent(data.offsets[row] + data.masked_positions, token_ids.device)
-    stored_labels = np.where(data.masked_labels != 0, data.masked_labels, IGNORED).astype(np.int32)
+    stored_labels = np.where(data.masked_labels != 0, data.masked_labels, IGNORE_INDEX).astype(np.int32)
     inputs = token_ids.scatter(0, places, _sent(data.masked_inputs, token_ids.device))
-    labels = torch.full_like(token_ids, IGNORED).scatter_(0, places, _sent(stored_labels, token_ids.device))
+    labels = torch.full_like(token_ids, IGNORE_INDEX).scatter_(0, places, _sent(stored_labels, token_ids.device))
     return inputs, labels, np.bincount(row[data.masked_labels != 0], minlength=len(data))
 
 
 def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
-    """Return an array on a device; on a GPU by a copy that the host does not wait for."""
+    """Return an array on a device; the host does not wait for the copy to a GPU."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
-def _filled(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    return np.concatenate([values, np.zeros(count - len(values), dtype=np.int64)])
-
-
 def prefetch(source: PairSource, windows: Iterable[Window]) -> Iterator[tuple[Window, PairDataset]]:
-    """Yield each window with its rows; two windows are in memory at most, if the caller lets go of one for the next.
+    """Yield each window with its rows, and read the next one meanwhile.
+
+    At most two windows are in memory if the caller releases one before it takes the next.
 
     Raises:
-        DataError: a window cannot be read; those before it were yielded.
+        DataError: a window cannot be read; the windows before it were yielded.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as reader:
         coming: deque[tuple[Window, Future[PairDataset]]] = deque()
         for window in windows:
             coming.append((window, reader.submit(source.read, window.groups)))
             if len(coming) > 1:
-                yield _arrived(*coming.popleft())
+                yield _with_rows(*coming.popleft())
         while coming:
-            yield _arrived(*coming.popleft())
+            yield _with_rows(*coming.popleft())
 
 
-def _arrived(window: Window, rows: Future[PairDataset]) -> tuple[Window, PairDataset]:
+def _with_rows(window: Window, rows: Future[PairDataset]) -> tuple[Window, PairDataset]:
     return window, rows.result()

@@ -1,9 +1,9 @@
-"""The decisions of `Masking` made on a device, equal to the bit, in operations whose shapes do not depend on the masks.
+"""The decisions of `Masking`, equal to the bit, made on a device in operations of fixed shapes.
 
-NumPy works on the chosen tokens alone; here everything is computed for every token, because finding out how many are
-chosen would make the host wait for the device.
+`Masking` works on the chosen tokens only; here everything is computed for every token, because to count the chosen ones
+the host would have to wait for the device.
 
-All tensors have the shape [tokens]: whole rows, one after the other.
+All tensors have the shape [tokens]: complete rows, one after the other.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TWO_TO_64 = 1 << 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TensorMasking:
+class DeviceMasking:
     """A masking rule with its tables on a device."""
 
     rule: Masking
@@ -27,12 +27,12 @@ class TensorMasking:
     continues_word: Tensor
     words: Tensor
     inner_rising: Tensor
-    """`SpanLaw.inner`, the smallest first."""
+    """`SpanDistribution.inner`, the smallest first."""
     opening_rising: Tensor
-    """`SpanLaw.opening`, the smallest first."""
+    """`SpanDistribution.opening`, the smallest first."""
 
     @classmethod
-    def of(cls, rule: Masking, device: torch.device) -> "TensorMasking":
+    def of(cls, rule: Masking, device: torch.device) -> "DeviceMasking":
         """Return a rule on a device."""
         return cls(
             rule=rule,
@@ -46,15 +46,7 @@ class TensorMasking:
     def corrupt(
         self, token_ids: Tensor, rows: Tensor, positions: Tensor, *, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Return which tokens are chosen, and what the model reads: what `Masking.corrupt` says of whole rows.
-
-        Args:
-            token_ids: true tokens, int32.
-            rows: identity of each token's row, int64.
-            positions: position of each token in its row, int64.
-            seed: seed of all decisions.
-            epoch: number of the epoch.
-        """
+        """Return which tokens are chosen, and what the model reads: as `Masking.corrupt` does for whole rows."""
         rule = self.rule
         draws = uniform((seed, CHOICE, epoch), rows, positions)
         chosen, since_first = self._choose(token_ids, positions == 0, draws)
@@ -77,7 +69,7 @@ class TensorMasking:
         return self._spans(draws, begins, special, opens_row | after_special)
 
     def _spans(self, draws: Tensor, begins: Tensor, special: Tensor, opens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which tokens spans cover, and how far each is from the first of its run; see `SpanLaw.runs`.
+        """Return which tokens spans cover, and how far each is from the first of its run; see `SpanDistribution.runs`.
 
         Args:
             draws: a number for each token; that of a word's first one counts.
@@ -88,11 +80,11 @@ class TensorMasking:
         length = torch.where(opens, _above(self.opening_rising, draws), _above(self.inner_rising, draws))
         starts = begins & ~special & (length > 0)
         word = torch.cumsum(begins, 0)
-        # A span ends before the next word that is special or opens a text: the first border behind its start.
+        # A span ends before the next word that is special or opens a text: the first border after its start.
         never = len(draws) + 1
         border = torch.where(begins & (special | opens), word, never)
-        behind = _shifted(border.flip(0).cummin(0).values.flip(0), before=never, back=True)
-        end = torch.where(starts, torch.minimum(word + length, behind), 0)
+        next_border = _shifted(border.flip(0).cummin(0).values.flip(0), before=never, back=True)
+        end = torch.where(starts, torch.minimum(word + length, next_border), 0)
         furthest = end.cummax(0).values
         is_new = starts & (opens | (word > _shifted(furthest, before=0)))
         places = torch.arange(len(draws), device=draws.device)
@@ -105,13 +97,13 @@ def _above(rising: Tensor, values: Tensor) -> Tensor:
 
 
 def _last_place(marked: Tensor) -> Tensor:
-    """Return the place of the last marked token at or before each one; 0 where there is none."""
+    """Return the index of the last marked token at or before each one; 0 if there is none."""
     places = torch.arange(len(marked), device=marked.device)
     return torch.where(marked, places, 0).cummax(0).values
 
 
 def _shifted(values: Tensor, *, before: int | bool, back: bool = False) -> Tensor:
-    """Return for each token the value of the one before it, or behind it with `back`; `before` where there is none."""
+    """Return for each token the value of the previous one, or of the next with `back`; `before` if there is none."""
     edge = values.new_full((min(len(values), 1),), before)
     return torch.cat([values[1:], edge] if back else [edge, values[:-1]])
 
@@ -119,11 +111,7 @@ def _shifted(values: Tensor, *, before: int | bool, back: bool = False) -> Tenso
 def random_bits(keys: tuple[int, ...], *counters: Tensor) -> Tensor:
     """Return 64 random bits for every combination of counters: `randomness.random_bits(*keys, *counters)`.
 
-    The keys are folded in on the host, so that nothing is sent to the device for them.
-
-    Args:
-        keys: the first counters, such as seed, stream and epoch.
-        counters: the others, int64, at least one; they broadcast against each other.
+    `keys`, such as seed, stream and epoch, are mixed on the host. `counters`, int64, are at least one, and broadcast.
     """
     first, *others = counters
     begun = int(randomness.random_bits(*keys)[0])
@@ -145,5 +133,5 @@ def below(limit: int, keys: tuple[int, ...], *counters: Tensor) -> Tensor:
 
 
 def _wrapped(number: int) -> int:
-    """Return what 64 bits keep of an integer, as a signed one."""
+    """Return an integer modulo 2**64, as a signed one."""
     return (number + _TWO_TO_64 // 2) % _TWO_TO_64 - _TWO_TO_64 // 2

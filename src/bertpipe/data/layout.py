@@ -1,4 +1,4 @@
-"""How the rows of a split are cut: into row groups, and these into windows that are in memory together."""
+"""How the rows of a split are divided: into row groups, and these into windows that are in memory together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bertpipe.core.artifacts import ROWS_PER_GROUP
 from bertpipe.data.ragged import flat_indices
 
 GROUPS_PER_WINDOW = 16
-"""Row groups that are shuffled together: what has to be in memory at a time."""
+"""Row groups that are shuffled together, and in memory together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,7 @@ class Layout:
         rows_per_group: int = ROWS_PER_GROUP,
         groups_per_window: int = GROUPS_PER_WINDOW,
     ) -> "Layout":
-        """Return the layout of files, one after the other: row groups of one size, the last of each file shorter.
-
-        Args:
-            rows: rows of each file; one without any has no row group.
-            rows_per_group: rows of all other row groups.
-            groups_per_window: row groups of a window.
-        """
+        """Return the layout of files of so many rows: row groups of one size, the last of each file shorter."""
         starts, end = [np.zeros(0, dtype=np.int64)], 0
         for count in rows:
             starts.append(np.arange(end, end + count, rows_per_group))

@@ -1,6 +1,6 @@
 """Masked-language modelling: which tokens are predicted, and what the model reads in their place.
 
-`device_masking` decides the same on a GPU.
+`device_masking` makes the same decisions on a GPU.
 """
 
 import itertools
@@ -14,32 +14,32 @@ from bertpipe.core.params import MaskingParams, MaskingUnit
 from bertpipe.core.randomness import below, uniform
 from bertpipe.data.tokenization.tokenizer import Tokenizer
 
-CHOICE, CORRUPTION, WORD = range(10, 13)  # streams of randomness, one a kind of choice
+CHOICE, CORRUPTION, WORD = range(10, 13)  # streams of randomness, one per kind of choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpanLaw:
-    """How many words a span covers from a word on, decided by one number drawn for that word.
+class SpanDistribution:
+    """The distribution of span lengths: one number drawn for a word decides how many words a span from there covers.
 
-    Both arrays have one element for each number of words that a span may have, and fall from one to the next.
+    Both arrays have one element for each possible length, in falling order.
     """
 
     inner: NDArray[np.float64]
-    """Element n: the probability that a span starts at a word and covers more than n words from there on."""
+    """Element n: the probability that a span starts at a word and covers more than n words."""
     opening: NDArray[np.float64]
-    """The same for the first word of a text, where the spans count too that would have begun before it."""
+    """The same for the first word of a text, where spans that would have started before it count too."""
 
     @classmethod
-    def of(cls, *, rate: float, p: float, longest: int) -> "SpanLaw":
-        """Return the law under which spans cover each word of a text with probability `rate`.
+    def of(cls, *, rate: float, p: float, longest: int) -> "SpanDistribution":
+        """Return the distribution with which spans cover each word of a text with probability `rate`.
 
-        A span of n words has a probability in proportion to (1 - p)^(n - 1), n from 1 to `longest`: the geometric
-        distribution, cut off (Joshi et al. 2020, SpanBERT, section 3.1). Spans start at every word alike, and overlap;
-        a word stays free if of the spans that could start at it or before it none reaches it, each start on its own.
+        A span of n words has a probability proportional to (1 - p)^(n - 1), n from 1 to `longest`: the truncated
+        geometric distribution (Joshi et al. 2020, SpanBERT, section 3.1). Spans start independently and with equal
+        probability at every word, and may overlap; a word that no span reaches is not covered.
 
         Args:
-            rate: share of the words that is covered, above 0 and below 1.
-            p: parameter of the geometric distribution, above 0 and at most 1.
+            rate: share of the words that is covered, in (0, 1).
+            p: parameter of the geometric distribution, in (0, 1].
             longest: most words of a span.
         """
         weights = [(1 - p) ** n for n in range(longest)]
@@ -55,12 +55,12 @@ class SpanLaw:
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the index of the first word of each covered run, and the index after its last; each of shape [runs].
 
-        A run is what spans cover that overlap or touch. It ends before a token that is no word and at the end of its
-        row; the word after that opens a text.
+        A run is the union of spans that overlap or touch. It ends before a token that is not a word and at the end of
+        its row; the word after that opens a text.
 
         Args:
             draws: a number in [0, 1) for each word; shape [words].
-            is_word: whether it is a word, and not a special token in the place of one; shape [words].
+            is_word: whether it is a word, not a special token; shape [words].
             opens_row: whether it is the first of its row; shape [words].
         """
         begin = np.flatnonzero(is_word & (draws < self.opening[0]))
@@ -77,10 +77,10 @@ class SpanLaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corruption:
-    """What masking does to token ids, each array in the shape of the tokens."""
+    """Masked token ids; each array has the shape of the tokens."""
 
     chosen: NDArray[np.bool_]
-    """Which positions the model has to predict."""
+    """Which positions the model predicts."""
     inputs: NDArray[np.int32]
     """What the model reads."""
 
@@ -89,18 +89,18 @@ class Corruption:
 class Masking:
     """The masking rule for one vocabulary.
 
-    `unit` says what is chosen as a whole and what shares a fate: to become `[MASK]`, a random word, or to stay.
+    `unit` says what is chosen together, and what shares a fate: to become `[MASK]`, a random word, or to stay.
 
-    - `token`: each token is chosen and has its fate on its own (Devlin et al. 2018, section 3.1, task 1).
+    - `token`: each token is chosen, and has its fate, independently (Devlin et al. 2018, section 3.1, task 1).
     - `word`: the pieces of a word are chosen together; each has its own fate, as in BERT's whole-word masking, which
       changes only the choice (`create_pretraining_data.py` in its repository, 2019).
     - `span`: several whole words in a row are chosen together and share their fate; tokens that become random words
-      draw one each (Joshi et al. 2020, SpanBERT, section 3.1). Spans that overlap or touch are one, and the number
-      drawn for their first token is their fate. A span ends before a special token: after `[SEP]` there may be another
-      document, and `[UNK]` cannot be predicted. What stands between two special tokens is a text of its own: spans
-      reach into it as if it had begun earlier, so its first words are chosen as often as any.
+      draw one each (Joshi et al. 2020, SpanBERT, section 3.1). Spans that overlap or touch are one, whose fate is the
+      number drawn for its first token. A span ends before a special token: after `[SEP]` there may be another
+      document, and `[UNK]` cannot be predicted. Between two special tokens is a text of its own: spans reach into it
+      as if it had started earlier, so its first words are chosen as often as others.
 
-    A word is a token and the pieces that continue it. A piece at a row's start or after a special token begins a word.
+    A word is a token and the pieces that continue it. A piece at a row's start or after a special token starts a word.
     """
 
     unit: MaskingUnit
@@ -109,13 +109,13 @@ class Masking:
     random_share: float
     mask_id: int
     is_special: NDArray[np.bool_]
-    """Ids that are never chosen and never drawn; shape [vocab]."""
+    """Ids that are never masked and never used as a random word; shape [vocab]."""
     continues_word: NDArray[np.bool_]
     """Ids of the pieces that belong to the same word as the token before them; shape [vocab]."""
     words: NDArray[np.int32]
-    """Ids that a random word is drawn from."""
-    spans: SpanLaw
-    """Where spans start and how long they are, for `span`."""
+    """Ids of random words."""
+    spans: SpanDistribution
+    """For `span`."""
 
     @classmethod
     def of(cls, params: MaskingParams, tokenizer: Tokenizer) -> "Masking":
@@ -129,7 +129,7 @@ class Masking:
             is_special=tokenizer.is_special,
             continues_word=tokenizer.continues_word,
             words=np.flatnonzero(~tokenizer.is_special).astype(np.int32),
-            spans=SpanLaw.of(rate=params.rate, p=params.span_p, longest=params.span_max),
+            spans=SpanDistribution.of(rate=params.rate, p=params.span_p, longest=params.span_max),
         )
 
     def corrupt(
@@ -147,15 +147,15 @@ class Masking:
         `token`, of the tokens of its row.
 
         Args:
-            token_ids: true tokens, any shape; row after row, and rows whole, where the unit is not `token`.
+            token_ids: true tokens, any shape; complete rows, row after row, unless the unit is `token`.
             rows: identity of each token's row, broadcastable to that shape.
             positions: position of each token in its row, likewise.
             seed: seed of all decisions.
-            epoch: number of the epoch; another epoch has other masks.
+            epoch: number of the epoch, which has masks of its own.
         """
         draws = np.broadcast_to(uniform(seed, CHOICE, epoch, rows, positions), token_ids.shape)
         chosen, since_first = self._choose(token_ids, np.broadcast_to(positions == 0, token_ids.shape), draws)
-        at = np.nonzero(chosen)  # the rest of the work is for these alone
+        at = np.nonzero(chosen)  # only these need the rest
         row, position = (np.broadcast_to(counter, token_ids.shape)[at] for counter in (rows, positions))
         fate = uniform(seed, CORRUPTION, epoch, row, position - since_first)
         drawn = self.words[below(len(self.words), seed, WORD, epoch, row, position)]
@@ -194,8 +194,8 @@ class Masking:
 
 
 def _start_probability(rate: float, longer_than: list[float]) -> float:
-    """Return how probable a span's start at a word is where spans cover the share `rate` of the words, by bisection."""
-    low, high = 0.0, rate  # spans of one word start with probability `rate`; longer ones have to start more seldom
+    """Return, by bisection, the probability of a span's start with which spans cover the share `rate` of the words."""
+    low, high = 0.0, rate  # spans of one word start with probability `rate`, longer ones less often
     while low < (middle := (low + high) / 2) < high:
         covered = 1 - math.prod(1 - middle * share for share in longer_than)
         low, high = (middle, high) if covered < rate else (low, middle)

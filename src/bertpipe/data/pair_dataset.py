@@ -1,4 +1,4 @@
-"""The sentence pairs of a split: ragged arrays in memory, read from Parquet as far as they are asked for."""
+"""The sentence pairs of a split, as ragged arrays that are read from Parquet on demand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +76,7 @@ class PairDataset:
 
 
 class PairSource(Protocol):
-    """Sentence pairs that are read a few row groups at a time: Parquet files, or a data set that is in memory."""
+    """Sentence pairs that are read some row groups at a time: from Parquet files, or a data set in memory."""
 
     @property
     def lengths(self) -> NDArray[np.integer[Any]]:
@@ -94,28 +94,22 @@ class PairSource(Protocol):
 
 
 class PairFile:
-    """A split of the Parquet contract, in one file or in shards; of all its rows it holds the lengths, 4 bytes a row.
+    """A split in one Parquet file or in shards. It keeps the lengths of all rows in memory, 4 bytes per row.
 
-    The rows of shards are those of the first, then those of the second and so on; each counts its own `row` from 0, and
-    here they are numbered through. So shards train as one file with the same row groups does.
+    Each shard numbers its `row` from 0; here all rows are numbered, shard after shard. So shards train as one file
+    with the same row groups does.
 
-    A split of one window is read when it is first asked for, and kept. Of a larger one nothing is kept: what `read`
-    returns is the only copy, and goes away with it.
+    A split of one window is kept in memory once it is read; of a larger one nothing is kept.
     """
 
     def __init__(
         self, path: Path, *, rows_per_group: int = ROWS_PER_GROUP, groups_per_window: int = GROUPS_PER_WINDOW
     ) -> None:
-        """Read the lengths.
-
-        Args:
-            path: a file, or a directory of shards.
-            rows_per_group: rows of each row group but a file's last.
-            groups_per_window: row groups that are in memory together.
+        """Read the lengths of a file, or of a directory of shards.
 
         Raises:
             MissingInputError: there is no such file or directory, or a shard is missing.
-            DataError: a file is not Parquet, or its columns or row groups are not those of the contract.
+            DataError: a file is not Parquet, or its columns or row groups are wrong.
         """
         self._path = path
         self._files = table_files(path)
@@ -135,7 +129,7 @@ class PairFile:
         """Return the rows of some row groups, in that order.
 
         Raises:
-            DataError: the file cannot be read, or is not the one whose lengths were read.
+            DataError: the file cannot be read, or was changed since the lengths were read.
         """
         if len(self.layout.groups) > self.layout.groups_per_window:
             return self._load(groups)
@@ -144,13 +138,13 @@ class PairFile:
         return _of_groups(self._kept, self.layout, groups)
 
     def check(self, vocab_size: int) -> None:
-        """Read everything once, and refuse what no model of `vocab_size` ids can read.
+        """Read everything once, and refuse what a model of `vocab_size` ids cannot read.
 
         Raises:
-            DataError: there are no rows; or a row is too short, or has an id, a position or a border out of its limits.
+            DataError: there are no rows; or a row is too short, or has an id or a position out of its limits.
         """
         if not self.layout.rows:
-            raise DataError(f"{self._path} has no rows: bring data that have some, and run `bertpipe convert` again")
+            raise DataError(f"{self._path} has no rows: use data with rows, and run `bertpipe convert` again")
         for part in in_row_groups(self):
             for name, row, values, low, high in _limits(part, vocab_size):
                 highest = np.broadcast_to(high, values.shape)
@@ -159,7 +153,7 @@ class PairFile:
                     first = wrong[0]
                     raise DataError(
                         f"{self._path}, row {part.row[row[first]]}: {name} {values[first]} is not in {low} to "
-                        f"{highest[first]}; run `bertpipe convert` again, or mend what wrote the file"
+                        f"{highest[first]}; run `bertpipe convert` again, or correct what wrote the file"
                     )
 
     def _load(self, groups: NDArray[np.int64]) -> PairDataset:
@@ -169,8 +163,7 @@ class PairFile:
         tables = [pair_schema().empty_table()]
         for number, places in groupby(range(len(groups)), key=file_of_group.tolist().__getitem__):
             with _opened(self._files[number]) as file:
-                # One by one, because Arrow takes three times the memory of what it reads at once; with threads, even
-                # more.
+                # One by one: Arrow takes three times the memory of what it reads at once; with threads, more.
                 for place in places:
                     group = int(groups[place] - self._first_group[number])
                     tables.append(file.read_row_group(group, use_threads=False))
@@ -191,7 +184,7 @@ def read_dataset(path: Path) -> PairDataset:
 
 
 def in_row_groups(pairs: PairSource) -> Iterator[PairDataset]:
-    """Yield all rows, one row group at a time, for counts that want little memory."""
+    """Yield all rows, one row group at a time, to count them with little memory."""
     for group in pairs.layout.groups:
         yield pairs.read(group[None])
 
@@ -219,7 +212,7 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
 
     require_data(path)
     try:
-        with pq.ParquetFile(path) as file:  # read_table loads a data-set library that one file has no need of
+        with pq.ParquetFile(path) as file:  # read_table imports a library that one file does not need
             yield file
     except pa.ArrowMemoryError:
         raise
@@ -231,20 +224,20 @@ _Limits = tuple[str, NDArray[np.int64], NDArray[Any], int, NDArray[Any] | float]
 
 
 def _limits(rows: PairDataset, vocab_size: int) -> Iterator[_Limits]:
-    """Yield the name of some numbers, the index of each one's row, the numbers, the lowest and the highest allowed."""
+    """Yield the name of some numbers, the index of each one's row, the numbers, and their lower and upper limits."""
     row = np.arange(len(rows))
     of_token, of_mask = np.repeat(row, rows.lengths), np.repeat(row, np.diff(rows.masked_offsets))
     yield "the length", row, rows.lengths, _SHORTEST_ROW, np.inf
     yield "second_segment_start", row, rows.second_segment_start, 2, rows.lengths - 1
     yield "the token id", of_token, rows.token_ids, 0, vocab_size - 1
-    # A mask stands within A or B: the counts of neighbours rely on a token on both sides of it.
+    # A mask is within A or B: the counts of neighbours need a token on both sides.
     yield "the masked position", of_mask, rows.masked_positions, 1, rows.lengths[of_mask] - 2
     yield "the masked input", of_mask, rows.masked_inputs, 0, vocab_size - 1
     yield "the masked label", of_mask, rows.masked_labels, 0, vocab_size - 1
 
 
 def _check_form(path: Path, file: "pq.ParquetFile", rows_per_group: int) -> None:
-    """Refuse columns and row groups that are not those of the contract."""
+    """Refuse wrong columns and row groups."""
     if not file.schema_arrow.equals(pair_schema()):
         raise DataError(f"{path} has columns {file.schema_arrow.names}, expected {pair_schema().names} of their types")
     metadata = file.metadata

@@ -1,4 +1,4 @@
-"""The Parquet files of a data set, written bit by bit in row groups."""
+"""The Parquet files of a data set, written row group by row group."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BYTES_PER_GROUP = 1 << 23
-"""UTF-8 bytes of text in a row group of documents; a longer document has one of its own."""
+"""UTF-8 bytes of text per row group of documents; a longer document has a row group of its own."""
 
 
 class PairWriter:
-    """`train.parquet` or `test.parquet` in the making: rows are numbered as they come, `ROWS_PER_GROUP` a row group."""
+    """Writes `train.parquet` or `test.parquet`: rows are numbered as they come, `ROWS_PER_GROUP` per row group."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -32,12 +32,12 @@ class PairWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write the rows that wait, and the end of the file."""
+        """Write the remaining rows, and the end of the file."""
         self._write(sum(map(len, self._waiting)))
         self._writer.close()
 
     def add(self, rows: PairDataset) -> None:
-        """Append rows; the numbers they bear are not theirs."""
+        """Append rows, which get new numbers."""
         numbered = replace(rows, row=np.arange(self._rows, self._rows + len(rows)))
         self._rows += len(rows)
         self._waiting.append(table_of(numbered))
@@ -48,14 +48,14 @@ class PairWriter:
         import pyarrow as pa  # noqa: PLC0415
 
         if rows:
-            # In one chunk, so that the bytes do not depend on how the rows came.
+            # In one chunk, so that the bytes do not depend on the sizes of the parts.
             table = pa.concat_tables(self._waiting).combine_chunks()
             self._writer.write_table(table.slice(0, rows), row_group_size=ROWS_PER_GROUP)
             self._waiting = [table.slice(rows)]
 
 
 class DocumentWriter:
-    """`documents.parquet` in the making."""
+    """Writes `documents.parquet`."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -71,7 +71,7 @@ class DocumentWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write the documents that wait, and the end of the file."""
+        """Write the remaining documents, and the end of the file."""
         self._write()
         self._writer.close()
 
@@ -96,7 +96,7 @@ class DocumentWriter:
 
 
 def table_of(rows: PairDataset) -> "pa.Table":
-    """Return rows as a table of the contract's schema."""
+    """Return rows as a table with `pair_schema`."""
     import pyarrow as pa  # noqa: PLC0415
 
     masks = rows.masked_offsets

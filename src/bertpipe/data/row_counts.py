@@ -1,4 +1,4 @@
-"""What was found in rows, counted part by part."""
+"""Counts of rows, tokens and labels, which can be added up."""
 
 import operator
 from dataclasses import dataclass, field, fields
@@ -25,7 +25,7 @@ def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(slots=True, kw_only=True)
 class RowCounts:
-    """Counts of the rows of one split; its children count more."""
+    """Counts of the rows of one split; subclasses count more."""
 
     rows: int = 0
     tokens: int = 0
@@ -48,7 +48,7 @@ class RowCounts:
         self.lengths = _sum(self.lengths, np.bincount(rows.lengths))
 
     def add_cuts(self, tokens_cut: NDArray[np.int64]) -> None:
-        """Count the tokens that each row has lost."""
+        """Count the tokens that were cut from each row."""
         self.rows_cut += int((tokens_cut > 0).sum())
         self.tokens_cut += int(tokens_cut.sum())
 

@@ -1,4 +1,4 @@
-"""The order in which rows come, a window of row groups at a time, and which rows of a batch each process takes."""
+"""The order of rows, window by window, and which rows of a batch each process takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from bertpipe.core.randomness import random_bits
 from bertpipe.data.layout import Layout
 
-_GROUP_ORDER, _ROW_ORDER, _BATCH_ORDER = range(20, 23)  # streams of randomness, one a kind of choice
+_GROUP_ORDER, _ROW_ORDER, _BATCH_ORDER = range(20, 23)  # streams of randomness, one per kind of choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Row groups that are in memory together, and the batches that their rows make."""
+    """Row groups that are in memory together, and the batches of their rows."""
 
     groups: NDArray[np.int64]
-    """As they stand in the file."""
+    """In the order of the file."""
     batches: list[NDArray[np.intp]]
     """The rows of each batch, counted from the window's first row."""
 
@@ -30,14 +30,14 @@ def epoch_order(
 
     Row groups are permuted and read in windows. Within a window the rows are shuffled, sorted by length (so that a
     batch holds rows of about equal length, with little padding), cut into batches, and the batches shuffled. Windows
-    that end before batch `first_batch` are passed over unread.
+    that end before batch `first_batch` are skipped without being read.
 
     Args:
         lengths: tokens of each row, shape [rows].
-        layout: how the rows are cut.
-        batch_size: rows a batch; the last batch of a window may have fewer.
+        layout: of the rows.
+        batch_size: rows per batch; the last batch of a window may have fewer.
         seed: seed of the order.
-        epoch: number of the epoch; another epoch has another order.
+        epoch: number of the epoch, which has an order of its own.
         first_batch: number of the first batch to yield, counted from 0 over the epoch.
     """
     for number, groups in enumerate(_shuffled_windows(layout, seed, epoch)):
@@ -58,15 +58,15 @@ def epoch_order(
 
 
 def steps_of_epoch(layout: Layout, *, batch_size: int, seed: int, epoch: int) -> int:
-    """Return how many batches `epoch_order` makes, without making them.
+    """Return how many batches `epoch_order` makes.
 
-    Epochs may differ: it depends on the windows that the shorter row groups fall into.
+    Epochs may differ, because it depends on which windows the shorter row groups are in.
     """
     return sum(_batches(layout.count(groups), batch_size) for groups in _shuffled_windows(layout, seed, epoch))
 
 
 def length_order(lengths: NDArray[np.integer[Any]], layout: Layout, *, batch_size: int) -> Iterator[Window]:
-    """Yield the windows in file order, the rows of each shortest first: the order with least padding."""
+    """Yield the windows in file order, the rows of each shortest first, which needs the least padding."""
     for groups in layout.windows(layout.groups):
         order = np.argsort(lengths[layout.rows_of(groups)], kind="stable")
         cut = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
@@ -84,7 +84,7 @@ def _batches(rows: int, batch_size: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataParallelRank:
-    """One of the processes that divide every batch among them."""
+    """One of the processes that share every batch."""
 
     rank: int = 0
     """Its number, counted from 0."""
@@ -92,13 +92,10 @@ class DataParallelRank:
     """How many processes there are."""
 
     def of_rows(self, lengths: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
-        """Return the places in a batch, in order, of the rows that this process takes; there may be none.
+        """Return the indices of the rows of a batch that this process takes, in order; there may be none.
 
-        All processes together take each row once. The rows are dealt out by length, the longest first, to and fro: then
-        the processes' rows differ in number by one at most, and their tokens by no more than the longest row.
-
-        Args:
-            lengths: tokens of each row of the batch, shape [batch].
+        All processes together take each row once. Rows are dealt by length, longest first, in alternating direction: so
+        the processes' numbers of rows differ by at most one, and their tokens by at most the longest row.
         """
         if self.size == 1:
             return np.arange(len(lengths))

@@ -1,4 +1,4 @@
-"""A model on a whole split: sums over tokens and rows, which add up over parts of it, and the figures they make."""
+"""A model's losses and accuracies on a whole split, from sums over its rows that can be added up over parts."""
 
 import math
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.data.sampling import SINGLE, DataParallelRank
-from bertpipe.model.bert import Bert, Wanted
+from bertpipe.model.bert import Bert, QueryPositions
 
 _TOP = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSums:
-    """What a model gets on some rows, as sums: those of several parts of a data set add up to those of all of it."""
+    """Sums over some rows; the sums of several parts of a data set add up to those of all of it."""
 
     losses: Tensor
-    """Nats of MLM, of NSP, and of MLM where the bytes of the text are known; float64, [3]."""
+    """Of MLM, of NSP, and of MLM where the bytes of the text are known, in nats; float64, [3]."""
     counts: Tensor
-    """Supervised tokens, those found first and among the first five, and known bytes; int64, [4]."""
+    """Supervised tokens, those ranked first and among the first five, and known bytes; int64, [4]."""
     confusion: Tensor
     """Rows by (true class, predicted class), class 1 is next; int64, [4]."""
 
@@ -36,26 +36,26 @@ class EvaluationSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a model gets on a data set; None where there is nothing to count."""
+    """A model's figures on a data set; None where there is nothing to count."""
 
     rows: int
     mlm_tokens: int
     mlm_loss: float | None
-    """Nats a supervised token."""
+    """Nats per supervised token."""
     mlm_perplexity: float | None
     mlm_bits_per_byte: float | None
-    """Of the text behind the supervised tokens, where it is known: what compares across vocabularies."""
+    """Of the supervised tokens' text, where it is known: comparable across vocabularies."""
     mlm_top1_accuracy: float | None
     mlm_top5_accuracy: float | None
     nsp_loss: float | None
-    """Nats a row."""
+    """Nats per row."""
     nsp_accuracy: float | None
     nsp_confusion: tuple[tuple[int, int], tuple[int, int]]
     """Rows by (true class, predicted class); class 1 is next."""
 
     @classmethod
     def of(cls, sums: EvaluationSums) -> "Evaluation":
-        """Return the figures that sums make."""
+        """Return the figures of some sums."""
         mlm_sum, nsp_sum, known_sum = sums.losses.tolist()
         mlm_tokens, top1, top5, known_bytes = sums.counts.tolist()
         counts = sums.confusion.tolist()
@@ -100,14 +100,14 @@ def evaluate(
     token_bytes: NDArray[np.int64] | None = None,
     dp: DataParallelRank = SINGLE,
 ) -> EvaluationSums:
-    """Return the sums over all rows, or over a share of them, in memory that does not grow with their number.
+    """Return the sums over all rows, or over one process's, in memory that does not grow with their number.
 
     Args:
         bert: the model.
         batcher: the rows, with the masks they store.
-        batch_size: rows a forward pass.
+        batch_size: rows per forward pass.
         device: where the model is.
-        token_bytes: bytes of text that each id stands for, 0 where that is not known; None asks for no bits per byte.
+        token_bytes: bytes of each id's text, 0 if it is not known; None for no bits per byte.
             Shape [tokenizer's vocab].
         dp: which of several processes this one is; each has the whole model, and takes its rows of each batch.
     """
@@ -123,8 +123,8 @@ def evaluate(
     with torch.inference_mode():
         for batch in batcher.in_length_order(batch_size=batch_size, dp=dp):
             batch = batch.to(device)  # noqa: PLW2901
-            wanted = Wanted(positions=batch.head_positions, slots=batch.head_slots)
-            hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, wanted)
+            queries = QueryPositions(positions=batch.query_positions, flat_index=batch.query_flat_index)
+            hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, queries)
             logits = bert.mlm_logits(hidden[batch.rows :])
             losses = F.cross_entropy(logits, batch.masked_labels, reduction="none")
             mlm_sum += losses.sum().item()

@@ -18,13 +18,10 @@ _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
 
 
 def missing_counterpart(params: ModelParams) -> str | None:
-    """Return why no class of transformers computes a network of this shape; None where one does."""
+    """Return why a network of this shape cannot be a transformers model; None if it can."""
     if params.architecture == "bert":
         return None
-    return (
-        "it has the notebook's architecture, which no class of transformers computes (sinusoidal positions, three "
-        "segments, no pooler, no transform before the MLM decoder)"
-    )
+    return f"no class of transformers computes its architecture, {params.architecture}"
 
 
 def save_huggingface(directory: Path, bert: Bert, *, pad_id: int) -> None:

@@ -1,4 +1,4 @@
-"""What a model answers, task by task, as data; `to_dict` is the form that files and `--json` have."""
+"""A model's answers, task by task; `to_dict` returns them as in files and `--json`."""
 
 import math
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class NspAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One token that may stand behind a `[MASK]`."""
+    """One candidate for a `[MASK]`."""
 
     token: str
     token_id: int
@@ -42,21 +42,21 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskAnswer:
-    """What may stand behind one `[MASK]`."""
+    """The candidates for one `[MASK]`."""
 
     position: int
-    """Where it stands among the text's tokens, counted from 1 (`[CLS]` is 0)."""
+    """Its position among the text's tokens, counted from 1 (`[CLS]` is 0)."""
     candidates: tuple[Candidate, ...]
     """The most probable first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlmAnswer:
-    """What may stand behind each `[MASK]` of a text."""
+    """The candidates for each `[MASK]` of a text."""
 
     masks: tuple[MaskAnswer, ...]
     filled_text: str
-    """The text as it was given, each `[MASK]` replaced by its most probable token."""
+    """The text with each `[MASK]` replaced by its most probable token."""
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class ScoreAnswer:
 
     tokens: tuple[str, ...]
     log_probabilities: tuple[float, ...]
-    """Of each token where it alone is masked, in nats."""
+    """Of each token if only that token is masked, in nats."""
     warnings: tuple[str, ...]
 
     @property
@@ -90,7 +90,7 @@ class ScoreAnswer:
 
     @property
     def pseudo_perplexity(self) -> float:
-        """The exponential of the mean loss a token: what compares across lengths."""
+        """The exponential of the mean loss per token: comparable across lengths."""
         try:
             return math.exp(-self.pseudo_log_likelihood / len(self.tokens))
         except OverflowError:
@@ -123,5 +123,5 @@ class EmbeddingAnswer:
 
 
 def _rounded(number: float) -> float:
-    """Return a number to six significant digits: the last bits differ between machines."""
+    """Return a number with six significant digits; the last bits differ between machines."""
     return float(f"{number:.6g}")

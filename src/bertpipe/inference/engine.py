@@ -1,59 +1,57 @@
-"""Rows of any length through a network: sorted by length, a batch at a time, each computed where it is asked alone.
+"""Rows of any length through a network: sorted by length, in batches, each computed only where it is asked for.
 
-Shapes in this file: batch (rows), seq (tokens, padding included), wanted (positions asked, of all rows), hidden.
+Shapes in this file: batch (rows), seq (tokens, with padding), needed (positions asked for, of all rows), hidden.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertpipe.data.tokenization.tokenizer import PAD_ID
-from bertpipe.model.bert import Bert, Wanted
+from bertpipe.data.ragged import pad_rows
+from bertpipe.model.bert import Bert, QueryPositions
 
-_TOKENS_A_BATCH = 4096
-"""Padding included; more fit no better into a processor's caches."""
-_MOST_ROWS = 256
+_TOKENS_PER_BATCH = 4096
+"""With padding; more fit no better into a processor's caches."""
+_MAX_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What the network reads, and where its output is wanted."""
+    """What the network reads, and the positions where its output is needed."""
 
     token_ids: tuple[int, ...]
     """With `[CLS]` and `[SEP]`, without padding."""
     second_segment_start: int
-    """Position of B's first token; the length where there is no B."""
+    """Position of B's first token; the length if there is no B."""
     positions: tuple[int, ...] = (0,)
     """At least one."""
 
 
 def states_at(bert: Bert, rows: Sequence[Row]) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """Yield, a batch at a time, which rows it holds and the hidden states [wanted, hidden] at their positions.
+    """Yield, batch by batch, which rows it holds and the hidden states [needed, hidden] at their positions.
 
-    The states stand in the order of the rows yielded, each row's in the order of its positions.
+    The states are in the order of the rows yielded, each row's in the order of its positions.
     """
     device = _device(bert)
-    for chosen in _batches(rows):
-        batch = [rows[index] for index in chosen]
-        counts = [len(row.positions) for row in batch]
-        positions = np.zeros((len(batch), max(counts)), dtype=np.int64)
-        for number, row in enumerate(batch):
-            positions[number, : counts[number]] = row.positions
-        slots = np.flatnonzero(np.arange(max(counts)) < np.array(counts)[:, None])
-        wanted = Wanted(positions=torch.from_numpy(positions).to(device), slots=torch.from_numpy(slots).to(device))
+    values, offsets = _concatenated([row.positions for row in rows])
+    for chosen, inputs in _batches(bert, rows):
+        positions, real = pad_rows(values, offsets, chosen)
+        queries = QueryPositions(
+            positions=torch.from_numpy(positions).to(device),
+            flat_index=torch.from_numpy(np.flatnonzero(real)).to(device),
+        )
         with torch.inference_mode():
-            yield chosen, bert(*_tensors(batch, device), wanted)
+            yield chosen, bert(*inputs, queries)
 
 
 def all_states(bert: Bert, rows: Sequence[Row]) -> Iterator[tuple[NDArray[np.intp], Tensor, Tensor]]:
-    """Yield, a batch at a time, which rows it holds, their hidden states [batch, seq, hidden] and lengths [batch]."""
-    device = _device(bert)
-    for chosen in _batches(rows):
-        token_ids, lengths, starts = _tensors([rows[index] for index in chosen], device)
+    """Yield, batch by batch, which rows it holds, their hidden states [batch, seq, hidden] and lengths [batch]."""
+    for chosen, (token_ids, lengths, starts) in _batches(bert, rows):
         with torch.inference_mode():
             yield chosen, bert(token_ids, lengths, starts), lengths
 
@@ -62,30 +60,28 @@ def _device(bert: Bert) -> torch.device:
     return bert.embeddings.token.weight.device
 
 
-def _batches(rows: Sequence[Row]) -> Iterator[NDArray[np.intp]]:
-    """Yield the indices of each batch, the shortest rows first."""
-    lengths = np.array([len(row.token_ids) for row in rows], dtype=np.int64)
+def _batches(bert: Bert, rows: Sequence[Row]) -> Iterator[tuple[NDArray[np.intp], tuple[Tensor, Tensor, Tensor]]]:
+    """Yield the indices of each batch's rows, shortest first, with their token ids, lengths and segment starts."""
+    device = _device(bert)
+    values, offsets = _concatenated([row.token_ids for row in rows])
+    starts, lengths = np.array([row.second_segment_start for row in rows]), np.diff(offsets)
     order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        end = start + 1
+    first = 0
+    while first < len(order):
+        end = first + 1
         while (
-            end < len(order) and end - start < _MOST_ROWS and (end + 1 - start) * lengths[order[end]] <= _TOKENS_A_BATCH
+            end < len(order)
+            and end - first < _MAX_ROWS
+            and (end + 1 - first) * lengths[order[end]] <= _TOKENS_PER_BATCH
         ):
             end += 1
-        yield order[start:end]
-        start = end
+        chosen, first = order[first:end], end
+        batch = (pad_rows(values, offsets, chosen)[0], lengths[chosen], starts[chosen])
+        token_ids, batch_lengths, batch_starts = (torch.from_numpy(array).to(device) for array in batch)
+        yield chosen, (token_ids, batch_lengths, batch_starts)
 
 
-def _tensors(batch: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return token ids [batch, seq], lengths [batch] and second segment starts [batch]."""
-    lengths = [len(row.token_ids) for row in batch]
-    token_ids = np.full((len(batch), max(lengths)), PAD_ID, dtype=np.int64)
-    for number, row in enumerate(batch):
-        token_ids[number, : lengths[number]] = row.token_ids
-    starts = [row.second_segment_start for row in batch]
-    return (
-        torch.from_numpy(token_ids).to(device),
-        torch.tensor(lengths, device=device),
-        torch.tensor(starts, device=device),
-    )
+def _concatenated(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the values of all lists, list after list, and the offset of each."""
+    values = np.fromiter(chain.from_iterable(lists), dtype=np.int64)
+    return values, np.cumsum([0, *map(len, lists)], dtype=np.int64)

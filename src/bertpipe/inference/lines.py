@@ -1,4 +1,4 @@
-"""Many inputs from a file or a pipe, an input a line."""
+"""Many inputs from a file or a pipe, one per line."""
 
 import codecs
 import json
@@ -20,33 +20,28 @@ _Reader = Callable[[str, Sequence[str]], tuple[object, tuple[str, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line: what it gives, or why it gives nothing."""
+    """One line of input, or its error."""
 
     number: int
-    """Counted from 1, empty lines too."""
+    """Counted from 1, with empty lines."""
     given: object
-    """The JSON of the line, or its text; what of it could be read, where there is an error."""
+    """The JSON of the line, or its text; with an error, what could be read of it."""
     values: tuple[str, ...]
-    """The fields asked for, in their order; empty where there is an error."""
+    """The requested fields, in order; empty with an error."""
     error: str | None = None
 
 
 def one_input(values: tuple[str, ...], fields: Sequence[str]) -> Line:
-    """Return the line that an input on the command line stands for."""
+    """Return an input from the command line as a line."""
     return Line(number=1, given=dict(zip(fields, values, strict=True)), values=values)
 
 
 def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterator[list[Line]]:
-    """Yield the lines of a file, or of standard input, in blocks of at most `size`; empty lines are left out.
+    """Yield the lines of a file, or of standard input (`-`), in blocks of at most `size`, without empty lines.
 
-    A file is of JSON lines by its suffix (.jsonl, .ndjson, .json), of plain text by any other; standard input is what
-    its first line begins like. A line of JSON is an object with the fields, or a string where there is one field; one
-    of plain text is the one field, or two parted by a tab.
-
-    Args:
-        source: a path, or `-` for standard input.
-        fields: names of the fields of each line.
-        size: lines a block.
+    A file has JSON lines if its suffix is .jsonl, .ndjson or .json, else plain text; for standard input the first line
+    decides. A JSON line is an object with the fields, or a string if there is one field; a line of plain text is the
+    one field, or two separated by a tab.
 
     Raises:
         MissingInputError: there is no such file.
@@ -62,7 +57,7 @@ def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterato
 
 
 def _begins_json(first: bytes, fields: Sequence[str]) -> bool:
-    """Return whether standard input of this first line is of JSON lines; text may open with a quotation mark, too."""
+    """Return whether a first line is JSON; plain text may begin with a quotation mark, too."""
     if not first.startswith(b'"') or len(fields) > 1:
         return first.startswith(b"{")
     try:
@@ -79,7 +74,7 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         return
     path = Path(source)
     if not path.exists() or path.is_dir():
-        raise MissingInputError(f"there is no file {path}: name one with an input a line, or - for standard input")
+        raise MissingInputError(f"there is no file {path}: name one with one input per line, or - for standard input")
     if kind_of(path.name).packing:
         raise InputError(f"{path} is packed: unpack it, or pipe it in (zcat {path.name} | bertpipe infer ...)")
     try:
@@ -109,25 +104,25 @@ class _BadLineError(InputError):
 
 
 def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...]]:
-    """Return what a line of JSON holds, and its fields."""
-    wanted = " and ".join(repr(field) for field in fields)
+    """Return the content of a JSON line, and its fields."""
+    names = " and ".join(repr(field) for field in fields)
     try:
         given = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise _BadLineError(f"it is not JSON ({error}): write an object with {wanted}", text) from error
+        raise _BadLineError(f"it is not JSON ({error}): write an object with {names}", text) from error
     if isinstance(given, str) and len(fields) == 1:
         return given, (given,)
     if not isinstance(given, dict):
-        raise _BadLineError(f"it is no JSON object: write one with {wanted}", given)
+        raise _BadLineError(f"it is not a JSON object: write one with {names}", given)
     for field in fields:
         if not isinstance(given.get(field), str):
-            is_there = f"{field!r} is no string" if field in given else f"it has no {field!r}"
-            raise _BadLineError(f"{is_there}: write an object with {wanted}", given)
+            is_there = f"{field!r} is not a string" if field in given else f"it has no {field!r}"
+            raise _BadLineError(f"{is_there}: write an object with {names}", given)
     return given, tuple(given[field] for field in fields)
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read_text(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...]]:

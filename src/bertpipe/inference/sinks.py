@@ -1,4 +1,4 @@
-"""Where the answers to many inputs go, a row an input: JSON lines, or vectors as Parquet or `.npy`."""
+"""Files of answers, one row per input: JSON lines, or vectors as Parquet or `.npy`."""
 
 import json
 import os
@@ -25,7 +25,7 @@ Answer = NspAnswer | MlmAnswer | ScoreAnswer | EmbeddingAnswer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A line with its answer, or with the reason why it has none."""
+    """A line with its answer or its error."""
 
     line: Line
     answer: Answer | None
@@ -33,10 +33,10 @@ class Answered:
 
 
 class Sink(Protocol):
-    """Takes answers, block after block, in the order of the lines."""
+    """Writes answers, block by block, in the order of the lines."""
 
     def write(self, block: Sequence[Answered]) -> None:
-        """Take a block."""
+        """Write a block."""
 
 
 VECTOR_SUFFIXES = (".parquet", ".npy")
@@ -44,16 +44,14 @@ VECTOR_SUFFIXES = (".parquet", ".npy")
 
 @contextmanager
 def sink_to(out: Path | None, *, width: int | None) -> Iterator[Sink]:
-    """Yield the sink of a file, which appears when the block ends without an error, or that of standard output.
+    """Yield the sink of a file, which appears when the block ends without an error, or of standard output.
+
+    `width` is the size of a vector; None if the answers are not vectors.
 
     `.parquet` and `.npy` are for vectors; every other file gets JSON lines.
 
-    Args:
-        out: the file; None is standard output.
-        width: numbers of a vector; None where the answers are none.
-
     Raises:
-        InputError: the file is for vectors, and the answers are none.
+        InputError: the file is for vectors, and the answers are not vectors.
         WriteError: the file cannot be written.
     """
     if out is None:
@@ -80,7 +78,7 @@ def sink_to(out: Path | None, *, width: int | None) -> Iterator[Sink]:
 
 @dataclass(frozen=True, slots=True)
 class _JsonLines:
-    """An object a line: `line`, `input`, and `answer` or `error`."""
+    """One object per line: `line`, `input`, and `answer` or `error`."""
 
     file: TextIO
 
@@ -93,7 +91,7 @@ class _JsonLines:
 
 
 def _encodable(content: Mapping[str, Any]) -> str:
-    """Return JSON that UTF-8 can hold; half a character, which JSON's escapes can name, stays an escape."""
+    """Return JSON that can be encoded in UTF-8; a lone surrogate stays an escape."""
     text = json.dumps(content, ensure_ascii=False)
     try:
         text.encode("utf-8")
@@ -117,7 +115,7 @@ def _vector_schema(width: int | None) -> Any:  # noqa: ANN401 - pyarrow is impor
 
 @dataclass(frozen=True, slots=True)
 class _ParquetVectors:
-    """A row an input: `line`, `text`, `embedding` (null where there is an error) and `error`."""
+    """One row per input: `line`, `text`, `embedding` (null with an error) and `error`."""
 
     writer: "pq.ParquetWriter"
 
@@ -137,7 +135,7 @@ class _ParquetVectors:
 
 
 class _NpyVectors:
-    """A float32 matrix [lines, hidden], up to the last line with an input; NaN where a line has no vector."""
+    """A float32 matrix [lines, hidden], up to the last line with an input; NaN for a line without a vector."""
 
     def __init__(self, file: Any, width: int | None) -> None:  # noqa: ANN401
         assert width is not None
@@ -155,7 +153,7 @@ class _NpyVectors:
         self._rows += len(rows)
 
     def end(self) -> None:
-        """Write the number of rows, which is known now, into the header; NumPy leaves room there for any number."""
+        """Write the number of rows into the header, in which NumPy leaves space for any number."""
         self._file.seek(0, os.SEEK_SET)
         self._write_header()
 

@@ -1,4 +1,4 @@
-"""Dropout with masks that are cheap on a CPU."""
+"""Dropout that is fast on a CPU."""
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ _BITS = 16
 class Dropout(nn.Module):
     """Zero each element with probability `rate` in training, and scale the others up (Srivastava et al. 2014).
 
-    On a CPU the mask comes from 16 random bits an element, made by NumPy's SFC64 and seeded from PyTorch's generator,
-    so `torch.manual_seed` decides it as usual; PyTorch's own draws one element after the other and takes several
-    times as long (docs/explanation/log.md). The rate is rounded to a multiple of 2**-16, and the scale is that rate's.
+    On a CPU the mask comes from 16 random bits per element, from NumPy's SFC64 with a seed from PyTorch's generator, so
+    `torch.manual_seed` works as usual; PyTorch's own dropout takes several times as long (docs/explanation/log.md). The
+    rate is rounded to a multiple of 2**-16.
     """
 
     def __init__(self, rate: float) -> None:

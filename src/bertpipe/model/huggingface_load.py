@@ -1,14 +1,13 @@
 """A Hugging Face BERT, from a directory or the hub, as bertpipe's own network.
 
-Nothing here imports transformers, which takes seconds, before a model is asked for. Code that a repository
-brings with it or names is never run: no modules, no attention kernels, no pickle but of plain tensors.
+transformers, whose import takes seconds, is imported only when a model is read. Code in a repository is never run: no
+modules, no attention kernels, only pickles of plain tensors.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from torch import Tensor
 
 from bertpipe.core.errors import ModelError, first_line
 from bertpipe.core.params import Activation, ModelParams
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.model.bert import Bert, Head
 from bertpipe.model.huggingface_weights import copy_from_huggingface
+from bertpipe.model.store import LoadedModel
 
 _HUB_TIMEOUT_S = 10.0
 _HEAD_WEIGHTS: dict[Head, tuple[str, ...]] = {
@@ -33,41 +34,25 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-"""Names there of the activations that `model.activation` knows."""
+"""Hugging Face's names of the values of `model.activation`."""
 _DECODER_BIASES = {"cls.predictions.bias", "cls.predictions.decoder.bias"}
 _FEWEST_POSITIONS = 8
 _OLD_NAMES = (".gamma", ".beta")
-"""What the first BERT checkpoints call a LayerNorm's weight and bias."""
+"""A LayerNorm's weight and bias in the first BERT checkpoints."""
 _HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
 _SPECIAL_TOKENS = 5
 _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
-"""Variable that keeps transformers from asking a bot, under the user's name, to convert weights that were pickled."""
+"""Variable that keeps transformers from requesting, in the user's name, the conversion of pickled weights."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HuggingFaceBert:
-    """A Hugging Face BERT as bertpipe's own network, with its tokenizer."""
-
-    bert: Bert
-    """In evaluation mode, on the CPU, in float32."""
-    tokenizer: Any
-    """The fast tokenizer that belongs to it."""
-    tokenizer_file: Path | None
-    """Its `tokenizer.json`, in the directory or in the hub's local cache."""
-    missing_heads: frozenset[Head]
-    """Heads that the checkpoint does not have; they hold bertpipe's first weights."""
-    notes: tuple[str, ...]
-    """What is worth knowing of how it was read."""
-
-
-def load_huggingface(source: str | Path) -> HuggingFaceBert:
+def load_huggingface(source: str | Path) -> LoadedModel:
     """Return the BERT of a directory (a `Path`) or of a hub name (a `str`), on the CPU, in evaluation mode.
 
-    A hub name is looked for in the local cache first. Only if it is not there is the network asked, once: a
-    machine without a network gets its answer within seconds.
+    A hub name is looked up in the local cache first, and only then, once, on the network: without a network the error
+    comes within seconds.
 
     Raises:
-        ModelError: there is no such model, it is not a BERT, its encoder is not whole, or it has what `Bert` does not.
+        ModelError: there is no such model, or it is not a complete BERT that `Bert` can compute.
     """
     with quiet():
         if isinstance(source, Path):
@@ -85,8 +70,8 @@ def load_huggingface(source: str | Path) -> HuggingFaceBert:
             raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {first_line(error)}") from error
 
 
-def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
-    """Return the model; OSError where a file of it is not to be had."""
+def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
+    """Return the model; OSError if a file of it is missing."""
     from transformers import AutoConfig, AutoTokenizer, BertForPreTraining  # noqa: PLC0415
 
     options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
@@ -94,15 +79,15 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         config = AutoConfig.from_pretrained(source, **options)
     except OSError:
         raise
-    except ValueError as error:  # a model type that transformers does not know, or a config that is not JSON
+    except ValueError as error:  # an unknown model type, or a config that is not JSON
         raise ModelError(f"{source} is not a BERT that transformers can read: {first_line(error)}") from error
-    except Exception as error:  # a value of the wrong type has an error of huggingface_hub's own
+    except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
         raise ModelError(f"the config of {source} cannot be read: {first_line(error)}") from error
     if config.model_type != "bert":
         raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
     tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
     if len(tokenizer) <= _SPECIAL_TOKENS:
-        # Without vocabulary files transformers makes up a tokenizer of nothing but special tokens.
+        # Without vocabulary files transformers makes a tokenizer of special tokens only.
         raise OSError("it has no vocabulary (tokenizer.json or vocab.txt)")
     _check_tokenizer(source, tokenizer, config.vocab_size)
     weights = {
@@ -111,13 +96,13 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
         "output_loading_info": True,
         "local_files_only": local_only,
         "weights_only": True,
-        "attn_implementation": "sdpa",  # a config may name a kernel of the hub, which is code
+        "attn_implementation": "sdpa",  # a config may name a kernel on the hub, which is code
         "trust_remote_code": False,
     }
     network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
     state = network.state_dict()
     lost = _DECODER_BIASES & info["missing_keys"]
-    if len(lost) == 1:  # one tensor under two names, of which a file may hold either
+    if len(lost) == 1:  # one tensor with two names, either of which may be in a file
         (name,), (other,) = lost, _DECODER_BIASES - lost
         state[name] = state[other]
     else:
@@ -129,18 +114,25 @@ def _read(source: str | Path, *, local_only: bool) -> HuggingFaceBert:
     encoder = [name for name in missing if not name.startswith(sum(_HEAD_WEIGHTS.values(), ()))]
     if encoder:
         raise ModelError(
-            f"{source} has no whole encoder ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
+            f"the encoder of {source} is not complete ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
             f"take another checkpoint of a BERT"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # what a missing head holds is the same each time
-        bert = Bert(_params(source, config), config.vocab_size, drawn=bool(absent))
+        torch.manual_seed(0)  # a missing head gets the same weights each time
+        bert = Bert(_params(source, config), config.vocab_size, init_weights=bool(absent))
     first_weights = _head_tensors(bert, absent)
     copy_from_huggingface(state, bert)
     bert.load_state_dict(first_weights, strict=False)
-    return HuggingFaceBert(
+    return LoadedModel(
+        name=str(source),
         bert=bert.eval(),
-        tokenizer=tokenizer,
+        tokenizer=ModelTokenizer(
+            backend=tokenizer.backend_tokenizer,
+            cls_id=tokenizer.cls_token_id,
+            sep_id=tokenizer.sep_token_id,
+            mask_id=tokenizer.mask_token_id,
+            unknown_id=tokenizer.unk_token_id,
+        ),
         tokenizer_file=_file(source, "tokenizer.json", local_only=local_only),
         missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
         notes=tuple(_notes(source, config, absent, local_only=local_only)),
@@ -151,7 +143,7 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
     """Return the shape that a config describes.
 
     Raises:
-        ModelError: it describes what `Bert` does not compute.
+        ModelError: `Bert` cannot compute it.
     """
     if config.hidden_act not in _ACTIVATIONS:
         raise ModelError(
@@ -183,20 +175,20 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
 
 
 def _head_tensors(bert: Bert, heads: frozenset[Head]) -> dict[str, Tensor]:
-    """Return copies of the tensors of these heads; a tied decoder's matrix is the embedding's, not the head's."""
+    """Return copies of these heads' tensors, without a tied decoder's matrix, which is the embedding's."""
     prefixes = {"nsp": ("pooler.", "nsp_head."), "mlm": ("mlm_transform.", "mlm_decoder.")}
-    wanted = tuple(prefix for head in heads for prefix in prefixes[head])
+    of_heads = tuple(prefix for head in heads for prefix in prefixes[head])
     shared = "mlm_decoder.weight" if bert.params.tied else ""
     tensors = bert.state_dict().items()
-    return {name: tensor.clone() for name, tensor in tensors if name.startswith(wanted) and name != shared}
+    return {name: tensor.clone() for name, tensor in tensors if name.startswith(of_heads) and name != shared}
 
 
 def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_only: bool) -> Iterator[str]:  # noqa: ANN401
-    """Yield what the user should know of a checkpoint that is not as today's are."""
+    """Yield notes about a checkpoint that differs from today's format."""
     if any(name.endswith(_OLD_NAMES) for name in _stored_names(source, local_only=local_only)):
         yield f"{source} has the old names gamma and beta for LayerNorm's weight and bias: read as those"
     for head in sorted(absent):
-        yield f"{source} has no {_HEAD_NAMES[head]} head: it holds first weights, to be trained"
+        yield f"{source} has no {_HEAD_NAMES[head]} head: it gets initial weights, to be trained"
     if config.type_vocab_size != 2:  # noqa: PLR2004
         kinds = "kind" if config.type_vocab_size == 1 else "kinds"
         read = "read for both sentences" if config.type_vocab_size == 1 else "the first two are read"
@@ -204,7 +196,7 @@ def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_on
 
 
 def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
-    """Return the names of the tensors in a checkpoint's files, as they stand there."""
+    """Return the names of the tensors in a checkpoint's files."""
     from safetensors import safe_open  # noqa: PLC0415
 
     def find(name: str) -> Path | None:
@@ -222,7 +214,7 @@ def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
 
 
 def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:
-    """Return where a file of a checkpoint is on this machine; None if the checkpoint does not have it."""
+    """Return the local path of a checkpoint's file; None if the checkpoint does not have it."""
     from transformers.utils import cached_file  # noqa: PLC0415
 
     options = {"_raise_exceptions_for_missing_entries": False, "local_files_only": local_only}
@@ -231,22 +223,24 @@ def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:
 
 
 def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  # noqa: ANN401
-    """Return what `read` returns; ModelError where the files are there, but damaged."""
+    """Return what `read` returns; ModelError if a file is damaged."""
     try:
         return read()
     except OSError:
         raise
-    except Exception as error:  # tokenizers, safetensors and pickle each have their own, some of them plain Exception
-        if type(error).__name__ == "UnpicklingError":  # its own message names the switch that would run the code
+    except (
+        Exception
+    ) as error:  # tokenizers, safetensors and pickle raise errors of their own, some of them plain Exception
+        if type(error).__name__ == "UnpicklingError":  # its own message names the option that would run the code
             raise ModelError(
-                f"the {part} of {source} are no pickle of plain tensors: damaged, or code, which is not run; "
-                f"take a model with a model.safetensors"
+                f"the {part} of {source} are not a pickle of plain tensors: damaged, or code, which is not run; "
+                f"use a model with a model.safetensors"
             ) from error
         raise ModelError(f"the {part} of {source} cannot be read: {first_line(error)}") from error
 
 
 def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> None:  # noqa: ANN401
-    """Raise ModelError for a tokenizer whose ids the model cannot read, or that lacks a special token."""
+    """Raise ModelError if a tokenizer does not fit the model, or lacks a special token."""
     if not tokenizer.is_fast:
         raise ModelError(
             f"{source} has a tokenizer without a tokenizer.json ({type(tokenizer).__name__}): save a fast one"
@@ -264,7 +258,7 @@ def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> Non
 def _ask_hub(name: str) -> None:
     """Ask the hub once whether it has a model.
 
-    transformers' own loading asks again and again, for half a minute and more, where there is no network.
+    Without a network, transformers itself would retry for half a minute and more.
 
     Raises:
         ModelError: the hub has no such model, or cannot be reached.
@@ -281,45 +275,40 @@ def _ask_hub(name: str) -> None:
     try:
         HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
     except (RepositoryNotFoundError, GatedRepoError) as error:
-        raise ModelError(f"the Hugging Face hub has no model {name} that is open to all: check the name") from error
+        raise ModelError(f"the Hugging Face hub has no public model {name}: check the name") from error
     except HFValidationError as error:
-        raise ModelError(f"{name} is not a name that the Hugging Face hub allows: check it") from error
+        raise ModelError(f"{name} is not a valid name on the Hugging Face hub: check it") from error
     except OfflineModeIsEnabled as error:
         raise ModelError(
             f"{name} is not in the local cache, and HF_HUB_OFFLINE forbids the hub: unset it once"
         ) from error
-    except UnicodeEncodeError as error:  # in a header; the message would not say which
-        raise ModelError("HF_TOKEN holds characters that no token has: set it anew, or unset it") from error
+    except UnicodeEncodeError as error:  # in a header
+        raise ModelError("HF_TOKEN has characters that no token has: set it again, or unset it") from error
     except HfHubHTTPError as error:
         raise ModelError(f"the Hugging Face hub answers for {name}: {first_line(error)}; try later") from error
     except Exception as error:
         if not is_network_error(error):
             raise
         raise ModelError(
-            f"{name} is not in the local cache, and the Hugging Face hub cannot be reached "
-            f"({first_line(error)}): "
+            f"{name} is not in the local cache, and the Hugging Face hub cannot be reached ({first_line(error)}): "
             f"check the network, or name a model directory"
         ) from error
 
 
 def is_network_error(error: Exception) -> bool:
-    """Return whether an HTTP client did not reach its host; which client, that is up to huggingface_hub."""
+    """Return whether an HTTP client, whichever huggingface_hub uses, did not reach its host."""
     clients = ("httpx", "httpcore", "requests", "urllib3")
     return isinstance(error, OSError) or any(kind.__module__.startswith(clients) for kind in type(error).__mro__)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers and huggingface_hub from writing to the terminal, and from more requests than for files."""
+    """Keep transformers and huggingface_hub from writing to the terminal, and from requests other than for files."""
     import transformers  # noqa: PLC0415
     from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
 
     log = transformers.logging
-    verbosity, hub_verbosity, has_bars = (
-        log.get_verbosity(),
-        hub_logging.get_verbosity(),
-        log.is_progress_bar_enabled(),
-    )
+    verbosity, hub_verbosity, has_bars = log.get_verbosity(), hub_logging.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(log.ERROR)
     hub_logging.set_verbosity(log.ERROR)
     log.disable_progress_bar()

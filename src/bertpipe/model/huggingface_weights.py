@@ -1,8 +1,8 @@
 """The tensors of `Bert` and of Hugging Face's `BertForPreTraining`: the same numbers under two sets of names.
 
-Two things differ beside the names. Hugging Face keeps queries, keys and values in three matrices, bertpipe in one. And
-its NSP class 0 means that B follows A (`next_sentence_label` of `BertForPreTraining.forward`), bertpipe's class 1: the
-rows of the NSP head are turned round here, on the way in and on the way out, and nowhere else.
+Besides the names, two things differ. Hugging Face has three matrices for queries, keys and values, bertpipe one. And
+Hugging Face's NSP class 0 means that B follows A (`next_sentence_label` of `BertForPreTraining.forward`), as class 1
+does in bertpipe: only here the rows of the NSP head are swapped, in both directions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ _LAYER_MODULES = {
 }
 _DECODER, _NSP = "cls.predictions.decoder", "cls.seq_relationship"
 _SHARED_BIAS = "cls.predictions.bias"
-"""The decoder's bias, under the name that a tied decoder is saved with."""
+"""The name of the bias of a tied decoder."""
 
 
 def to_huggingface(bert: Bert) -> dict[str, Tensor]:
@@ -55,13 +55,9 @@ def to_huggingface(bert: Bert) -> dict[str, Tensor]:
 
 
 def copy_from_huggingface(weights: Mapping[str, Tensor], bert: Bert) -> None:
-    """Give `bert` the tensors of a `BertForPreTraining` of its shape.
+    """Give `bert` the tensors of `BertForPreTraining.state_dict()`; both have the same shape.
 
-    A checkpoint with one kind of segment gives it to both; of one with more than two, the first two are taken.
-
-    Args:
-        weights: all tensors of `BertForPreTraining.state_dict()`.
-        bert: a network of the `bert` shape.
+    One kind of segment is used for both sentences; of more than two kinds, the first two are used.
     """
     ours = {here: weights[there] for here, there in _EMBEDDINGS.items()}
     segments = ours[_SEGMENTS]
@@ -76,7 +72,7 @@ def copy_from_huggingface(weights: Mapping[str, Tensor], bert: Bert) -> None:
 
 
 def _modules(bert: Bert) -> Iterator[tuple[str, str]]:
-    """Yield the names of each module, here and there, that is the same in both."""
+    """Yield the names, here and there, of each module that is equal in both."""
     yield from _MODULES.items()
     for number in range(bert.params.layers):
         for here, there in _LAYER_MODULES.items():

@@ -1,66 +1,21 @@
-"""A model by its name: a directory of bertpipe's, a Hugging Face directory, or a hub name."""
+"""A model by its name: one of our model directories, a Hugging Face directory, or a hub name."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from bertpipe.core.artifacts import CONFIG_NAME, MODEL_DIR
 from bertpipe.core.errors import MissingInputError, ModelError
-from bertpipe.data.tokenization.model_tokenizer import Vocabulary, own_vocabulary
-from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
-from bertpipe.model.bert import Bert, Head
-from bertpipe.model.store import is_own_model, load_model
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
+from bertpipe.data.tokenization.tokenizer import load_tokenizer
+from bertpipe.model.store import LoadedModel, is_own_model, load_model
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_WITHOUT_HEAD: dict[Head, str] = {
-    "nsp": "no trained next-sentence head",
-    "mlm": "no trained masked-word head",
-}
-_WITH_HEAD: dict[Head, str] = {
-    "nsp": "`bertpipe train` or BertForPreTraining",
-    "mlm": "`bertpipe train`, BertForPreTraining or BertForMaskedLM",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
-    """A network with its vocabulary, wherever it came from."""
-
-    name: str
-    """The directory or hub name, as it was given."""
-    bert: Bert
-    """In evaluation mode, on the CPU."""
-    vocabulary: Vocabulary
-    missing_heads: frozenset[Head]
-    """Heads that the checkpoint does not have; they hold first weights."""
-    notes: tuple[str, ...]
-    """What the user should know of how it was read."""
-    tokenizer_file: Path | None
-    """The `tokenizer.json` on this machine; None where the model has none."""
-
-    def require_head(self, head: Head) -> None:
-        """Refuse what needs a head that was never trained.
-
-        Raises:
-            ModelError: the checkpoint does not have it.
-        """
-        if head in self.missing_heads:
-            raise ModelError(
-                f"{self.name} has {_WITHOUT_HEAD[head]}: train it with `bertpipe train --init {self.name}`, or name a "
-                f"model of {_WITH_HEAD[head]}"
-            )
-
-    def reads(self, tokenizer: Tokenizer) -> bool:
-        """Return whether each of a tokenizer's ids means the same word to this model."""
-        same: bool = self.vocabulary.backend.get_vocab() == tokenizer.backend.get_vocab()
-        return same
 
 
 def load_any_model(model: str | Path) -> LoadedModel:
-    """Return the model of a directory of ours, a Hugging Face directory, or a hub name.
+    """Return a model by its name: one of our model directories, a Hugging Face directory, or a hub name.
 
-    Whatever exists is local, and so is a name with a slash that does not read like `owner/name`. transformers is
-    imported for Hugging Face models only.
+    A name is a path if it exists, or if it cannot be a hub name. Only Hugging Face models need transformers.
 
     Raises:
         MissingInputError: a local directory is not there.
@@ -88,7 +43,7 @@ def _own(path: Path) -> LoadedModel:
     return LoadedModel(
         name=str(path),
         bert=stored.bert,
-        vocabulary=own_vocabulary(load_tokenizer(stored.tokenizer_file)),
+        tokenizer=ModelTokenizer.of(load_tokenizer(stored.tokenizer_file)),
         missing_heads=frozenset(),
         notes=(),
         tokenizer_file=stored.tokenizer_file,
@@ -98,20 +53,4 @@ def _own(path: Path) -> LoadedModel:
 def _huggingface(source: str | Path) -> LoadedModel:
     from bertpipe.model.huggingface_load import load_huggingface  # noqa: PLC0415
 
-    loaded = load_huggingface(source)
-    tokenizer = loaded.tokenizer
-    vocabulary = Vocabulary(
-        backend=tokenizer.backend_tokenizer,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        mask_id=tokenizer.mask_token_id,
-        unknown_id=tokenizer.unk_token_id,
-    )
-    return LoadedModel(
-        name=str(source),
-        bert=loaded.bert,
-        vocabulary=vocabulary,
-        missing_heads=loaded.missing_heads,
-        notes=loaded.notes,
-        tokenizer_file=loaded.tokenizer_file,
-    )
+    return load_huggingface(source)

@@ -1,4 +1,4 @@
-"""The model directory: config.json, model.safetensors and tokenizer.json, written whole and verified on read."""
+"""The model directory: config.json, model.safetensors and tokenizer.json, with SHA-256 sums that are checked."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,12 +23,56 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.atomic import whole_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ModelParams
-from bertpipe.model.bert import Bert
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
+from bertpipe.data.tokenization.tokenizer import Tokenizer
+from bertpipe.model.bert import Bert, Head
 
 _FORMAT = "bertpipe-1"
 _TIED_NAME = "mlm_decoder.weight"
+_WITHOUT_HEAD: dict[Head, str] = {
+    "nsp": "no trained next-sentence head",
+    "mlm": "no trained masked-word head",
+}
+_WITH_HEAD: dict[Head, str] = {
+    "nsp": "`bertpipe train` or BertForPreTraining",
+    "mlm": "`bertpipe train`, BertForPreTraining or BertForMaskedLM",
+}
 _LATER_PARAMS = {"activation": "auto", "norm_epsilon": "auto"}
-"""What directories of the format's first version do not say, because there was no other."""
+"""Params that model directories of the first version do not have, with the values that were built in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A network with its tokenizer, from any source."""
+
+    name: str
+    """The directory or hub name, as it was given."""
+    bert: Bert
+    """In evaluation mode, on the CPU."""
+    tokenizer: ModelTokenizer
+    missing_heads: frozenset[Head]
+    """Heads that the checkpoint does not have; they have initial weights."""
+    notes: tuple[str, ...]
+    """What the user should know about how it was read."""
+    tokenizer_file: Path | None
+    """The `tokenizer.json` on this machine; None if the model has none."""
+
+    def require_head(self, head: Head) -> None:
+        """Refuse a head that was never trained.
+
+        Raises:
+            ModelError: the checkpoint does not have it.
+        """
+        if head in self.missing_heads:
+            raise ModelError(
+                f"{self.name} has {_WITHOUT_HEAD[head]}: train it with `bertpipe train --init {self.name}`, or name a "
+                f"model of {_WITH_HEAD[head]}"
+            )
+
+    def has_ids_of(self, tokenizer: Tokenizer) -> bool:
+        """Return whether each of a tokenizer's ids means the same word to this model."""
+        same: bool = self.tokenizer.backend.get_vocab() == tokenizer.backend.get_vocab()
+        return same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +81,8 @@ class StoredModel:
 
     bert: Bert
     tokenizer_file: Path
-    tokenizer_sha256: str
     facts: Mapping[str, Any]
-    """What `save_model` was told of its training."""
+    """The facts of its training that `save_model` wrote."""
 
 
 def save_model(
@@ -48,14 +91,7 @@ def save_model(
     tokenizer_file: Path,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write a model directory in place of an earlier one.
-
-    Args:
-        directory: where it goes.
-        bert: the network.
-        tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
-        facts: what else to keep in config.json: params, data hashes, versions.
-    """
+    """Write a model directory in place of an earlier one, with `facts` in config.json beside the shape."""
     with whole_directory(directory, kind=MODEL) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
         (staging / TOKENIZER_NAME).write_bytes(tokenizer_file.read_bytes())
@@ -77,7 +113,7 @@ def save_weights(path: Path, bert: Bert) -> None:
 
 
 def weights_sha256(bert: Bert) -> str:
-    """Return the SHA-256 of all weights, whatever file they came from."""
+    """Return the SHA-256 of all weights, independent of their file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(bert.state_dict().items()):
         digest.update(name.encode())
@@ -120,22 +156,21 @@ def load_model(directory: Path) -> StoredModel:
 
     Raises:
         MissingInputError: there is no such directory.
-        ModelError: it is not one of ours, or a file is damaged.
+        ModelError: it is not a bertpipe model, or a file is damaged.
     """
     require(directory, made_by="bertpipe train")
     if not is_own_model(directory):
-        raise ModelError(f"{directory} is not a bertpipe model directory: it has no {CONFIG_NAME} of ours")
+        raise ModelError(f"{directory} is not a bertpipe model directory: it has no {CONFIG_NAME} of bertpipe")
     config = read_json(directory / CONFIG_NAME)
     for name, digest in config["sha256"].items():
         path = require(directory / name, made_by="bertpipe train")
         if file_sha256(path) != digest:
             raise ModelError(f"{path} is damaged (its SHA-256 is not the one in {CONFIG_NAME}): train again")
     params = ModelParams(**(_LATER_PARAMS | config["model"]))
-    bert = Bert(params, config["model"]["vocab_size"], drawn=False)
+    bert = Bert(params, config["model"]["vocab_size"], init_weights=False)
     load_weights(directory / WEIGHTS_NAME, bert)
     return StoredModel(
         bert=bert.eval(),
         tokenizer_file=directory / TOKENIZER_NAME,
-        tokenizer_sha256=config["sha256"][TOKENIZER_NAME],
         facts=config["facts"],
     )

@@ -1,8 +1,8 @@
-"""Cross-entropy over the whole vocabulary without ever holding more than the exponentials of its logits.
+"""Cross-entropy over the whole vocabulary that keeps no more in memory than the exponentials of the logits.
 
-The plain formula writes the logits, normalises them, writes the probabilities and their gradient: at the width of a
-vocabulary each of these is a trip to main memory. Here the gradient is made in the forward pass, from logits that are
-still in cache. The result is the plain formula's, up to rounding. benchmarks/vocabulary_loss.py has the gain.
+The plain formula writes and reads logits, probabilities and their gradient in main memory. Here the gradient is
+computed in the forward pass, from logits that are still in cache. The result is equal up to rounding;
+benchmarks/vocabulary_loss.py measures the gain.
 
 Shapes in this file: masked (supervised tokens), hidden, vocab.
 """
@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _NARROW = 24
-"""Widths up to this are bound by exp(), not by arithmetic, and take the path through the attention kernel."""
+"""Up to this width the time is spent in exp(), and the attention kernel is used."""
 _VECTOR = 8
 """The attention kernel is up to a third faster where widths and counts are multiples of a vector register's floats."""
 _FEW, _PARTS = 128, 2
-"""Supervised tokens below which the vocabulary is cut into parts, to keep as many threads busy."""
+"""With fewer supervised tokens the vocabulary is split into parts, to use as many threads."""
 _NEVER = -1e30
 """A score that attention gives no weight."""
 _CHUNK = 1024
 """Vocabulary entries whose logits are in cache together."""
 _STORED_BYTES = 2**29
-"""Limit on the stored exponentials; more supervised tokens are taken in several blocks."""
+"""Limit on the stored exponentials; more supervised tokens are processed in several blocks."""
 _SAFE_SUM = 1e30
-"""A softmax denominator between this and its inverse has neither overflown nor lost its largest terms in float32."""
+"""A softmax denominator between this and its inverse is safe in float32."""
 
 
 def vocabulary_loss(
@@ -39,15 +39,13 @@ def vocabulary_loss(
         weight: shape [vocab, hidden].
         bias: shape [vocab].
         labels: ids of the right tokens, shape [masked].
-        scale: usually one over the number of supervised tokens; a scalar, read by the CPU alone.
-        some_ignored: whether labels may be those that `torch.nn.functional.cross_entropy` ignores; then the formula is
-            the plain one on a CPU too, as it always is on a GPU: it reads no number, so it can be compiled.
+        scale: usually one over the number of supervised tokens; a scalar.
+        some_ignored: whether labels may be IGNORE_INDEX; then the plain formula is used on a CPU too. A GPU always uses
+            it, because it can be compiled.
     """
     if some_ignored or hidden.device.type != "cpu":
         logits = F.linear(hidden, weight, bias)
-        logits = logits.to(
-            torch.promote_types(logits.dtype, torch.float32)
-        )  # sums of many losses need more than bfloat16
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 is too coarse for sums
         summed = F.cross_entropy(logits, labels, reduction="sum")
         return scale.to(summed.dtype) * summed
     hidden = hidden.to(weight.dtype)  # mixed precision
@@ -72,7 +70,7 @@ class _VocabularyLoss(torch.autograd.Function):
         label_weight = weight[labels]
         hidden_grad -= scale * label_weight
         loss -= (hidden * label_weight).sum() + bias[labels].sum()
-        # Not save_for_backward: backward hands them over, and autograd adds to what no one else holds in place.
+        # Not save_for_backward: backward gives them away, so that autograd can add to them in place.
         ctx.gradients = [hidden_grad, weight_grad, bias_grad]  # type: ignore[attr-defined]
         return scale * loss
 
@@ -90,7 +88,7 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _stored(hidden: Tensor, weight: Tensor, bias: Tensor, scale: float) -> Gradients:
-    """Take the vocabulary in chunks, keep the exponentials for one product that gives the weight's gradient."""
+    """Process the vocabulary in chunks, and keep the exponentials for the weight's gradient."""
     masked, vocab = len(hidden), len(weight)
     block = max(1, _STORED_BYTES // (vocab * hidden.element_size()))
     log_sum = hidden.new_zeros(())
@@ -143,11 +141,11 @@ def _chunked(hidden: Tensor, weight: Tensor, bias: Tensor, *, shift: Tensor | No
 def _attended(hidden: Tensor, weight: Tensor, bias: Tensor, scale: float) -> Gradients:
     """Compute both sums as attention, whose fused kernel has a faster exp() and keeps its scores in cache.
 
-    Supervised tokens attend to the vocabulary, keys and values alike the weight: the output is the expected weight
-    row, the gradient for `hidden`, and the kernel's log-sum-exp is the loss's. Then the vocabulary attends to the
-    supervised tokens, each score less that token's log-sum-exp: the output times its own exponential sum is the
-    weight's gradient. Two extra columns carry the bias and the log-sum-exp. Few tokens would keep one thread busy: then
-    the vocabulary is attended to in parts.
+    First supervised tokens attend to the vocabulary, with the weight as keys and values: the output is the expected
+    weight row, which is the gradient for `hidden`, and the kernel's log-sum-exp is the loss's. Then the vocabulary
+    attends to the supervised tokens, each score minus that token's log-sum-exp: the output times its own exponential
+    sum is the weight's gradient. Two extra columns hold the bias and the log-sum-exp. With few tokens the vocabulary is
+    split into parts, so that more threads work.
     """
     masked, width = hidden.shape
     vocab = len(weight)
@@ -170,7 +168,7 @@ def _attended(hidden: Tensor, weight: Tensor, bias: Tensor, scale: float) -> Gra
 def _attention(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Return softmax(queries @ keys.T) @ keys [parts, queries, columns] and each query's log-sum-exp [parts, queries].
 
-    The public attention function keeps the log-sum-exp to itself.
+    PyTorch's public attention function does not return the log-sum-exp.
     """
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     mixed, log_sums = attend(queries[None], keys[None], keys[None], 0.0, False, scale=1.0)

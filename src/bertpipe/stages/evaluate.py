@@ -15,7 +15,8 @@ from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.evaluation.baselines import PREDICTORS, Splits
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.model.loading import LoadedModel, load_any_model
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel
 
 
 def run_evaluate(
@@ -64,7 +65,7 @@ def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which has to be the model's."""
     path = require_data(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
-    if not model.reads(tokenizer):
+    if not model.has_ids_of(tokenizer):
         raise ModelError(
             f"{model.name} was trained with another tokenizer than {path}: its ids mean other words; "
             f"train on these data, or evaluate on data made with its tokenizer (prepare.tokenizer)"

@@ -7,15 +7,15 @@ class (not next, next), vocab.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertpipe.core.errors import InputError
-from bertpipe.data.tokenization.model_tokenizer import Vocabulary
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import PAD_ID
-from bertpipe.model.bert import Bert, BertEmbeddings, EncoderLayer, attention_mask
+from bertpipe.model.bert import Bert, EncoderLayer
 from bertpipe.model.loading import load_any_model
 
 _PADDING = 2
@@ -95,8 +95,8 @@ def run_inspect(text: str, second: str | None, *, model: str | Path) -> Inspecti
         ModelError: it cannot be read.
     """
     loaded = load_any_model(model)
-    bert, vocabulary = loaded.bert, loaded.vocabulary
-    ids, second_start, notes = _encode(vocabulary, text, second)
+    bert, tokenizer = loaded.bert, loaded.tokenizer
+    ids, second_start, notes = _encode(tokenizer, text, second)
     length, room = len(ids), bert.params.max_positions
     if length > room:
         raise InputError(f"the input has {length} tokens, and the model reads {room} at most: shorten it")
@@ -107,7 +107,7 @@ def run_inspect(text: str, second: str | None, *, model: str | Path) -> Inspecti
             f"a batch pads its shorter rows so, and no token attends to them"
         )
     notes += loaded.notes
-    names = [vocabulary.token(token_id) for token_id in padded]
+    names = [tokenizer.token(token_id) for token_id in padded]
     walk = _Walk(bert=bert, labels=tuple(names))
     with torch.inference_mode():
         steps, attention = walk.follow(
@@ -127,20 +127,20 @@ def run_inspect(text: str, second: str | None, *, model: str | Path) -> Inspecti
     )
 
 
-def _encode(vocabulary: Vocabulary, text: str, second: str | None) -> tuple[list[int], int, list[str]]:
+def _encode(tokenizer: ModelTokenizer, text: str, second: str | None) -> tuple[list[int], int, list[str]]:
     """Return the ids with `[CLS]` and `[SEP]`, where sentence B starts, and what to say of the input."""
-    first = vocabulary.encode(text, "the text" if second is None else "the first sentence")
-    ids = [vocabulary.cls_id, *first.ids, vocabulary.sep_id]
+    first = tokenizer.encode(text, "the text" if second is None else "the first sentence")
+    ids = [tokenizer.cls_id, *first.ids, tokenizer.sep_id]
     if second is None:
         note = "there is one sentence only: the next-sentence head answers, but it means nothing"
-        return ids, len(ids), [*vocabulary.warnings(first), note]
-    other = vocabulary.encode(second, "the second sentence")
-    return [*ids, *other.ids, vocabulary.sep_id], len(ids), [*vocabulary.warnings(first, other)]
+        return ids, len(ids), [*tokenizer.warnings(first), note]
+    other = tokenizer.encode(second, "the second sentence")
+    return [*ids, *other.ids, tokenizer.sep_id], len(ids), [*tokenizer.warnings(first, other)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Walk:
-    """Follows one input through a network; does by hand what `Bert.forward` does, and keeps what it sees."""
+    """Follows one input through a network, and keeps what it sees."""
 
     bert: Bert
     labels: tuple[str, ...]
@@ -149,8 +149,17 @@ class _Walk:
         self, ids: Tensor, lengths: Tensor, second_start: Tensor, length: int
     ) -> tuple[list[Step], list[Attention]]:
         """Return the steps, and the last layer's attention."""
-        hidden, steps = self._embed(ids, lengths, second_start)
-        mask = attention_mask(lengths, ids.shape[1])
+        states: list[Tensor] = []
+        weights = torch.empty(0)
+
+        def look(layer: EncoderLayer, hidden: Tensor, mask: Tensor | None) -> None:
+            nonlocal weights
+            states.append(hidden)
+            if len(states) == len(self.bert.layers):
+                weights = layer.attention_weights(hidden, mask)
+
+        last = self.bert(ids, lengths, second_start, on_layer=look)
+        steps = self._embed(ids, lengths, second_start)
         seen = torch.arange(ids.shape[1]) < lengths[:, None]
         steps.append(
             Step(
@@ -161,18 +170,13 @@ class _Walk:
                 rows=(Row(label="all tokens", values=tuple(seen[0].int().tolist())),),
             )
         )
-        attention: list[Attention] = []
-        for number, module in enumerate(self.bert.layers, start=1):
-            layer = cast("EncoderLayer", module)
-            if number == len(self.bert.layers):
-                attention = self._attention(layer.attention_weights(hidden, mask)[0, :, :length, :length])
-            hidden = layer(hidden, mask)
-            meaning = "each token with what it gathered from the tokens it attends to"
+        meaning = "each token with what it gathered from the tokens it attends to"
+        for number, hidden in enumerate([*states[1:], last], start=1):
             steps.append(self._step(f"encoder layer {number}", hidden, "hidden", meaning))
-        return steps + self._heads(hidden), attention
+        return steps + self._heads(last), self._attention(weights[0, :, :length, :length])
 
-    def _embed(self, ids: Tensor, lengths: Tensor, second_start: Tensor) -> tuple[Tensor, list[Step]]:
-        """Return the embedded input, and the steps on the way to it."""
+    def _embed(self, ids: Tensor, lengths: Tensor, second_start: Tensor) -> list[Step]:
+        """Return the steps on the way to the embedded input."""
         embeddings = self.bert.embeddings
         token, position, segment = embeddings.parts(ids, lengths, second_start)
         total = token + position + segment
@@ -189,11 +193,10 @@ class _Walk:
             self._step("segment embedding", segment, "hidden", "which sentence the token belongs to"),
             self._step("sum of the three", total, "hidden", "what, where and which sentence in one vector"),
         ]
-        if isinstance(embeddings, BertEmbeddings):
-            total = embeddings.norm(total)
+        if isinstance(embeddings.norm, nn.LayerNorm):
             meaning = "the sum with mean 0 and variance 1 over each token's values, then scaled and shifted"
-            steps.append(self._step("LayerNorm of the sum", total, "hidden", meaning))
-        return total, steps
+            steps.append(self._step("LayerNorm of the sum", embeddings.norm(total), "hidden", meaning))
+        return steps
 
     def _heads(self, hidden: Tensor) -> list[Step]:
         nsp = self.bert.nsp_logits(hidden)

@@ -17,7 +17,8 @@ from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.evaluation.metrics import bag_of_words, by_class, figures, majority
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device, set_up_cpu
-from bertpipe.model.loading import LoadedModel, load_any_model
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel
 from bertpipe.sources.labelled.rows import TextRows, encode_rows
 from bertpipe.sources.labelled.splits import LabelledSplits, read_splits
 from bertpipe.training.classifier import (
@@ -30,9 +31,7 @@ from bertpipe.training.classifier import (
     standardised,
     zero_linear,
 )
-
-_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")
-"""Settings of `train` that hold for the classifier, too."""
+from bertpipe.training.optim import OPTIMIZER_KEYS
 
 
 def run_probe(
@@ -77,7 +76,7 @@ def run_probe(
     on_progress(Progress(label="encoding texts", completed=0, total=None, unit="texts"))
     room = loaded.bert.params.max_positions
     train_rows, test_rows = (
-        encode_rows(split, loaded.vocabulary, max_length=room) for split in (splits.train, splits.test)
+        encode_rows(split, loaded.tokenizer, max_length=room) for split in (splits.train, splits.test)
     )
     for note in _notes(loaded, splits, (train_rows, test_rows)):
         on_note(note)
@@ -102,7 +101,7 @@ def run_probe(
         "settings": {
             **{name: value for name, value in asdict(probe).items() if name not in {"frozen", "whole"}},
             **asdict(chosen),
-            **{name: getattr(train, name) for name in _ADAM},
+            **{name: getattr(train, name) for name in OPTIMIZER_KEYS},
         },
         "predictors": _predictors(splits, predicted),
     }
@@ -181,7 +180,7 @@ def _best(logits: torch.Tensor) -> NDArray[np.int64]:
 
 def _notes(loaded: LoadedModel, splits: LabelledSplits, rows: Sequence[TextRows]) -> list[str]:
     """Return what the user should know of the model and of how it reads these texts."""
-    notes = [*loaded.notes, *loaded.vocabulary.warnings()]
+    notes = [*loaded.notes, *loaded.tokenizer.warnings()]
     cut, count = sum(part.texts_cut for part in rows), sum(map(len, rows))
     if cut:
         notes.append(

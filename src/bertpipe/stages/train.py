@@ -16,7 +16,7 @@ from bertpipe.core.source_hash import source_digest
 from bertpipe.model.device import pick_device
 from bertpipe.training.distributed.environment import is_launched, local_rank
 from bertpipe.training.distributed.world import init_distributed
-from bertpipe.training.run_spec import TrainPaths, setting_of
+from bertpipe.training.run_spec import TrainPaths, make_run_spec
 from bertpipe.training.signals import stop_requests
 from bertpipe.training.trainer import Trainer
 
@@ -61,24 +61,24 @@ def run_train(
             if not world.is_main:
                 on_progress, on_note = ignore_progress, ignore_note
             if world.restarted:
-                on_note("the processes were started anew: one of them failed, left or came")
+                on_note("the processes were restarted: one of them failed, left or joined")
             with world.together():
                 if world.is_main:
                     check_target(paths.model, MODEL)
-                setting = setting_of(
+                spec = make_run_spec(
                     model, train, masking, evaluation, runtime,
                     paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
                 )  # fmt: skip
-            world.assert_equal("params, data or sources", setting.common, mend="give all processes the same of each")
-            for note in setting.start.notes:
+            world.assert_equal("params, data or sources", spec.common, advice="give all processes the same of each")
+            for note in spec.initial.notes:
                 on_note(note)
             with world.together():
                 if world.is_main:
-                    stack.enter_context(_alone(paths.model, setting.state))
+                    stack.enter_context(_alone(paths.model, spec.state))
             stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
             try:
                 trainer = Trainer.of(
-                    setting, stop, resume=resume or world.restarted, overrides=overrides or {},
+                    spec, stop, resume=resume or world.restarted, overrides=overrides or {},
                     on_progress=on_progress, on_note=on_note,
                 )  # fmt: skip
                 summary = trainer.run()

@@ -1,4 +1,4 @@
-"""Resume state: what a run needs to go on after an optimiser step as if it had never stopped."""
+"""Checkpoints: what a run needs to resume after an optimizer step as if it had never stopped."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +23,12 @@ from bertpipe.training.distributed.world import World
 
 WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"
 RUN = "run.json"
-"""What the run is: its params, data and versions."""
+"""What defines the run: its params, data and versions."""
 _STEP = re.compile(r"step-\d{9}")
-_SHARE = 0.01
-"""Most of the time of a run that its checkpoints may take where `checkpoint_every_s` is auto."""
-_EVERY_S = 30.0
-"""Least seconds between two checkpoints there."""
+_MAX_SHARE = 0.01
+"""Largest share of a run's time for checkpoints if `checkpoint_every_s` is auto."""
+_MIN_INTERVAL_S = 30.0
+"""Shortest time between two checkpoints then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class Restored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoints:
-    """The checkpoints of one run, a directory a step, in the directory of everything that defines the run."""
+    """The checkpoints of one run, one directory per step, in the run's directory."""
 
     directory: Path
     keep: int
-    """Checkpoints kept, the newest ones."""
+    """How many checkpoints are kept, the newest."""
     run: Mapping[str, Any]
-    """What the run is, noted beside them for whoever lists them."""
+    """What defines the run, written beside them for `bertpipe state`."""
 
-    def tidy(self) -> None:
-        """Remove what an ended process was writing.
+    def remove_partials(self) -> None:
+        """Remove the partial files of a process that ended while writing.
 
         Raises:
             WriteError: something cannot be removed.
         """
-        self._remove(".*.bertpipe-partial*")  # and the locks of partials
+        self._remove(".*.bertpipe-partial*")  # with their locks
 
     def save(
         self,
@@ -66,14 +66,7 @@ class Checkpoints:
         optimizer: Mapping[str, Tensor],
         records: Mapping[str, Any],
     ) -> None:
-        """Write the state after optimiser step `step`; once it is complete, the oldest beyond `keep` go away.
-
-        Args:
-            step: steps done.
-            bert: the network.
-            optimizer: what its `Optimizer.tensors` returned.
-            records: JSON content to keep beside them: the history so far.
-        """
+        """Write the state after optimizer step `step`, then remove the oldest checkpoints beyond `keep`."""
         if not (self.directory / RUN).exists():
             write_json(self.directory / RUN, self.run)
         with whole_directory(self._path(step), kind=None) as staging:
@@ -81,24 +74,21 @@ class Checkpoints:
             save_file(dict(optimizer), staging / OPTIMIZER)
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")
             hashes = {name: file_sha256(staging / name) for name in (WEIGHTS, OPTIMIZER, RECORDS)}
-            (staging / MANIFEST).write_text(_manifest_text({"step": step, "sha256": hashes}), encoding="utf-8")
-        # A checkpoint of a later step is a damaged one, which was left out. What stays is tried again next time.
+            content = {"step": step, "sha256": hashes}
+            manifest = json_text({**content, "manifest_sha256": _digest(content)})
+            (staging / MANIFEST).write_text(manifest, encoding="utf-8")
+        # A checkpoint of a later step was damaged and skipped. What cannot be removed is tried again next time.
         earlier = [path for path in checkpoints_in(self.directory) if path.name < self._path(step).name]
         for path in {*checkpoints_in(self.directory)} - {self._path(step), *earlier[: self.keep - 1]}:
             shutil.rmtree(path, ignore_errors=True)
 
     def load_newest(self, bert: Bert, *, on_note: Callable[[str], None]) -> Restored | None:
-        """Return the newest undamaged state, its weights read into `bert`; None where there is no state.
-
-        Args:
-            bert: the network.
-            on_note: told of each damaged checkpoint, and what is damaged.
-        """
+        """Return the newest undamaged state, its weights loaded into `bert`; None if there is none."""
         for path in checkpoints_in(self.directory):
             try:
                 step = check_checkpoint(path)
             except DataError as error:
-                on_note(f"{error}: it is left out")
+                on_note(f"{error}: it is skipped")
                 continue
             load_weights(path / WEIGHTS, bert)
             return Restored(step, read_json(path / RECORDS), load_file(path / OPTIMIZER))
@@ -124,33 +114,30 @@ class Checkpoints:
         return self.directory / f"step-{step:09d}"
 
 
-@dataclass(slots=True)
 class CheckpointClock:
-    """Tells when the next checkpoint is due."""
+    """Tells when the next checkpoint is due: every `every_s` seconds of training.
 
-    every_s: Literal["auto"] | float
-    """Seconds between two; `auto` lets them take a hundredth of the time, and comes at most twice a minute."""
-    _rest_s: float = field(init=False)
-    _last: float = field(init=False)
+    `auto` lets checkpoints take at most a hundredth of the time, and comes at most twice a minute.
+    """
 
-    def __post_init__(self) -> None:
-        """Start counting."""
-        self._rest_s = _EVERY_S if self.every_s == "auto" else self.every_s
+    def __init__(self, every_s: Literal["auto"] | float) -> None:
+        self._is_auto = every_s == "auto"
+        self._interval_s = _MIN_INTERVAL_S if every_s == "auto" else every_s
         self._last = time.monotonic()
 
     def due(self) -> bool:
         """Return whether it is time."""
-        return time.monotonic() - self._last >= self._rest_s
+        return time.monotonic() - self._last >= self._interval_s
 
     def saved(self, took_s: float) -> None:
-        """Take note of a checkpoint that took `took_s` seconds."""
+        """Note a checkpoint that took `took_s` seconds."""
         self._last = time.monotonic()
-        if self.every_s == "auto":
-            self._rest_s = max(_EVERY_S, took_s * (1 / _SHARE - 1))
+        if self._is_auto:
+            self._interval_s = max(_MIN_INTERVAL_S, took_s * (1 / _MAX_SHARE - 1))
 
 
 def run_key(identity: Mapping[str, Any]) -> str:
-    """Return a short name for a run: the hash of everything that defines its result."""
+    """Return a short name of a run: a hash of everything that defines its result."""
     content = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
@@ -161,10 +148,10 @@ def checkpoints_in(directory: Path) -> list[Path]:
 
 
 def check_checkpoint(path: Path) -> int:
-    """Return the step of a checkpoint after checking every byte of it.
+    """Return the step of a checkpoint after checking all of its files.
 
     Raises:
-        DataError: something in it is missing or not as it was written; the message says what.
+        DataError: a file is missing or damaged; the message names it.
     """
     content = read_json(path / MANIFEST)
     try:
@@ -183,10 +170,6 @@ def check_checkpoint(path: Path) -> int:
     return int(step)
 
 
-def _manifest_text(content: Mapping[str, Any]) -> str:
-    return json_text({**content, "manifest_sha256": _digest(content)})
-
-
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
@@ -194,31 +177,17 @@ def _digest(content: Mapping[str, Any]) -> str:
 def restore(
     checkpoints: Checkpoints, bert: Bert, world: World, *, resume: bool, on_note: Callable[[str], None]
 ) -> Restored | None:
-    """Return the newest undamaged state, its weights in the network of each process; None where there is none.
+    """Return the newest undamaged state, with its weights in each process's network; None if there is none.
 
-    The main process reads it; the others get what it read, except the optimizer's state, which may be sharded.
-
-    Args:
-        checkpoints: of the run.
-        bert: the network.
-        world: the processes that train together.
-        resume: whether there is to be a state; without, all of the run's are removed.
-        on_note: told of each damaged checkpoint.
+    The main process reads it and sends it to the others, except the optimizer's state, which may be sharded.
     """
+    restored = None
     with world.together():
-        restored = _newest(checkpoints, bert, resume=resume, on_note=on_note) if world.is_main else None
-    return _broadcast(restored, bert, world)
-
-
-def _newest(checkpoints: Checkpoints, bert: Bert, *, resume: bool, on_note: Callable[[str], None]) -> Restored | None:
-    if not resume:
-        checkpoints.clear()
-        return None
-    checkpoints.tidy()
-    return checkpoints.load_newest(bert, on_note=on_note)
-
-
-def _broadcast(restored: Restored | None, bert: Bert, world: World) -> Restored | None:
+        if world.is_main and resume:
+            checkpoints.remove_partials()
+            restored = checkpoints.load_newest(bert, on_note=on_note)
+        elif world.is_main:
+            checkpoints.clear()
     if world.dp.size == 1:
         return restored
     found = world.broadcast(None if restored is None else (restored.step, restored.records))
@@ -230,10 +199,10 @@ def _broadcast(restored: Restored | None, bert: Bert, world: World) -> Restored 
     return Restored(step, records, {} if restored is None else restored.optimizer)
 
 
-def remark_on(records: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """Return a remark on a state of other settings of the machine, on which the result depends a little."""
+def machine_changes(records: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """Return a note on settings of the machine that changed since a checkpoint, which affects the result slightly."""
     before = records["machine"]
     names = sorted({*before, *machine})
-    then_and_now = [(name, before.get(name, "-"), machine.get(name, "-")) for name in names]
-    said = [f"{name} {then} until there and {now} now" for name, then, now in then_and_now if then != now]
-    return f"; {', '.join(said)}: results may differ in rounding, and in what dropout draws" if said else ""
+    pairs = [(name, before.get(name, "-"), machine.get(name, "-")) for name in names]
+    changed = [f"{name} {old} before and {new} now" for name, old, new in pairs if old != new]
+    return f"; {', '.join(changed)}: results may differ in rounding and in dropout's masks" if changed else ""

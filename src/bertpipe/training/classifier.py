@@ -1,6 +1,6 @@
-"""A classifier of texts on top of a pretrained network: its head alone is trained, or all of it.
+"""A text classifier on top of a pretrained network: its head is trained, or all of it.
 
-Shapes in this file: batch (rows), seq (tokens a row, padding included), hidden, classes.
+Shapes in this file: batch (rows), seq (tokens per row, with padding), hidden, classes.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from bertpipe.core.errors import TrainingError
 from bertpipe.core.params import TrainParams
 from bertpipe.core.randomness import random_bits
-from bertpipe.data.batching import padded
 from bertpipe.data.layout import Layout
+from bertpipe.data.ragged import pad_rows
 from bertpipe.data.sampling import epoch_order, length_order, steps_of_epoch
-from bertpipe.model.bert import Bert, attention_mask, mean_pool
+from bertpipe.model.bert import Bert, mean_pool
 from bertpipe.model.dropout import Dropout
 from bertpipe.sources.labelled.rows import TextRows
 from bertpipe.training.optim import learning_rate, make_optimizer
 
 _DROPOUT = 72  # stream of randomness
 _FEATURE_LAYERS = 4
-_ROWS_A_PASS = 32
-"""Of passes that nothing is learned from."""
+_ROWS_PER_PASS = 32
+"""Of passes without training."""
 
 _Rows = NDArray[np.intp]
 _Input = TypeVar("_Input")
@@ -57,11 +57,11 @@ class ClassifierStep:
 
 
 class LayerMeans(nn.Module):
-    """What a frozen network makes of a text: the mean states of its last layers, side by side.
+    """A frozen network's features of a text: the concatenated mean states of its last layers.
 
-    The last four, the embedded input counted as the lowest layer, as where Devlin et al. (2018, section 5.3) use BERT's
-    features; the mean is over a row's tokens, `[CLS]` and `[SEP]` included. Together they tell more of the sample's
-    verdicts than the last one alone (docs/explanation/log.md).
+    They are the last four, with the embedded input as the lowest layer, as where Devlin et al. (2018, section 5.3) use
+    BERT's features; the mean is over all of a row's tokens, with `[CLS]` and `[SEP]`. On the sample they predict more
+    than the last layer does (docs/explanation/log.md).
     """
 
     def __init__(self, bert: Bert) -> None:
@@ -69,23 +69,24 @@ class LayerMeans(nn.Module):
         self.bert = bert
         self.layers = min(_FEATURE_LAYERS, bert.params.layers + 1)
         self.width = self.layers * bert.params.embedding_dim
-        """Numbers a row."""
+        """Numbers per row."""
 
     def forward(self, batch: TextBatch) -> Tensor:
-        """Return one vector a row, [batch, width]."""
-        hidden = self.bert.embeddings(batch.token_ids, batch.lengths, batch.lengths)  # there is no second sentence
-        mask = attention_mask(batch.lengths, batch.token_ids.shape[1])
-        means = [mean_pool(hidden, batch.lengths)]
-        for layer in self.bert.encoder_layers():
-            hidden = layer(hidden, mask)
+        """Return one vector per row, [batch, width]."""
+        means: list[Tensor] = []
+
+        def pool(_layer: nn.Module, hidden: Tensor, _mask: Tensor | None) -> None:
             means.append(mean_pool(hidden, batch.lengths))
+
+        last = self.bert(batch.token_ids, batch.lengths, batch.lengths, on_layer=pool)  # there is no second sentence
+        means.append(mean_pool(last, batch.lengths))
         return torch.cat(means[-self.layers :], dim=1)
 
 
 class TextClassifier(nn.Module):
     """A linear layer over the mean of the last layer's states, with the network's own dropout between them.
 
-    The layer starts at zero: every class is as probable as the others, and nothing has to be drawn.
+    The layer starts at zero, so that all classes are equally probable.
     """
 
     def __init__(self, bert: Bert, classes: int) -> None:
@@ -110,10 +111,10 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def batches_of(rows: TextRows, device: torch.device) -> Callable[[_Rows], TextBatch]:
-    """Return the function that makes the batch of some rows."""
+    """Return a function from row numbers to their batch."""
 
     def batch(chosen: _Rows) -> TextBatch:
-        token_ids, real = padded(rows.token_ids, rows.offsets, chosen)
+        token_ids, real = pad_rows(rows.token_ids, rows.offsets, chosen)
         return TextBatch(
             token_ids=torch.from_numpy(token_ids.astype(np.int64)).to(device),
             lengths=torch.from_numpy(real.sum(axis=1)).to(device),
@@ -133,10 +134,10 @@ def fit(
 
     Args:
         module: from an input to logits [batch, classes].
-        inputs: makes the input of some rows.
+        inputs: from row numbers to the module's input.
         labels: number of each row's class; shape [rows].
-        lengths: what rows of a batch should have in common; all equal where nothing is padded; shape [rows].
-        train: seed, epochs, batch size, schedule and AdamW's settings.
+        lengths: tokens of each row, by which batches are made; all equal if nothing is padded; shape [rows].
+        train: seed, epochs, batch size, schedule and the optimizer's settings.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -169,12 +170,12 @@ def fit(
 
 
 def outputs(module: nn.Module, inputs: Callable[[_Rows], _Input], lengths: NDArray[np.int64], width: int) -> Tensor:
-    """Return what a module gives for every row [rows, width], on the CPU; nothing is learned and nothing dropped."""
+    """Return a module's output for every row [rows, width], on the CPU, without training and dropout."""
     module.eval()
     layout = Layout.of_files([len(lengths)])
     found = torch.empty(len(lengths), width)
-    with torch.no_grad():  # not inference mode: a layer may be trained on what comes out
-        for window in length_order(lengths, layout, batch_size=_ROWS_A_PASS):
+    with torch.no_grad():  # not inference mode: a layer may be trained on the output
+        for window in length_order(lengths, layout, batch_size=_ROWS_PER_PASS):
             rows_of_window = layout.rows_of(window.groups)
             for places in window.batches:
                 rows = rows_of_window[places]
@@ -183,9 +184,9 @@ def outputs(module: nn.Module, inputs: Callable[[_Rows], _Input], lengths: NDArr
 
 
 def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both sets of features [rows, hidden] less the mean of the training rows, and over their deviation.
+    """Return both sets of features [rows, hidden] minus the training mean, over the training standard deviation.
 
-    A feature that is the same in all training rows stays at zero there.
+    A feature that is equal in all training rows becomes zero there.
     """
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
@@ -195,13 +196,13 @@ def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 def _check(loss: Tensor, step: int) -> None:
     if not bool(loss.isfinite()):
         raise TrainingError(
-            f"the classifier's loss is no number at step {step}: lower probe.frozen.learning_rate or "
+            f"the classifier's loss is not a number at step {step}: lower probe.frozen.learning_rate or "
             f"probe.whole.learning_rate; or the model's weights are damaged"
         )
 
 
 def _make_dense(module: nn.Module) -> None:
-    """Make gradients dense: a tied embedding's is sparse, to be added to its decoder's, and no decoder works here."""
+    """Make gradients dense: a tied embedding's is sparse because of the decoder, which is not used here."""
     for parameter in module.parameters():
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()

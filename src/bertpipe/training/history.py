@@ -1,4 +1,4 @@
-"""The record of a run: intervals of steps, evaluations after epochs, and timings apart."""
+"""The record of a run: intervals of steps, evaluations after epochs, and timings in a table of their own."""
 
 import math
 import time
@@ -21,7 +21,7 @@ _Step = Sequence[float]
 
 @dataclass(slots=True)
 class History:
-    """Rows of `history.csv`, `epochs.csv` and `timing.csv`, and the interval that is being filled."""
+    """Rows of `history.csv`, `epochs.csv` and `timing.csv`, and the current interval."""
 
     history_every: int
     nsp_weight: float
@@ -29,20 +29,20 @@ class History:
     epochs: Rows = field(default_factory=list)
     timings: Rows = field(default_factory=list)
     train_s: float = 0.0
-    """Seconds of training; evaluation and saving are left out."""
+    """Seconds of training, without evaluation and saving."""
     tokens: int = 0
     sequences: int = 0
     flops: float = 0.0
     open_steps: list[_Step] = field(default_factory=list)
-    """Steps of the interval that is being filled, as numbers."""
+    """Steps of the current interval, as numbers."""
     open_s: float = 0.0
-    """Seconds of that interval before the clock was last stopped."""
+    """Seconds of the current interval before the clock was last stopped."""
     _unread: list[StepReport] = field(default_factory=list)
     """Its later steps, whose losses may still be on a GPU."""
     _started_at: float = field(default_factory=time.perf_counter)
 
     def stop_clock(self) -> None:
-        """Count the time until now as training, and none from now on."""
+        """Count the time until now as training time."""
         self.open_s += time.perf_counter() - self._started_at
 
     def restart_clock(self) -> None:
@@ -50,7 +50,7 @@ class History:
         self._started_at = time.perf_counter()
 
     def add(self, report: StepReport) -> bool:
-        """Add a step; return whether it completed an interval, which an epoch's end does too.
+        """Add a step; return whether it completed an interval, as the end of an epoch does too.
 
         Raises:
             TrainingError: a loss of the interval is not finite.
@@ -68,7 +68,7 @@ class History:
         self.epochs.append([epoch, step, *mlm, *nsp, loss])
 
     def records(self) -> dict[str, Any]:
-        """Return everything as JSON content, for a checkpoint; the clock is to be stopped.
+        """Return everything as JSON content, for a checkpoint; stop the clock first.
 
         Raises:
             TrainingError: a loss of the open interval is not finite.
@@ -77,7 +77,7 @@ class History:
         return {name: getattr(self, name) for name in _RECORDED}
 
     def restore(self, records: Mapping[str, Any]) -> None:
-        """Take over what `records` returned."""
+        """Set everything to what `records` returned."""
         for name in _RECORDED:
             setattr(self, name, records[name])
 
@@ -88,7 +88,7 @@ class History:
         write_csv(timing, TIMING_COLUMNS, self.timings)
 
     def _read(self) -> None:
-        """Turn the losses of all steps so far into numbers: one read for all, because each makes a GPU wait."""
+        """Read the losses of all steps so far, in one go: each read waits for a GPU."""
         reports, self._unread = self._unread, []
         if not reports:
             return
@@ -108,7 +108,7 @@ class History:
         self._read()
         mlm, nsp, norms, mlm_tokens, nsp_rows, tokens, flops = zip(*self.open_steps, strict=True)
         self.open_steps = []
-        mlm_loss = _mean(mlm, mlm_tokens) if any(mlm_tokens) else None  # never 0.0 for what was not asked
+        mlm_loss = _mean(mlm, mlm_tokens) if any(mlm_tokens) else None  # not 0.0 for a loss over nothing
         nsp_loss = _mean(nsp, nsp_rows)
         loss = (mlm_loss or 0.0) + self.nsp_weight * nsp_loss
         self.intervals.append(
@@ -138,5 +138,5 @@ def _figures(report: StepReport) -> tuple[Tensor, ...]:
 
 
 def _mean(means: Sequence[float], counts: Sequence[float]) -> float:
-    """Return the mean over everything that the steps' means are over."""
+    """Return the mean of the steps' means, weighted by their counts."""
     return sum(mean * count for mean, count in zip(means, counts, strict=True)) / sum(counts)

@@ -1,4 +1,4 @@
-"""What a run reads: a data set that fits the model, and the network that it starts with: random, or another model's."""
+"""A run's inputs: a data set that fits the model, and the initial model with random weights or another model's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,13 +23,13 @@ from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairFile, label_counts
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.model.bert import Bert
-from bertpipe.model.loading import LoadedModel, load_any_model
-from bertpipe.model.store import weights_sha256
+from bertpipe.model.loading import load_any_model
+from bertpipe.model.store import LoadedModel, weights_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """A data set as a run sees it."""
+    """A data set, checked for a run."""
 
     directory: Path
     train: PairFile
@@ -37,18 +37,15 @@ class TrainingData:
     tokenizer: Tokenizer
     masked_tokens_known: bool
     sha256: Mapping[str, str]
-    """Of each file that a run reads, or all shards of a split together, as they are now."""
+    """Of each file that a run reads; the shards of a split have one together."""
 
     def vocab_size(self, model: ModelParams, *, given_by: str | None = None) -> int:
         """Return the rows of the token embedding, after checking that all rows fit the model.
 
-        Args:
-            model: the shape.
-            given_by: name of the model whose shape it is; None where it is that of the params file.
+        `given_by` is the name of the model with this shape; None if it comes from the params file.
 
         Raises:
-            DataError: a split has no rows, or one that breaks the contract; a row is longer than the model's
-                positions, or the vocabulary larger than the model's.
+            DataError: a split has no rows or a wrong one, a row is too long for the model, or the vocabulary too large.
         """
         for split in (self.train, self.test):
             split.check(self.tokenizer.vocab_size)
@@ -69,16 +66,16 @@ class TrainingData:
         return size
 
     def masks(self, masking: MaskingParams) -> Masking | None:
-        """Return the rule of dynamic masking, or None for the masks stored in the data.
+        """Return the rule of dynamic masking; None for the masks stored in the data.
 
         Raises:
-            ParamsError: the masks should be dynamic, and the data do not tell the true tokens under theirs.
+            ParamsError: masking.mode is dynamic, and the data do not have the true tokens under their masks.
         """
         if masking.mode == "static" or (masking.mode == "auto" and not self.masked_tokens_known):
             return None
         if not self.masked_tokens_known:
             raise ParamsError(
-                "masking.mode is dynamic, but these data do not tell the true tokens under their masks: "
+                "masking.mode is dynamic, but these data do not have the true tokens under their masks: "
                 "use auto or static"
             )
         return Masking.of(masking, self.tokenizer)
@@ -108,49 +105,49 @@ def read_training_data(directory: Path) -> TrainingData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """What a run starts with, known before any weight is drawn."""
+class InitialModel:
+    """The model that a run starts from, before its weights are initialised."""
 
     params: ModelParams
-    """The shape: that of the params file, or of the model that the run starts from."""
+    """The shape: from the params file, or of the model that `train.init` names."""
     vocab_size: int
     facts: Mapping[str, Any]
-    """Of the model that the run starts from: its name, and the SHA-256 of its weights; empty for random weights."""
+    """Name and SHA-256 of the model that `train.init` names; empty for random weights."""
     notes: tuple[str, ...]
     _given: LoadedModel | None
 
     def network(self, seed: int, data: TrainingData) -> Bert:
-        """Return the network, in which the MLM head knows the frequencies of the labels if nothing trained it."""
+        """Return the network; an untrained MLM head starts with the frequencies of the labels."""
         torch.manual_seed(seed)
         bert = Bert(self.params, self.vocab_size)
         if self._given is not None:
             bert.load_state_dict(self._given.bert.state_dict())
         if self._given is None or "mlm" in self._given.missing_heads:
-            bert.start_at_frequencies(torch.from_numpy(label_counts(data.train, self.vocab_size)))
+            bert.init_mlm_bias(torch.from_numpy(label_counts(data.train, self.vocab_size)))
         return bert
 
 
-def start_of(model: ModelParams, train: TrainParams, data: TrainingData) -> Start:
-    """Return what `train.init` names, or the start from random weights; all rows of the data fit it.
+def read_initial_model(model: ModelParams, train: TrainParams, data: TrainingData) -> InitialModel:
+    """Return the model that `train.init` names, or one with random weights, after checking that the data fit it.
 
-    Of `model` a start from another model takes the dropout alone.
+    With `train.init` only the dropout comes from `model`.
 
     Raises:
         MissingInputError, ModelError: the model cannot be read, or its ids mean other words than those of the data.
         DataError: a split has no rows, or the rows or ids do not fit.
     """
     if train.init is None:
-        return Start(params=model, vocab_size=data.vocab_size(model), facts={}, notes=(), _given=None)
+        return InitialModel(params=model, vocab_size=data.vocab_size(model), facts={}, notes=(), _given=None)
     given = load_any_model(train.init)
-    if not given.reads(data.tokenizer):
+    if not given.has_ids_of(data.tokenizer):
         raise ModelError(
             f"{given.name} was trained with another tokenizer than the one of {data.directory}: its ids mean other "
             f"words; make the data with prepare.tokenizer: {given.tokenizer_file or 'its tokenizer.json'}"
         )
     params = replace(given.bert.params, vocab_size=given.bert.vocab_size, dropout=model.dropout)
     shape = f"width {params.embedding_dim}, {params.layers} layers, {params.heads} heads"
-    note = f"starting from {given.name} ({shape}); of the params' model section, dropout alone counts"
-    return Start(
+    note = f"starting from {given.name} ({shape}); only dropout is taken from the params' model section"
+    return InitialModel(
         params=params,
         vocab_size=data.vocab_size(params, given_by=given.name),
         facts={"name": given.name, "sha256": weights_sha256(given.bert)},

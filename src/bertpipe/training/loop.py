@@ -1,4 +1,4 @@
-"""The training loop: a generator that takes one optimiser step at a time."""
+"""The training loop: a generator that takes one optimizer step at a time."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -10,19 +10,20 @@ from torch import Tensor, nn
 
 from bertpipe.core.params import TrainParams
 from bertpipe.core.randomness import random_bits
-from bertpipe.data.batching import Batch, Batches
+from bertpipe.data.batching import Batch, Batcher
+from bertpipe.data.device_batcher import DeviceBatcher
 from bertpipe.training.distributed.world import ALONE, World
 from bertpipe.training.flops import training_flops
 from bertpipe.training.objective import Losses
 from bertpipe.training.optim import Optimizer, learning_rate
-from bertpipe.training.parallel import gradients_kept, needs_warmup_pass, passes_are_shared, unwrapped
+from bertpipe.training.parallel import gradient_sync, is_sharded, needs_warmup_pass, unwrapped
 
 _DROPOUT = 40  # stream of randomness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One optimiser step of all processes. Its tensors stay on the device: reading them is what makes a GPU wait."""
+    """One optimizer step of all processes. Its tensors stay on the device: reading them would wait for a GPU."""
 
     step: int
     """Counted from 1 over all epochs."""
@@ -34,16 +35,22 @@ class StepReport:
     gradient_norm: Tensor
     """Before clipping; a scalar."""
     tokens: Tensor
-    """Real tokens of the step, padding not counted; a scalar."""
+    """Real tokens of the step, without padding; a scalar."""
     flops: Tensor
     """Floating-point operations that the step needs, see `training_flops`; a scalar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How many steps each epoch has: a pure function of the data and `train`."""
+class StepSchedule:
+    """How many optimizer steps each epoch has."""
 
     steps: tuple[int, ...]
+
+    @classmethod
+    def of(cls, batcher: Batcher | DeviceBatcher, train: TrainParams) -> "StepSchedule":
+        """Return the schedule of a run: a pure function of the data and `train`."""
+        epochs = range(1, train.epochs + 1)
+        return cls(steps=tuple(batcher.steps(epoch, batch_size=train.batch_size) for epoch in epochs))
 
     @property
     def total(self) -> int:
@@ -57,37 +64,23 @@ class Plan:
         return epochs, step - (ends[epochs - 1] if epochs else 0)
 
 
-def plan(batcher: Batches, train: TrainParams) -> Plan:
-    """Return the plan of a run."""
-    return Plan(steps=tuple(batcher.steps(epoch, batch_size=train.batch_size) for epoch in range(1, train.epochs + 1)))
-
-
 def train_steps(
     objective: nn.Module,
     optimizer: Optimizer,
-    batcher: Batches,
+    batcher: Batcher | DeviceBatcher,
     train: TrainParams,
     *,
     device: torch.device,
     steps_done: int = 0,
     world: World = ALONE,
 ) -> Iterator[StepReport]:
-    """Yield a report after each optimiser step, from step `steps_done + 1` on.
+    """Yield a report after each optimizer step, from step `steps_done + 1` on.
 
-    Dropout is seeded anew at each step from (seed, step, rank), so a run that goes on from a checkpoint draws what an
-    uninterrupted one draws. Nothing is yielded between the passes of a step: it happens whole or not at all.
-
-    Args:
-        objective: a `PretrainingObjective`, or what `wrap_parallel` made of it.
-        optimizer: of its parameters.
-        batcher: gives the batches; each process takes its rows of every one.
-        train: the run.
-        device: where the objective is.
-        steps_done: steps that were taken before.
-        world: the processes that train together; the reports are of all of them.
+    Dropout is seeded at each step from (seed, step, rank), so a resumed run draws the same masks as an uninterrupted
+    one. Nothing is yielded between the passes of a step, so a step is never interrupted halfway.
     """
     bert = unwrapped(objective).bert
-    schedule = plan(batcher, train)
+    schedule = StepSchedule.of(batcher, train)
     step = steps_done
     epochs_done, first_batch = schedule.position(steps_done)
     for epoch in range(epochs_done + 1, train.epochs + 1):
@@ -97,7 +90,7 @@ def train_steps(
         first_batch = 0
         for batch in batches:
             if step == steps_done and needs_warmup_pass(objective):
-                _backward(objective, batch.idle(), batch.counts.double().to(device), train, device, world)
+                _backward(objective, batch.without_targets(), batch.counts.double().to(device), train, device, world)
                 for parameter in objective.parameters():
                     parameter.grad = None
             step += 1
@@ -136,22 +129,16 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """Add the gradients of a batch's losses to the parameters', and return the losses without their graph.
 
-    Args:
-        objective: see `train_steps`.
-        batch: rows of the step, taken in parts of `train.micro_batch_size` rows.
-        counts: `Batch.counts` of all rows of the step: each part's losses are its share of the step's means.
-        train: the run.
-        device: where the objective is.
-        world: the processes that train together; where passes take all of them, each takes as many.
+    `counts` is `Batch.counts` of all rows of the step, which its mean losses are over.
     """
     rows = batch.rows if train.micro_batch_size == "all" else train.micro_batch_size
     parts = list(batch.parts(rows))
-    if train.micro_batch_size != "all" and passes_are_shared(objective):
+    if train.micro_batch_size != "all" and is_sharded(objective):
         most = int(world.all_reduce_max(torch.tensor(len(parts))).item())
-        parts += [parts[-1].idle()] * (most - len(parts))
+        parts += [parts[-1].without_targets()] * (most - len(parts))
     mlm, nsp = torch.zeros(2, device=device).unbind()
     for number, part in enumerate(parts, start=1):
-        with gradients_kept(objective, until_last=number < len(parts)):
+        with gradient_sync(objective, enabled=number == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
                 losses: Losses = objective(part.to(device), counts)
             losses.total(nsp_weight=train.nsp_weight).backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What a run is and where, known before any weight is drawn."""
+"""What defines a run, computed before the weights are initialised."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,12 +16,12 @@ from bertpipe.core.params import (
     RuntimeParams,
     TrainParams,
 )
-from bertpipe.data.device_batcher import is_resident
+from bertpipe.data.device_batcher import batches_on_device
 from bertpipe.data.masking import Masking
 from bertpipe.model.device import set_up_cpu
 from bertpipe.training.checkpoint import run_key
 from bertpipe.training.distributed.world import World
-from bertpipe.training.inputs import Start, TrainingData, read_training_data, start_of
+from bertpipe.training.inputs import InitialModel, TrainingData, read_initial_model, read_training_data
 from bertpipe.training.objective import check_compile
 
 
@@ -35,12 +35,12 @@ class TrainPaths:
     epochs: Path
     timing: Path
     state: Path
-    """Resume state of all runs; removed for a run that is done."""
+    """Checkpoints of all runs; those of a completed run are removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What a run is and where, before any weight is drawn."""
+class RunSpec:
+    """What defines a run: params, data, initial model, paths and processes."""
 
     train: TrainParams
     evaluation: EvaluateParams
@@ -49,31 +49,31 @@ class Setting:
     world: World
     device: torch.device
     data: TrainingData
-    start: Start
+    initial: InitialModel
     masks: Masking | None
     params: Mapping[str, Any]
-    """Sections of the params that shape the model."""
+    """Sections of the params that define the model."""
     identity: Mapping[str, Any]
-    """Everything that defines the result, but for rounding."""
+    """Everything that defines the result, except for rounding."""
     machine: Mapping[str, Any]
-    """What the result's rounding depends on."""
+    """What the rounding of the result depends on."""
     parallel: Parallel | None
-    """How several processes train."""
+    """How several processes train; None for one process."""
     compile: CompileMode
     """How the objective is compiled."""
 
     @property
     def common(self) -> Mapping[str, Any]:
-        """What all processes of the run have to have alike."""
+        """What has to be equal in all processes of the run."""
         return {**self.identity, "runtime.parallel": self.parallel, "runtime.compile": self.compile}
 
     @property
     def state(self) -> Path:
-        """Where the run's resume state is."""
+        """The directory of the run's checkpoints."""
         return self.paths.state / run_key(self.identity)
 
 
-def setting_of(
+def make_run_spec(
     model: ModelParams,
     train: TrainParams,
     masking: MaskingParams,
@@ -84,33 +84,22 @@ def setting_of(
     world: World,
     device: torch.device,
     sources_sha256: str,
-) -> Setting:
-    """Return the setting of a run, all of its data checked.
-
-    Args:
-        model: shape of the network.
-        train: the training.
-        masking: dynamic masks.
-        evaluation: what comes after each epoch.
-        runtime: the machine.
-        paths: where it reads and writes.
-        world: the processes that train together.
-        device: where this one computes.
-        sources_sha256: of all modules that the result depends on.
+) -> RunSpec:
+    """Return the spec of a run, after checking all of its data.
 
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
         MissingInputError, ModelError: the model of `train.init` cannot be read, or its vocabulary is not the data's.
-        ParamsError: the params ask for what these data or this machine cannot do.
+        ParamsError: these data or this machine do not support the params.
     """
     threads = set_up_cpu(runtime.threads, processes=world.local_size)
     parallel = runtime.parallel if world.dp.size > 1 else None
-    compile_mode = runtime.compile if is_resident(device) else "none"
+    compile_mode = runtime.compile if batches_on_device(device) else "none"
     check_compile(compile_mode, train, parallel)
     data = read_training_data(paths.data)
-    start = start_of(model, train, data)
-    params = {"model": asdict(start.params), "train": asdict(train), "masking": asdict(masking)}
-    return Setting(
+    initial = read_initial_model(model, train, data)
+    params = {"model": asdict(initial.params), "train": asdict(train), "masking": asdict(masking)}
+    return RunSpec(
         train=train,
         evaluation=evaluation,
         runtime=runtime,
@@ -118,12 +107,12 @@ def setting_of(
         world=world,
         device=device,
         data=data,
-        start=start,
+        initial=initial,
         masks=data.masks(masking),
         params=params,
         identity={
             "params": {**params, "evaluate": asdict(evaluation)},
-            "init": start.facts,
+            "init": initial.facts,
             "machine": {"torch": torch.__version__, "device": device.type},
             "data_sha256": data.sha256,
             "sources_sha256": sources_sha256,

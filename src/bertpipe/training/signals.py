@@ -1,4 +1,4 @@
-"""A request to stop: Ctrl-C, SIGTERM, the end of the terminal, or that of the DVC process that waits for this one."""
+"""Requests to stop: Ctrl-C, SIGTERM, the end of the terminal, or of the DVC process that waits for this one."""
 
 import os
 import signal
@@ -13,23 +13,23 @@ from bertpipe.core.errors import INTERRUPTIONS, Interrupted, WorldError
 
 @dataclass(slots=True)
 class StopRequest:
-    """What asked the process to stop, if anything did."""
+    """What asked the process to stop, if anything."""
 
     parent: int
     """The process that started this one, as it was at the start."""
     _signal: int | None = None
-    _at_once: bool = False
+    _interruptible: bool = False
 
     @property
     def interruption(self) -> Interrupted | None:
-        """What the request is to end in; None while there is none.
+        """The error that the request asks for; None while there is no request.
 
-        The end of DVC is a request too, because nobody would record what the run leaves; and so is that of torchrun,
-        because nobody would look after its processes.
+        The end of DVC is a request too, because nothing would record the run's outputs; so is the end of torchrun,
+        because nothing would manage its processes.
         """
         if self._signal is not None:
             return Interrupted(self._signal)
-        waiting = "torchrun" if _is_torchruns() else "DVC" if os.environ.get("DVC_STAGE") else None
+        waiting = "torchrun" if _is_under_torchrun() else "DVC" if os.environ.get("DVC_STAGE") else None
         if waiting and os.getppid() != self.parent:
             return Interrupted(signal.SIGTERM, f"the end of the {waiting} process that waited for it")
         return None
@@ -41,52 +41,49 @@ class StopRequest:
             raise interruption
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Let a signal raise Interrupted anywhere in the block: for work that can be done again from its start."""
-        self._at_once = True
+    def interruptible(self) -> Iterator[None]:
+        """Let a signal raise Interrupted anywhere in the block: for work that can be repeated from its start."""
+        self._interruptible = True
         try:
             self.check()
             yield
         finally:
-            self._at_once = False
+            self._interruptible = False
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal; a second one ends the process without more saving.
+        """Note a signal; a second one ends the process without saving.
 
-        Not so under torchrun, which passes on its own: of a signal to all processes of a job each gets two. It ends
-        what takes too long itself.
+        Under torchrun it does not: each process gets a signal to the whole job twice, once passed on by torchrun, which
+        itself ends processes that take too long.
         """
-        if self._signal is not None and not _is_torchruns():
+        if self._signal is not None and not _is_under_torchrun():
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self._signal = self._signal or number
-        if self._at_once:
+        if self._interruptible:
             raise Interrupted(number)
 
 
-def _is_torchruns() -> bool:
+def _is_under_torchrun() -> bool:
     return os.environ.get("TORCHELASTIC_RUN_ID") is not None
 
 
 @contextmanager
 def stop_requests(parent: int) -> Iterator[StopRequest]:
-    """Yield what becomes a request to stop when a signal arrives within the block.
+    """Yield the request to stop that a signal within the block makes.
 
-    Signals are the main thread's alone; in another thread the request sees DVC's end only. Signals that whoever started
-    the process has it ignore, such as `nohup`, stay ignored.
-
-    Args:
-        parent: the process that started this one.
+    Only the main thread gets signals; in another thread only the end of DVC is a request. Signals that were ignored
+    when the process started, for example by `nohup`, stay ignored.
     """
     request = StopRequest(parent)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    heard = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
-    earlier = {number: signal.signal(number, request.receive) for number in heard}
+    handled = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
+    earlier = {number: signal.signal(number, request.receive) for number in handled}
     try:
         yield request
-    except WorldError:  # torchrun sends SIGTERM to the processes that are left, which end and still have to say why
+    except WorldError:  # torchrun sends SIGTERM to the other processes, which still have to report their error
         earlier[signal.SIGTERM] = signal.SIG_IGN
         raise
     finally:

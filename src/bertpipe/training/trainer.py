@@ -1,4 +1,4 @@
-"""One training run: steps, checkpoints, and what comes after each epoch."""
+"""A training run: optimizer steps, checkpoints, and the evaluation after each epoch."""
 
 import math
 import platform
@@ -17,34 +17,37 @@ from bertpipe import __version__
 from bertpipe.core.artifacts import TOKENIZER_NAME
 from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.core.progress import Progress
-from bertpipe.data.batching import Batcher, Batches
-from bertpipe.data.device_batcher import batcher_for
+from bertpipe.data.batching import Batcher
+from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import save_model, weights_sha256
-from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, remark_on, restore
+from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, machine_changes, restore
 from bertpipe.training.distributed.world import World
 from bertpipe.training.flops import peak_flops, published_peak_flops
 from bertpipe.training.history import History
-from bertpipe.training.loop import Plan, StepReport, plan, train_steps
+from bertpipe.training.loop import StepReport, StepSchedule, train_steps
 from bertpipe.training.objective import PretrainingObjective, compile_objective
 from bertpipe.training.optim import Optimizer, make_optimizer
-from bertpipe.training.parallel import unwrapped, whole_network, wrap_parallel
-from bertpipe.training.run_spec import Setting
+from bertpipe.training.parallel import gather_network, unwrapped, wrap_parallel
+from bertpipe.training.run_spec import RunSpec
 from bertpipe.training.signals import StopRequest
 
-_DRIFTED = "one of them computes otherwise, so look for other hardware or libraries, or for a defect"
+_DRIFTED = (
+    "one of them computes differently, so look for other hardware or libraries, or for a defect; the next run resumes "
+    "from the last checkpoint"
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class Trainer:
-    """One training run: steps, checkpoints, and what comes after each epoch."""
+    """A training run: optimizer steps, checkpoints, and the evaluation after each epoch."""
 
-    setting: Setting
+    spec: RunSpec
     objective: nn.Module
     optimizer: Optimizer
-    batcher: Batches
-    schedule: Plan
+    batcher: Batcher | DeviceBatcher
+    schedule: StepSchedule
     test: Batcher
     history: History
     checkpoints: Checkpoints
@@ -53,12 +56,12 @@ class Trainer:
     facts: Mapping[str, Any]
     on_progress: Callable[[Progress], None]
     restored_step: int
-    """The step after which it goes on; 0 for a start."""
+    """The step that it resumed after; 0 for a new run."""
 
     @classmethod
     def of(
         cls,
-        setting: Setting,
+        spec: RunSpec,
         stop: StopRequest,
         *,
         resume: bool,
@@ -66,52 +69,46 @@ class Trainer:
         on_progress: Callable[[Progress], None],
         on_note: Callable[[str], None],
     ) -> "Trainer":
-        """Return the trainer of a run as its newest checkpoint left it, or as it starts.
+        """Return the trainer of a run, resumed from its newest checkpoint if there is one.
 
-        Args:
-            setting: what the run is.
-            stop: what asks it to stop.
-            resume: whether it goes on from its newest checkpoint; without, all of the run's are removed.
-            overrides: options that took the place of params, for the model's facts.
-            on_progress: told of steps.
-            on_note: told what the user should know.
+        Without `resume` all checkpoints of the run are removed. `overrides` are options that replaced params.
         """
-        train, data, world, runtime = setting.train, setting.data, setting.world, setting.runtime
-        bert = setting.start.network(train.seed, data).to(setting.device)
-        host = Batcher(dataset=data.train, masking=setting.masks, seed=train.seed)
-        batcher = batcher_for(host, setting.device, max_positions=bert.params.max_positions)
-        schedule = plan(batcher, train)
+        train, data, world, runtime = spec.train, spec.data, spec.world, spec.runtime
+        bert = spec.initial.network(train.seed, data).to(spec.device)
+        host = Batcher(dataset=data.train, masking=spec.masks, seed=train.seed)
+        batcher = batcher_for(host, spec.device, max_positions=bert.params.max_positions)
+        schedule = StepSchedule.of(batcher, train)
         checkpoints = Checkpoints(
-            directory=setting.state,
+            directory=spec.state,
             keep=runtime.keep_checkpoints,
             run={
-                **setting.identity,
+                **spec.identity,
                 "data": str(data.directory),
-                "model": str(setting.paths.model),
+                "model": str(spec.paths.model),
                 "steps": schedule.total,
             },
         )
         history = History(train.history_every, train.nsp_weight)
         restored = restore(checkpoints, bert, world, resume=resume, on_note=on_note)
         if world.restarted and restored is None:
-            on_note(f"there is no checkpoint at {setting.state}: the run starts at its first step")
-        alone = PretrainingObjective(bert)
-        compile_objective(alone, setting.compile, setting.parallel)
-        if setting.compile != runtime.compile:
-            on_note(f"runtime.compile {runtime.compile} is for a GPU: this run does without")
-        objective = wrap_parallel(alone, world, runtime.parallel)
+            on_note(f"there is no checkpoint at {spec.state}: the run starts at its first step")
+        unwrapped_objective = PretrainingObjective(bert)
+        compile_objective(unwrapped_objective, spec.compile, spec.parallel)
+        if spec.compile != runtime.compile:
+            on_note(f"runtime.compile {runtime.compile} needs a GPU: this run is not compiled")
+        objective = wrap_parallel(unwrapped_objective, world, runtime.parallel)
         optimizer = make_optimizer(objective, train)
         if restored is not None:
             optimizer.restore(restored.optimizer, world)
             history.restore(restored.records)
-            remark = remark_on(restored.records, setting.machine)
-            on_note(f"going on after step {restored.step:,} of {schedule.total:,}{remark}")
+            changes = machine_changes(restored.records, spec.machine)
+            on_note(f"resuming after step {restored.step:,} of {schedule.total:,}{changes}")
         versions = {
             "bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__,
-            **setting.identity["machine"], **setting.machine,
+            **spec.identity["machine"], **spec.machine,
         }  # fmt: skip
         return cls(
-            setting=setting,
+            spec=spec,
             objective=objective,
             optimizer=optimizer,
             batcher=batcher,
@@ -122,8 +119,8 @@ class Trainer:
             clock=CheckpointClock(runtime.checkpoint_every_s),
             stop=stop,
             facts={
-                "params": setting.params,
-                "init": setting.start.facts,
+                "params": spec.params,
+                "init": spec.initial.facts,
                 "overrides": dict(overrides),
                 "data_sha256": data.sha256,
                 "versions": versions,
@@ -135,25 +132,25 @@ class Trainer:
     @property
     def world(self) -> World:
         """The processes that train together."""
-        return self.setting.world
+        return self.spec.world
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary.
 
         Raises:
-            TrainingError: a loss is not finite; the model of the last complete epoch stays.
-            StoppedError: the run was asked to stop, and its state is saved.
+            TrainingError: a loss is not finite; the model of the last complete epoch is kept.
+            StoppedError: the run was asked to stop; its state is saved.
         """
         step = self.restored_step
         try:
             if step in accumulate(self.schedule.steps):
                 self._end_epoch()
             steps = train_steps(
-                self.objective, self.optimizer, self.batcher, self.setting.train,
-                device=self.setting.device, steps_done=step, world=self.world,
+                self.objective, self.optimizer, self.batcher, self.spec.train,
+                device=self.spec.device, steps_done=step, world=self.world,
             )  # fmt: skip
             self.history.restart_clock()
-            self._listen()
+            self._check_stop_request()
             for report in steps:
                 step = report.step
                 self._after_step(report)
@@ -163,14 +160,14 @@ class Trainer:
             if step > self.restored_step:
                 self._save(step)
             raise StoppedError(
-                f"{interruption} after step {step:,} of {self.schedule.total:,}; the same command goes on from there "
+                f"{interruption} after step {step:,} of {self.schedule.total:,}; run the same command again to resume "
                 f"(state: {self.checkpoints.directory})",
                 exit_code=interruption.exit_code,
             ) from None
         return self._summary()
 
-    def _listen(self) -> bool:
-        """Return whether a checkpoint is due, or raise Interrupted; of several processes all do the same."""
+    def _check_stop_request(self) -> bool:
+        """Return whether a checkpoint is due, or raise Interrupted; several processes decide together."""
         mine, due = self.stop.interruption, self.clock.due()
         if self.world.dp.size > 1:
             code = 0 if mine is None else mine.exit_code
@@ -183,59 +180,58 @@ class Trainer:
         return due
 
     def _after_step(self, report: StepReport) -> None:
-        with self._saying_what_is_kept():
+        with self._naming_kept_model():
             closed = self.history.add(report)
-        if self._listen():
+        if self._check_stop_request():
             self._save(report.step)
         total, every = self.schedule.total, self.history.history_every
-        if closed and (report.step % self.setting.runtime.log_every < every or report.step == total):
+        if closed and (report.step % self.spec.runtime.log_every < every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
             rate = self.history.timings[-1][3]
             mlm = "-" if mlm_loss is None else f"{mlm_loss:.3f}"
             detail = f"MLM {mlm}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
-            label = f"epoch {report.epoch}/{self.setting.train.epochs}"
+            label = f"epoch {report.epoch}/{self.spec.train.epochs}"
             self.on_progress(Progress(label=label, completed=report.step, total=total, unit="steps", detail=detail))
 
     def _save(self, step: int) -> None:
-        """Write a checkpoint; one at the end of an epoch is of the moment before its evaluation."""
-        begun = time.perf_counter()
+        """Write a checkpoint; at the end of an epoch it is the state before the evaluation."""
+        started_at = time.perf_counter()
         self.history.stop_clock()
-        with self._saying_what_is_kept():
+        with self._naming_kept_model():
             records = self.history.records()
-        bert, optimizer = whole_network(self.objective), self.optimizer.tensors(keep=self.world.is_main)
-        self._agree_on(bert, step)
+        bert, optimizer = gather_network(self.objective), self.optimizer.tensors(keep=self.world.is_main)
+        self._assert_equal_weights(bert, step)
         with self.world.together():
             if self.world.is_main:
-                records["machine"] = self.setting.machine
+                records["machine"] = self.spec.machine
                 self.checkpoints.save(step, bert, optimizer, records)
-        self.clock.saved(time.perf_counter() - begun)
+        self.clock.saved(time.perf_counter() - started_at)
         self.history.restart_clock()
 
-    def _agree_on(self, bert: Bert, step: int) -> None:
-        """Go on if all processes have the same weights after the same step; before anything takes its place."""
+    def _assert_equal_weights(self, bert: Bert, step: int) -> None:
+        """Check that all processes have the same weights after the same step, before anything is written."""
         if self.world.dp.size > 1:
-            facts = {"step": step, "weights": weights_sha256(bert)}
-            self.world.assert_equal("weights", facts, mend=f"{_DRIFTED}; the next run goes on from the last checkpoint")
+            self.world.assert_equal("weights", {"step": step, "weights": weights_sha256(bert)}, advice=_DRIFTED)
 
     def _end_epoch(self) -> None:
-        """Evaluate, and leave the model and its history where the next stages read them."""
+        """Evaluate, and write the model and its history for the next stages."""
         step, epoch, rate = self.history.intervals[-1][:3]
-        setting, paths = self.setting, self.setting.paths
-        bert = whole_network(self.objective).to(setting.device)
+        spec, paths = self.spec, self.spec.paths
+        bert = gather_network(self.objective).to(spec.device)
         several = self.world.dp.size > 1
         try:
-            with nullcontext() if several else self.stop.at_once():
+            with nullcontext() if several else self.stop.interruptible():
                 sums = evaluate(
-                    bert, self.test, batch_size=setting.evaluation.batch_size, device=setting.device,
+                    bert, self.test, batch_size=spec.evaluation.batch_size, device=spec.device,
                     dp=self.world.dp,
                 )  # fmt: skip
                 result = Evaluation.of(sums.reduced(self.world.all_reduce_sum))
         finally:
-            self.history.restart_clock()  # it is no training
-        if several:  # one alone could not leave
-            self._listen()
+            self.history.restart_clock()  # evaluation is not training time
+        if several:  # one process could not leave on its own
+            self._check_stop_request()
         losses = (result.mlm_loss, result.nsp_loss)
-        with self._saying_what_is_kept():
+        with self._naming_kept_model():
             if not all(math.isfinite(loss) for loss in losses if loss is not None):
                 raise TrainingError(
                     f"after step {step} at learning rate {rate:.3g} the test split has the MLM loss {losses[0]} and "
@@ -245,7 +241,7 @@ class Trainer:
             mlm=(result.mlm_loss, result.mlm_top1_accuracy), nsp=(result.nsp_loss, result.nsp_accuracy)
         )
         facts = {**self.facts, "epochs_done": epoch}
-        self._agree_on(bert, int(step or 0))
+        self._assert_equal_weights(bert, int(step or 0))
         with self.world.together():
             if self.world.is_main:
                 self.history.write(history=paths.history, epochs=paths.epochs, timing=paths.timing)
@@ -253,31 +249,31 @@ class Trainer:
         self.history.restart_clock()
 
     @contextmanager
-    def _saying_what_is_kept(self) -> Iterator[None]:
+    def _naming_kept_model(self) -> Iterator[None]:
         try:
             yield
         except TrainingError as error:
             epochs = len(self.history.epochs)
-            model = self.setting.paths.model
+            model = self.spec.paths.model
             kept = f"the model of epoch {epochs} is at {model}" if epochs else "no epoch was completed"
-            if epochs and not model.exists():  # the run went on from before, and DVC had taken the model away
-                kept = f"there is no model at {model} any more"
+            if epochs and not model.exists():  # the run was resumed, and DVC had removed the model
+                kept = f"the model at {model} no longer exists"
             raise TrainingError(f"{error}; {kept}") from error
 
     def _summary(self) -> dict[str, Any]:
-        history, setting = self.history, self.setting
-        dtype = torch.bfloat16 if setting.train.precision == "bfloat16" else torch.float32
-        peak = self.world.all_reduce_sum(torch.tensor(peak_flops(setting.device, dtype), dtype=torch.float64)).item()
-        published = published_peak_flops(setting.device, dtype)
+        history, spec = self.history, self.spec
+        dtype = torch.bfloat16 if spec.train.precision == "bfloat16" else torch.float32
+        peak = self.world.all_reduce_sum(torch.tensor(peak_flops(spec.device, dtype), dtype=torch.float64)).item()
+        published = published_peak_flops(spec.device, dtype)
         rate = history.flops / history.train_s
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
         bert = unwrapped(self.objective).bert
         return {
-            "model": str(setting.paths.model),
+            "model": str(spec.paths.model),
             "parameters": sum(parameter.numel() for parameter in bert.parameters()),
-            "device": setting.device.type,
+            "device": spec.device.type,
             "processes": self.world.dp.size,
-            "epochs": setting.train.epochs,
+            "epochs": spec.train.epochs,
             "steps": self.schedule.total,
             "resumed_after_step": self.restored_step,
             "elapsed_s": history.train_s,

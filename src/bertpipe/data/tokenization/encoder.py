@@ -1,10 +1,9 @@
-"""Many texts to token ids, each word asked for once; and how two sentences share the room of a row."""
+"""Many texts to token ids, each word tokenized once; and how two sentences are truncated to fit in a row."""
 
 import json
 import re
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -14,34 +13,25 @@ from numpy.typing import NDArray
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
 
 _WORDS_KEPT = 1 << 17
-"""Words whose ids are kept; when there are more, all are forgotten."""
+"""Words whose ids are kept; a further one clears the cache."""
 _LONGEST_WORD_KEPT = 64
 """Characters of the longest word whose ids are kept."""
-# Python splits words at these too, BERT's normalizer takes them away as control characters.
+# Python splits words at these; BERT's normalizer removes them as control characters.
 BERT_JOINS_AT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
-# `basic_english` takes `<br />` for white space, and `"` away, so that this is found across white space.
+# `basic_english` makes white space of `<br />` and removes `"`, so that the tag is found across white space.
 WORDS_JOIN_AT = re.compile("<")
 _ASCII_PIECES = re.compile("[0-9A-Za-z]+|[^0-9A-Za-z]")
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Token ids of texts, one text after the other."""
-
-    token_ids: NDArray[np.int32]
-    counts: NDArray[np.int64]
-    """Tokens of each text; shape [texts]."""
-
-
 class Encoder:
-    """Encodes texts as `Tokenizer.encode` does, but for one thing: `[MASK]` and its like in a text are mere letters.
+    """Encodes texts as `Tokenizer.encode` does, except that `[MASK]` and other special tokens in a text are plain text.
 
-    A word's ids do not depend on what stands before or after its white space where text is prepared as in BERT or by
-    `basic_english`; such a tokenizer is asked once for each word. Any other tokenizer is given all text.
+    With BERT's or `basic_english`'s preparation of text, a word's ids do not depend on what is beyond its white space;
+    such a tokenizer is called once for each word. Any other tokenizer gets all text.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())  # what is set below stays here
+        backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())  # a copy, for the settings below
         backend.encode_special_tokens = True
         backend.no_truncation()
         backend.no_padding()
@@ -51,38 +41,38 @@ class Encoder:
         self._is_hidden[tokenizer.unknown_id] = False
         kind = _kind(json.loads(backend.to_str()))
         self._joins_at = {"bert": BERT_JOINS_AT, "words": WORDS_JOIN_AT}.get(kind)
-        pieces = _Kept(self._ask)
-        self._words = _Kept(lambda word: _by_pieces(word, pieces) if kind == "bert" else self._ask(word))
+        pieces = _Cache(self._tokenize)
+        self._words = _Cache(lambda word: _by_pieces(word, pieces) if kind == "bert" else self._tokenize(word))
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Return the ids of every text, without `[CLS]` and `[SEP]`."""
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return all texts' ids, text after text, without `[CLS]` and `[SEP]`; and the number of tokens of each."""
         if self._joins_at is None:
             ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
             counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-            return Encoded(self._real(np.fromiter(chain.from_iterable(ids), dtype=np.int32)), counts)
+            return self._real(np.fromiter(chain.from_iterable(ids), dtype=np.int32)), counts
         packed = [self._packed(text) for text in texts]
         counts = np.fromiter(map(len, packed), dtype=np.int64, count=len(packed)) // _ID_BYTES
-        return Encoded(self._real(np.frombuffer(b"".join(packed), dtype=np.int32)), counts)
+        return self._real(np.frombuffer(b"".join(packed), dtype=np.int32)), counts
 
     def _packed(self, text: str) -> bytes:
         assert self._joins_at is not None
         if self._joins_at.search(text):
-            return self._ask(text)
+            return self._tokenize(text)
         return b"".join(map(self._words.__getitem__, text.split()))
 
-    def _ask(self, text: str) -> bytes:
+    def _tokenize(self, text: str) -> bytes:
         return array("i", self._backend.encode(text, add_special_tokens=False).ids).tobytes()
 
     def _real(self, token_ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the ids, with `[UNK]` where the text itself spells a special token that is an entry like any other."""
+        """Return the ids, with `[UNK]` in place of a special token that the text itself spells."""
         return np.where(self._is_hidden[token_ids], np.int32(self._unknown_id), token_ids)
 
 
 _ID_BYTES = 4
 
 
-class _Kept(dict[str, bytes]):
-    """The packed ids of each word, made when they are first looked up."""
+class _Cache(dict[str, bytes]):
+    """A cache of each word's packed ids."""
 
     def __init__(self, make: Callable[[str], bytes]) -> None:
         super().__init__()
@@ -97,15 +87,15 @@ class _Kept(dict[str, bytes]):
         return made
 
 
-def _by_pieces(word: str, pieces: _Kept) -> bytes:
-    """Return a word's ids, piece by piece where it is known how BERT cuts it: at each sign of ASCII."""
+def _by_pieces(word: str, pieces: _Cache) -> bytes:
+    """Return a word's ids; an ASCII word is first split, as BERT does it, at each punctuation mark."""
     if not (word.isascii() and word.isprintable()):
         return pieces[word]
     return b"".join(map(pieces.__getitem__, _ASCII_PIECES.findall(word)))
 
 
 def _kind(content: dict[str, Any]) -> str:
-    """Return how a `tokenizer.json` takes text apart: as in `bert`, as our `words`, or in an `other` way."""
+    """Return how a `tokenizer.json` splits text: as `bert`, as our `words`, or in an `other` way."""
     if any(not token["special"] for token in content["added_tokens"]):
         return "other"
     if content["model"]["type"] not in {"WordPiece", "WordLevel"}:
@@ -120,12 +110,12 @@ def _kind(content: dict[str, Any]) -> str:
 def truncate_longest_first(
     first: NDArray[np.int64] | int, second: NDArray[np.int64] | int, room: NDArray[np.int64] | int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many tokens of A and of B stay if the longer one gives way until both fit; B where both are equal.
+    """Return how many tokens of A and of B are kept if the longer one is cut until both fit; B if both are equal.
 
     Args:
         first: tokens of each A; shape [pairs], or one number.
         second: tokens of each B, likewise.
-        room: tokens that both may have together.
+        room: most tokens of both together.
     """
     fits = np.asarray(first) + second <= room
     first_kept = np.where(fits, first, np.minimum(first, np.maximum(np.subtract(room, second), (np.add(room, 1)) // 2)))

@@ -1,4 +1,4 @@
-"""A person's text to token ids and back, for our tokenizers and for Hugging Face's alike."""
+"""The user's text to token ids and back, with our tokenizers or Hugging Face's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +13,19 @@ _SHOWN_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
+class Encoding:
     """A text as token ids, without `[CLS]` and `[SEP]`."""
 
     text: str
     """What was encoded: `[MASK]` is the model's own mask token in it."""
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
-    """Where each token begins and ends in the text."""
+    """Each token's start and end in the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
-    """From text to ids and back, for both kinds of model."""
+class ModelTokenizer:
+    """A model's tokenizer and the ids of its special tokens."""
 
     backend: Any
     """A `tokenizers.Tokenizer`."""
@@ -35,31 +35,33 @@ class Vocabulary:
     unknown_id: int
 
     def __post_init__(self) -> None:
-        """Switch off what a tokenizer.json says of cutting and padding: texts are cut here, and said so."""
+        """Switch off a tokenizer.json's own truncation and padding: the predictor truncates, with a warning."""
         self.backend.no_truncation()
         self.backend.no_padding()
 
-    def encode(self, text: str, name: str) -> Encoded:
-        """Return the ids of a text.
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "ModelTokenizer":
+        """Return one of our tokenizers as a model's."""
+        _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
+        return cls(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
 
-        Args:
-            text: the text.
-            name: what an error calls it, for example "the first sentence".
+    def encode(self, text: str, name: str) -> Encoding:
+        """Return the ids of a text; `name` is what an error calls it, for example "the first sentence".
 
         Raises:
-            InputError: it is empty, or holds what is no text.
+            InputError: it is empty, or is not valid Unicode.
         """
         if not text.strip():
             raise InputError(f"{name} is empty: write some words")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: mend it") from error
+            raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: remove it") from error
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:
             raise InputError(f"{name}, {text!r}, holds no word that the tokenizer keeps: write some words")
-        return Encoded(text=marked, ids=tuple(encoding.ids), spans=tuple(encoding.offsets))
+        return Encoding(text=marked, ids=tuple(encoding.ids), spans=tuple(encoding.offsets))
 
     def token(self, token_id: int) -> str:
         """Return the token of an id; `[unknown-ID]` where it has none."""
@@ -67,18 +69,18 @@ class Vocabulary:
 
     @property
     def continuation_prefix(self) -> str:
-        """What a token that goes on with the word before it begins with (`##`); empty if there are none."""
+        """The prefix of a token that continues a word (`##`); empty if there is none."""
         return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
 
     @property
     def has_words(self) -> bool:
-        """Whether any token beside the special ones has a name; data without a vocabulary leave only ids."""
+        """Whether any token but the special ones has a name; data without a vocabulary have only ids."""
         special = {self.cls_id, self.sep_id, self.mask_id, self.unknown_id}
         ids = (i for i in range(self.backend.get_vocab_size()) if i not in special)
         return any(not is_unknown_token(self.token(i)) and self.token(i) != "[PAD]" for i in ids)
 
-    def warnings(self, *texts: Encoded) -> tuple[str, ...]:
-        """Return what is to be said of words that the vocabulary does not have."""
+    def warnings(self, *texts: Encoding) -> tuple[str, ...]:
+        """Return warnings about words that are not in the vocabulary."""
         if not self.has_words:
             return (
                 "this model's vocabulary has no words (its data came without one): "
@@ -96,9 +98,3 @@ class Vocabulary:
             return ()
         more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
         return (f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",)
-
-
-def own_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """Return the vocabulary of one of our tokenizers."""
-    _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
-    return Vocabulary(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)

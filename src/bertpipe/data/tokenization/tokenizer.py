@@ -1,4 +1,4 @@
-"""Text to token ids and back: a `tokenizer.json` with the five special tokens of BERT."""
+"""Text to token ids and back: a `tokenizer.json` with BERT's five special tokens."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 """Their ids in a word-level vocabulary are 0 to 4, in this order, as in the notebook's data."""
 PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID = range(5)
 
-# What torchtext's `basic_english` replaces after lower-casing, in its order; then it splits on white space.
+# Replacements of torchtext's `basic_english` after lower-casing, in order; then it splits on white space.
 BASIC_ENGLISH = (
     ("'", " '  "),
     ('"', ""),
@@ -77,7 +77,7 @@ class Tokenizer:
     def continues_word(self) -> NDArray[np.bool_]:
         """Whether each id is a piece that continues a word, such as WordPiece's `##s`; shape [vocab].
 
-        None does where the tokenizer's model marks no pieces, as a word-level one.
+        False for all ids if the tokenizer's model does not mark pieces, like a word-level one.
         """
         table = np.zeros(self.vocab_size, dtype=np.bool_)
         prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
@@ -87,9 +87,9 @@ class Tokenizer:
 
     @cached_property
     def token_bytes(self) -> NDArray[np.int64]:
-        """UTF-8 bytes of the text that each id stands for, 0 where it stands for none that is known; shape [vocab].
+        """UTF-8 bytes of each id's text, 0 if it has none or it is not known; shape [vocab].
 
-        A continuing piece counts without its prefix; special tokens and `[unknown-ID]` stand for no text.
+        A continuing piece counts without its prefix; special tokens and `[unknown-ID]` have no text.
         """
         sizes = np.zeros(self.vocab_size, dtype=np.int64)
         prefix = getattr(self.backend.model, "continuing_subword_prefix", None) or ""
@@ -104,7 +104,7 @@ class Tokenizer:
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the token of each id; an id that has none reads `[unknown-ID]`."""
+        """Return the token of each id; `[unknown-ID]` for an id without one."""
         return [self.backend.id_to_token(int(token_id)) or unknown_token(int(token_id)) for token_id in ids]
 
     def save(self, path: Path) -> None:
@@ -124,10 +124,9 @@ def is_unknown_token(token: str) -> bool:
 
 
 def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """Return the notebook's tokenizer: torchtext's `basic_english`, then one id a word.
+    """Return the notebook's tokenizer: torchtext's `basic_english`, then one id per word.
 
-    Args:
-        words: the whole vocabulary in the order of its ids, beginning with `SPECIAL_TOKENS`.
+    `words` is the whole vocabulary in the order of its ids, `SPECIAL_TOKENS` first.
 
     Raises:
         DataError: the vocabulary does not begin with the special tokens, or names a word twice.
@@ -171,11 +170,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def parse_tokenizer(text: str, name: str) -> Tokenizer:
-    """Return the tokenizer that the text of a `tokenizer.json` describes.
-
-    Args:
-        text: the JSON.
-        name: what an error calls it.
+    """Return the tokenizer of a `tokenizer.json`'s text; `name` is what an error calls it.
 
     Raises:
         DataError: it is not a tokenizer, or lacks a special token.

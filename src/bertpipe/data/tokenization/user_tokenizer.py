@@ -9,10 +9,10 @@ from bertpipe.data.tokenization.wordpiece import CONTINUATION, wordpiece_tokeniz
 
 
 def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Tokenizer:
-    """Return the tokenizer of a file, which neither cuts nor pads text.
+    """Return the tokenizer of a file, without truncation and padding.
 
-    A `vocab.txt` holds a token a line. With `##` pieces it is BERT's; without, and beginning with the special tokens in
-    our order, it holds the words of `basic_english`.
+    A `vocab.txt` has one token per line. With `##` pieces it is BERT's; without, and beginning with the special tokens
+    in our order, it has the words of `basic_english`.
 
     Args:
         path: a `tokenizer.json`, or a `vocab.txt` by the suffix `.txt`, or a directory with one of them.
@@ -21,8 +21,7 @@ def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Toke
 
     Raises:
         MissingInputError: there is no such file.
-        DataError: it is neither; or lacks a special token, or has no other; or `[PAD]` is not id 0, which labels and
-            padding need; or an id has no token.
+        DataError: it is neither; it lacks a special token or has only those; `[PAD]` is not id 0; ids have gaps.
     """
     if path.is_dir():
         names = ("tokenizer.json", "vocab.txt")
@@ -61,7 +60,7 @@ def _of_vocabulary(path: Path, *, lowercase: bool, strip_accents: bool) -> Token
         raise DataError(f"{path} lacks {' '.join(missing)}: a BERT vocabulary needs all of {' '.join(SPECIAL_TOKENS)}")
     token, count = Counter(tokens).most_common(1)[0]
     if count > 1:
-        raise DataError(f"{path}, line {tokens.index(token) + 1}: {token!r} stands {count} times: keep it once")
+        raise DataError(f"{path}, line {tokens.index(token) + 1}: {token!r} is there {count} times: keep it once")
     if any(token.startswith(CONTINUATION) and token != CONTINUATION for token in tokens):
         return wordpiece_tokenizer(tokens, lowercase=lowercase, strip_accents=strip_accents)
     if tuple(tokens[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:

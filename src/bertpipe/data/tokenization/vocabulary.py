@@ -1,4 +1,4 @@
-"""What a vocabulary is made of: counts of words and characters, and the notebook's ranking of words."""
+"""Counts of words and characters for a vocabulary, and the notebook's ranking of words."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ from bertpipe.data.tokenization.wordpiece import bert_words
 
 @dataclass(slots=True, kw_only=True)
 class WordCounts:
-    """Counts of the words that a tokenizer sees, and of the characters of the text as it stands."""
+    """Counts of the words that a tokenizer sees, and of the characters of the unchanged text."""
 
     words: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
 
     def merge(self, other: "WordCounts") -> None:
-        """Add what was counted elsewhere."""
+        """Add other counts."""
         self.words.update(other.words)
         self.characters.update(other.characters)
 
@@ -26,14 +26,8 @@ class WordCounts:
 def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_accents: bool) -> WordCounts:
     """Return the counts of some texts.
 
-    A word does not depend on what stands beyond its white space, but for the few texts that `Encoder` gives to a
-    tokenizer whole; so each distinct one is cut once.
-
-    Args:
-        texts: any texts; what is held of them are the distinct words.
-        as_words: whether text is cut as by `basic_english`; else as BERT does before it looks for pieces.
-        lowercase: whether BERT lower-cases the text; `basic_english` always does.
-        strip_accents: whether BERT takes accents off.
+    Text is split as by `basic_english` if `as_words`, else as BERT does it before WordPiece. Each distinct word is
+    split once; only the few texts that `Encoder` tokenizes as a whole are split as a whole.
     """
     if as_words:
         cut, joins_at = basic_english, WORDS_JOIN_AT
@@ -51,11 +45,7 @@ def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_
 
 
 def rank_words(texts: Iterable[Sequence[str]]) -> list[str]:
-    """Return a vocabulary in the order of its ids.
-
-    Args:
-        texts: the words of each text of the training split; the test split must not shape the vocabulary.
-    """
+    """Return a vocabulary in the order of its ids, from the words of each training text."""
     counts: Counter[str] = Counter()
     for words in texts:
         counts.update(words)

@@ -102,13 +102,7 @@ def _pieces(backend: Any) -> list[str]:  # noqa: ANN401
 
 
 def wordpiece_tokenizer(pieces: Sequence[str], *, lowercase: bool, strip_accents: bool) -> Tokenizer:
-    """Return a WordPiece tokenizer with BERT's preparation of text.
-
-    Args:
-        pieces: the whole vocabulary in the order of its ids, the special tokens anywhere in it.
-        lowercase: whether text is lower-cased.
-        strip_accents: whether accents are taken off.
-    """
+    """Return a WordPiece tokenizer of these pieces, in the order of their ids, with BERT's preparation of text."""
     from tokenizers import AddedToken  # noqa: PLC0415
 
     vocabulary = {piece: token_id for token_id, piece in enumerate(pieces)}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.errors import DataError, InputError
-from bertpipe.data.tokenization.model_tokenizer import Vocabulary
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.sources.labelled.reading import LabelledText
 
 FRAME_TOKENS = 2
@@ -35,7 +35,7 @@ class TextRows:
         return np.diff(self.offsets)
 
 
-def encode_rows(texts: Sequence[LabelledText], vocabulary: Vocabulary, *, max_length: int) -> TextRows:
+def encode_rows(texts: Sequence[LabelledText], tokenizer: ModelTokenizer, *, max_length: int) -> TextRows:
     """Return the rows of some texts, each cut to `max_length` tokens.
 
     Raises:
@@ -45,7 +45,7 @@ def encode_rows(texts: Sequence[LabelledText], vocabulary: Vocabulary, *, max_le
     cut = 0
     for text in texts:
         try:
-            words = vocabulary.encode(text.text, "the text").ids
+            words = tokenizer.encode(text.text, "the text").ids
         except InputError as error:
             raise DataError(
                 f"{text.place}: the text {text.text:.60} holds no word that the model's tokenizer keeps: "
@@ -53,11 +53,11 @@ def encode_rows(texts: Sequence[LabelledText], vocabulary: Vocabulary, *, max_le
             ) from error
         kept = words[: max_length - FRAME_TOKENS]
         cut += len(kept) < len(words)
-        ids.append(np.array([vocabulary.cls_id, *kept, vocabulary.sep_id], dtype=np.int32))
+        ids.append(np.array([tokenizer.cls_id, *kept, tokenizer.sep_id], dtype=np.int32))
     token_ids = np.concatenate(ids)
     return TextRows(
         token_ids=token_ids,
         offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
         texts_cut=cut,
-        unknown_tokens=int((token_ids == vocabulary.unknown_id).sum()),
+        unknown_tokens=int((token_ids == tokenizer.unknown_id).sum()),
     )

@@ -128,30 +128,30 @@ class Preparation:
     def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""
         pieces = [split_sentences(text, self._prepare.language) for text in chunk.texts]
-        encoded = self._encoder.encode(list(chain.from_iterable(pieces)))
+        token_ids, counts = self._encoder.encode(list(chain.from_iterable(pieces)))
         owner = np.repeat(np.array(chunk.numbers, dtype=np.int64), [len(sentences) for sentences in pieces])
-        real = encoded.counts > 0  # not the breaks between paragraphs
-        sentences = Sentences(token_ids=encoded.token_ids, offsets=_offsets(encoded.counts[real]), document=owner[real])
+        real = counts > 0  # not the breaks between paragraphs
+        sentences = Sentences(token_ids=token_ids, offsets=_offsets(counts[real]), document=owner[real])
         pairs, left_out = bert_segments(
             sentences,
             max_length=self._prepare.max_length,
             short_share=self._prepare.short_share,
             seed=self._prepare.seed,
         )
-        return encoded.token_ids, pairs, left_out
+        return token_ids, pairs, left_out
 
     def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return the same by the notebook's recipe."""
-        encoded = self._encoder.encode(chunk.texts)
+        token_ids, counts = self._encoder.encode(chunk.texts)
         pairs = notebook_segments(
-            encoded.token_ids,
-            _offsets(encoded.counts),
+            token_ids,
+            _offsets(counts),
             np.array(chunk.numbers, dtype=np.int64),
             sentence_ends=self._sentence_ends,
             max_length=self._prepare.max_length,
             seed=self._prepare.seed,
         )
-        return encoded.token_ids, pairs, 0
+        return token_ids, pairs, 0
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as `torchrun` says it in the environment."""
+"""Which of several processes this one is, from the environment that `torchrun` sets."""
 
 import os
 from contextlib import suppress
@@ -12,8 +12,8 @@ def is_launched() -> bool:
 
 
 def rank() -> int:
-    """Return this process's number among all, 0 for a run in one process; and for a faulty one, which never runs."""
-    with suppress(WorldError):  # said where the processes are to meet
+    """Return this process's number among all; 0 for a run in one process, or if the number is not valid."""
+    with suppress(WorldError):  # reported when the processes join
         return environment_number("RANK", 0)
     return 0
 
@@ -24,15 +24,15 @@ def local_rank() -> int:
 
 
 def restarts() -> int:
-    """Return how often `torchrun` has started the processes anew, after one of them failed."""
+    """Return how often `torchrun` has restarted the processes after one of them failed."""
     return environment_number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def environment_number(name: str, otherwise: int) -> int:
-    """Return a whole number from the environment, or another where there is none.
+    """Return a whole number from the environment, or `otherwise` if it is not set.
 
     Raises:
-        WorldError: what is there is no whole number.
+        WorldError: it is not a whole number.
     """
     text = os.environ.get(name, str(otherwise))
     try:

@@ -1,6 +1,6 @@
-"""The processes that train together: who they are, and what they tell each other.
+"""The processes that train together, and their collective operations.
 
-`torchrun` starts them and says who is who, in the environment. PyTorch's process groups carry the messages: NCCL
+`torchrun` starts them and sets their ranks in the environment. They communicate in PyTorch's process groups: NCCL
 between GPUs, Gloo for everything on the host.
 """
 
@@ -27,28 +27,28 @@ _Message = TypeVar("_Message")
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _POLL_S = 0.05
 _ANSWER_S = 3.0
-"""Seconds in which every process that is left answers, once a message has failed in one of them."""
+"""Seconds in which every remaining process answers after a collective has failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """All processes of a run, as one of them sees them; a run in one process is a world of one."""
+    """All processes of a run, as one of them sees them."""
 
     dp: DataParallelRank = SINGLE
-    """Which of them this is."""
+    """Which of them this process is."""
     local_size: int = 1
-    """How many there are on its machine."""
+    """How many are on this machine."""
     restarted: bool = False
-    """Whether other processes were in their place before, one of which failed or left."""
+    """Whether the processes were restarted, because one failed, left or joined."""
     _timeout_s: float = 0.0
     _side_group: Any = None
-    """A Gloo group of all, used only after a message in the main group has failed."""
+    """A Gloo group of all, used only after a collective in the main group has failed."""
     _names: tuple[str, ...] = ()
     """The host and process of each rank."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and reports."""
+        """Whether this process writes and reports."""
         return self.dp.rank == 0
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
@@ -64,11 +64,11 @@ class World:
         return tensor
 
     def broadcast(self, message: _Message) -> _Message:
-        """Return what the main process says, as JSON has it; what the others say counts for nothing."""
+        """Return the main process's message, sent as JSON; the messages of the others are ignored."""
         return self._gathered(message)[0]
 
     def broadcast_or_shard(self, tensor: Tensor | None, *, like: Tensor) -> Tensor:
-        """Return the main process's tensor, or this process's part of it where `like` is a part of such a tensor."""
+        """Return the main process's tensor, or this process's shard of it if `like` is sharded."""
         if self.dp.size == 1:
             assert tensor is not None
             return tensor
@@ -83,30 +83,25 @@ class World:
         dist.broadcast(whole, src=0)
         return whole
 
-    def assert_equal(self, what: str, facts: Mapping[str, Any], *, mend: str) -> None:
-        """Go on if all processes have the same facts.
-
-        Args:
-            what: what the facts are of, for the message.
-            facts: names and values; a difference is named.
-            mend: what to do about a difference, for the message.
+    def assert_equal(self, what: str, facts: Mapping[str, Any], *, advice: str) -> None:
+        """Check that all processes have the same facts; the message names those that differ, and says what to do.
 
         Raises:
             WorldError: a process differs from the main process, or failed; all processes raise it.
         """
-        told = self._exchange(None, dict(facts))
-        for rank, theirs in enumerate(told):
-            differing = [name for name, value in theirs.items() if value != told[0].get(name)]
+        everyone = self._exchange(None, dict(facts))
+        for rank, theirs in enumerate(everyone):
+            differing = [name for name, value in theirs.items() if value != everyone[0].get(name)]
             if differing:
                 raise WorldError(
                     f"{self._name(rank)} has {what} that differ from those of {self._name(0)} in "
-                    f"{', '.join(differing)}: {mend}",
+                    f"{', '.join(differing)}: {advice}",
                     shown=self.is_main,
                 )
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End the block in every process with the error, if it ends with a BertpipeError in one of them.
+        """Raise in every process the BertpipeError that the block raises in one of them.
 
         Raises:
             WorldError: another process failed.
@@ -114,7 +109,7 @@ class World:
         try:
             yield
         except WorldError:
-            raise  # all know of it
+            raise  # in all processes already
         except BertpipeError as error:
             self._exchange(error, {})
         else:
@@ -122,15 +117,15 @@ class World:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Say which process does not answer, where messages within the block fail.
+        """Name the process that does not answer if a collective within the block fails.
 
         Raises:
-            WorldError: a message failed; the first of those that still answer shows it.
+            WorldError: a collective failed; the first of the processes that still answer shows it.
         """
         try:
             yield
         except RuntimeError as error:
-            if self.dp.size == 1 or not _is_of_messages(error):
+            if self.dp.size == 1 or not _is_of_collective(error):
                 raise
             ended, silent = self._missing()
             what = f"the processes lost each other ({first_line(error)})"
@@ -147,12 +142,12 @@ class World:
             ) from error
 
     def _missing(self) -> tuple[list[int], list[int]]:
-        """Return the ranks that ended and the ranks that do not answer; all that are left greet each other.
+        """Return the ranks that ended and the ranks that do not answer: all that are left send each other a message.
 
         `torch.distributed.monitored_barrier` names a late rank to rank 0 only, and an ended one to none (PyTorch 2.13).
         """
         assert dist.group.WORLD is not None
-        dist.group.WORLD.abort()  # whoever waits for this process learns of the failure, too
+        dist.group.WORLD.abort()  # processes that wait for this one fail, too
         others = [rank for rank in range(self.dp.size) if rank != self.dp.rank]
         greetings: dict[int, list[Any]] = {}
         for other in others:
@@ -172,15 +167,15 @@ class World:
         return sorted(ended), silent
 
     def _exchange(self, error: BertpipeError | None, facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Return every process's facts; where one has an error, raise the first one; the main process shows it."""
-        told = self._gathered((None if error is None else str(error), facts))
-        failed = [rank for rank, (text, _) in enumerate(told) if text is not None]
+        """Return every process's facts, or raise the first error of any; the main process shows it."""
+        everyone = self._gathered((None if error is None else str(error), facts))
+        failed = [rank for rank, (text, _) in enumerate(everyone) if text is not None]
         if not failed:
-            return [theirs for _, theirs in told]
+            return [theirs for _, theirs in everyone]
         if error is not None and failed[0] == self.dp.rank == 0:
             raise error
         where = f"{self._name(failed[0])}: " if failed[0] else ""
-        raise WorldError(f"{where}{told[failed[0]][0]}", shown=self.is_main) from error
+        raise WorldError(f"{where}{everyone[failed[0]][0]}", shown=self.is_main) from error
 
     def _gathered(self, message: _Message) -> list[_Message]:
         if self.dp.size == 1:
@@ -188,7 +183,7 @@ class World:
         return [json.loads(text) for text in self._texts(json.dumps(message, default=str))]
 
     def _texts(self, text: str) -> list[bytes]:
-        """Return every process's text. PyTorch's own messages of objects are pickles, which can run code."""
+        """Return every process's text. PyTorch's own collectives for objects use pickle, which can run code."""
         mine = torch.frombuffer(bytearray(text, encoding="utf-8"), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.dp.size)]
         dist.all_gather(sizes, torch.tensor([len(mine)]))
@@ -207,14 +202,12 @@ ALONE = World()
 
 @contextmanager
 def init_distributed(device_type: str, *, timeout_s: float) -> Iterator[World]:
-    """Yield the world that `torchrun` has made this process a part of, or a world of one.
+    """Yield the world of the processes that `torchrun` started, or of one process.
 
-    Args:
-        device_type: `cpu` or `cuda`: where the tensors are that are added up.
-        timeout_s: seconds without an answer after which a process counts as hanging.
+    A process without an answer for `timeout_s` seconds counts as hanging.
 
     Raises:
-        WorldError: the environment does not say who is who, or the processes do not find each other.
+        WorldError: the environment is not complete, or the processes cannot join.
     """
     if not is_launched():
         yield ALONE
@@ -231,7 +224,7 @@ def init_distributed(device_type: str, *, timeout_s: float) -> Iterator[World]:
         dist.init_process_group(backend, store=store, rank=dp.rank, world_size=dp.size, timeout=timeout)
         side_group = dist.new_group(backend="gloo", timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        raise WorldError(f"rank {dp.rank} of {dp.size} cannot join the others: {_mend(error, at)}") from error
+        raise WorldError(f"rank {dp.rank} of {dp.size} cannot join the others: {_advice(error, at)}") from error
     try:
         local_size = environment_number("LOCAL_WORLD_SIZE", 1)
         world = World(dp=dp, local_size=local_size, _timeout_s=timeout_s, _side_group=side_group)
@@ -246,10 +239,10 @@ def init_distributed(device_type: str, *, timeout_s: float) -> Iterator[World]:
 
 
 def _attempt(store: Any, dp: DataParallelRank, timeout_s: float) -> int:  # noqa: ANN401
-    """Return how many times processes have met in a store, this time included: the same number for all.
+    """Return how many times processes have joined with this store, with this time: the same number for all.
 
     torchrun keeps its store when it restarts the processes (PyTorch 2.13), with the addresses of those that have ended,
-    and its restart count is each machine's own. So rank 0 counts, and tells each other rank until that has heard it.
+    and each machine has a restart count of its own. So rank 0 counts, and repeats the number until each rank has it.
     """
     if dp.rank:
         store.delete_key(f"number/{dp.rank}")  # of an earlier attempt
@@ -279,19 +272,19 @@ def _rank_of_environment() -> DataParallelRank:
     return dp
 
 
-def _mend(error: Exception, at: str) -> str:
+def _advice(error: Exception, at: str) -> str:
     """Return what went wrong and what to do."""
     text = first_line(error)
     low = text.lower()
     if "eaddrinuse" in low or "address already in use" in low:
         return f"the port of {at} is taken: set another MASTER_PORT, or `torchrun --master-port` ({text})"
     if "timed out" in low or "timeout" in low or "connect" in low:
-        return f"there is no answer at {at}: see that all processes run and that the port is open ({text})"
+        return f"there is no answer at {at}: check that all processes run and that the port is open ({text})"
     if "interface" in low or "resolve" in low:
         return f"name the network interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME ({text})"
     return text
 
 
-def _is_of_messages(error: RuntimeError) -> bool:
-    """Return whether an error comes from messages between processes; Gloo's are plain RuntimeErrors."""
+def _is_of_collective(error: RuntimeError) -> bool:
+    """Return whether an error comes from a collective; Gloo's are plain RuntimeErrors."""
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "closed by peer"))
