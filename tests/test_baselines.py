@@ -44,7 +44,7 @@ def test_the_constant_predictor_by_hand() -> None:
     assert result["top5_accuracy"] == 0.5
 
 
-def test_the_constant_predictors_first_five_are_the_commonest_five() -> None:
+def test_the_constant_predictors_first_five_are_the_most_frequent_five() -> None:
     train = pair_dataset([labelled(*(label for label in range(5, 11) for _ in range(label)))])
     test = pair_dataset([labelled(5, 6, 10)])
     result = constant(splits(train, test, 15))
@@ -80,7 +80,7 @@ SEEN = pair_dataset(
         ([5, 6, 7], [2], 6),  # both neighbours: 6 twice, 9 once
         ([5, 6, 14], [2], 6),  # unseen pair, the left neighbour decides: after 5 come 6, 6, 9
         ([14, 9, 7], [2], 6),  # unseen pair and left, the right one decides: before 7 come 6, 6, 9
-        ([14, 9, 13], [2], 8),  # nothing seen: 8 is the commonest, five times
+        ([14, 9, 13], [2], 8),  # nothing seen: 8 is the most frequent, five times
         ([5, 6, 7], [2, 3], 6),  # the right neighbour is masked: the left one decides
         ([5, 6, 7], [1, 2], 6),  # the left neighbour is masked: the right one decides
         ([9], [1], 8),  # between [CLS] and [SEP] stood 8

@@ -177,7 +177,7 @@ def test_the_subset_chooses_the_members(tmp_path: Path) -> None:
     assert convert(tmp_path, path, subset="full")["splits"]["train"]["rows"] == 4
 
 
-def test_bad_rows_within_the_limit_are_set_aside_and_told(tmp_path: Path) -> None:
+def test_bad_rows_within_the_limit_are_set_aside_and_reported(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD, BAD[:2], OTHER], [OTHER, GOOD])
     summary = convert(tmp_path, path, max_reject_rate=0.2)  # just the limit
     expected = {
@@ -240,18 +240,18 @@ def test_two_conversions_give_equal_bytes(tmp_path: Path, sample_zip: Path, parq
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_progress_is_told_in_bytes_up_to_the_end(tmp_path: Path, sample_zip: Path) -> None:
-    told: list[Progress] = []
+def test_progress_is_reported_in_bytes_up_to_the_end(tmp_path: Path, sample_zip: Path) -> None:
+    reports: list[Progress] = []
     run_convert(
         ConvertParams(subset="full", max_length=48, max_reject_rate=0.0, recover="labels"),
         zip_file=sample_zip,
         out=tmp_path / "out",
         rejects_report=tmp_path / "r.parquet",
-        on_progress=told.append,
+        on_progress=reports.append,
     )
     labels = [f"bert_dataset/bert_{split}_data.csv" for split in ("train", "test")]
-    assert [report.label for report in told if report.completed == report.total] == labels
-    assert {report.unit for report in told} == {"bytes"}
+    assert [report.label for report in reports if report.completed == report.total] == labels
+    assert {report.unit for report in reports} == {"bytes"}
 
 
 def test_the_sample_converts_whole_with_words_and_true_tokens(parquet: Path) -> None:

@@ -1,4 +1,4 @@
-"""`convert` on a directory of zips: a shard each, one vocabulary, and the same bytes whoever works."""
+"""`convert` on a directory of zips: one shard per zip, one vocabulary, and the same bytes from any engine."""
 
 import hashlib
 import pickle
@@ -196,13 +196,13 @@ def test_a_lexicon_numbers_on_after_it_was_pickled() -> None:
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     content = ([GOOD, OTHER], [THIRD]), ([THIRD], [OTHER, GOOD]), ([OTHER], [GOOD])
     zips = folder_of_zips(tmp_path / "zips", *content, vocabulary=WORDS)
-    told: list[Progress] = []
+    reports: list[Progress] = []
     for name, engine in (("1", None), ("2", Processes(count=2))):
         (tmp_path / name).mkdir()
-        convert(tmp_path / name, zips, engine=engine, on_progress=told.append)
+        convert(tmp_path / name, zips, engine=engine, on_progress=reports.append)
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
-    assert list(dict.fromkeys(report.label for report in told)) == ["converting", "numbering texts"]
-    assert told[-1].completed == told[-1].total == sum(path.stat().st_size for path in zips.iterdir())
+    assert list(dict.fromkeys(report.label for report in reports)) == ["converting", "numbering texts"]
+    assert reports[-1].completed == reports[-1].total == sum(path.stat().st_size for path in zips.iterdir())
 
 
 # Errors

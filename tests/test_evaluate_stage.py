@@ -88,7 +88,7 @@ def test_two_evaluations_give_equal_bytes_and_the_data_stay(
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "other.json").read_bytes()
 
 
-def test_the_comparison_has_a_row_a_predictor(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_comparison_has_one_row_per_predictor(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
     metrics = measure(tiny, trained / "model", parquet, tmp_path / "m.json")
     mlm, nsp = comparison(metrics, "mlm"), comparison(metrics, "nsp")
     assert list(mlm.index) == ["model", "constant", "two neighbours"]
@@ -157,10 +157,10 @@ def test_missing_inputs_name_the_command_that_makes_them(
         measure(tiny, trained / "model", tmp_path / "none", tmp_path / "m.json")
 
 
-def test_progress_is_told(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
-    told: list[Progress] = []
-    measure(tiny, trained / "model", parquet, tmp_path / "m.json", on_progress=told.append)
-    assert len({report.label for report in told}) == len(told) == 2
+def test_progress_is_reported(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    measure(tiny, trained / "model", parquet, tmp_path / "m.json", on_progress=reports.append)
+    assert len({report.label for report in reports}) == len(reports) == 2
 
 
 def test_the_batch_size_does_not_change_the_figures(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:

@@ -595,7 +595,7 @@ def test_a_model_whose_losses_are_no_numbers_has_no_metrics(
     save_changed(tmp_path / "model", with_weight(load_model(tmp_path / "model").bert, value))
     (tmp_path / "metrics.json").write_text("the earlier ones", encoding="utf-8")
     said = (
-        r"model has the MLM loss nan and the NSP loss nan on .*data: its weights are no numbers, or too large; train it"
+        r"model has the MLM loss nan and the NSP loss nan on .*data: its weights are not finite, or too large; train it"
     )
     with pytest.raises(ModelError, match=said):
         run_evaluate(

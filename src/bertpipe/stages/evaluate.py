@@ -53,7 +53,7 @@ def run_evaluate(
     if not all(math.isfinite(loss) for loss in losses if loss is not None):
         raise ModelError(
             f"{model} has the MLM loss {result.mlm_loss} and the NSP loss {result.nsp_loss} on {data}: its weights are "
-            f"not finite numbers, or too large; train it again with a lower train.learning_rate"
+            f"not finite, or too large; train it again with a lower train.learning_rate"
         )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
     metrics = _metrics(result, train, test, tokenizer, loaded)
