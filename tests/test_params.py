@@ -137,7 +137,6 @@ def test_an_unknown_key_is_named(tmp_path: Path, name: str, expected: str) -> No
         ("masking.span_p", 1.5, "Input should be less than or equal to 1 (given: 1.5)"),
         ("masking.span_max", 0, "Input should be greater than or equal to 1 (given: 0)"),
         ("masking.span_max", 513, "Input should be less than or equal to 512 (given: 513)"),
-        ("model.architecture", "gpt", "Input should be 'bert' or 'notebook' (given: 'gpt')"),
         ("convert.max_reject_rate", 1.5, "Input should be less than or equal to 1 (given: 1.5)"),
         ("download.source", 3, "Input should be a valid string (given: 3)"),
         ("infer.examples", "none", "Input should be a valid array (given: 'none')"),
