@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bertpipe.core.artifacts import PARAMS_FILE
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import ParamsError, WriteError
 from bertpipe.core.manifest import Kind
 from bertpipe.core.params_file import load_params, merged_text
@@ -64,7 +64,7 @@ def update(copy: Path, project: Path, names: Sequence[Path], params: str) -> Non
         WriteError: a file that would be replaced was changed in the copy, or was not copied there.
     """
     kind = Kind(name="copy of the project", entries=[PARAMS_FILE.name, *map(str, names)])
-    with whole_directory(copy, kind=kind) as staging:
+    with atomic_directory(copy, kind=kind) as staging:
         for name in names:
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)

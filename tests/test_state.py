@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import BusyError, InputError
-from bertpipe.core.locks import only_one
+from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.params import Params
 from bertpipe.stages.state import run_state
 from bertpipe.training.checkpoint import checkpoints_in
@@ -78,7 +78,7 @@ def test_an_unknown_name_clears_nothing(work: Path) -> None:
 
 def test_what_a_process_is_at_work_on_stays(work: Path) -> None:
     name = key(work)
-    with only_one(work / "state" / name / "lock", what="x"):
+    with exclusive_lock(work / "state" / name / "lock", what="x"):
         assert run_state(work)["kept"][0]["held"]
         with pytest.raises(BusyError, match=rf"work on {name} is under way already \(process \d+ on"):
             run_state(work, clear=[name])

@@ -23,7 +23,7 @@ from bertpipe.cli.options import (
     ParamsOption,
     TimingOption,
     ZipOption,
-    undisturbed,
+    signals_blocked,
 )
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
@@ -84,7 +84,7 @@ def download(
     """Bring the zip of CSV files, whole and verified, or nothing."""
     from dataclasses import replace
 
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.stages.download import run_download
 
@@ -105,7 +105,7 @@ def convert(
     json_: JsonOption = False,
 ) -> None:
     """Turn the CSV files inside the zip into Parquet, every row checked."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.sources.engines.engine import make_engine
         from bertpipe.stages.convert import run_convert
@@ -134,7 +134,7 @@ def prepare(
     json_: JsonOption = False,
 ) -> None:
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.sources.engines.engine import make_engine
         from bertpipe.stages.prepare import run_prepare
@@ -168,7 +168,7 @@ def train(
     """Train BERT on MLM and NSP, evaluating and saving after each epoch."""
     from dataclasses import replace
 
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.model.device import check_device
         from bertpipe.stages.train import run_train
@@ -219,7 +219,7 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Measure a model on the test split, beside simple predictors on the same rows."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.stages.evaluate import run_evaluate
 
@@ -250,7 +250,7 @@ def probe(
     """Train a classifier of labelled texts on a model, and measure it beside a bag of words."""
     from dataclasses import replace
 
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.stages.probe import run_probe
 
@@ -276,7 +276,7 @@ def plot(
     json_: JsonOption = False,
 ) -> None:
     """Draw losses, accuracies, learning rate and throughput as PNG and SVG."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.stages.plot import run_plot
 
     with terminal.progress() as on_progress:
@@ -310,7 +310,7 @@ def export(
     json_: JsonOption = False,
 ) -> None:
     """Write the model as a Hugging Face directory, with its model card."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.stages.export import run_export
 
@@ -323,7 +323,7 @@ def export(
             or_card=or_card, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
         if push is not None:
-            with undisturbed():
+            with signals_blocked():
                 from bertpipe.export.hub import push_directory
 
             result |= push_directory(
@@ -340,7 +340,7 @@ def state(
     json_: JsonOption = False,
 ) -> None:
     """List what interrupted commands have left to go on from, or clear it."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.stages.state import run_state
 
     results.show_state(run_state(artifacts.WORK_DIR, clear=clear or ()), as_json=json_)
@@ -354,7 +354,7 @@ def inspect(
     json_: JsonOption = False,
 ) -> None:
     """Walk one input through the network, step by step, with shapes and first values."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.stages.inspect import run_inspect
 
     results.show_inspection(run_inspect(text, second, model=model), as_json=json_)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertpipe.cli import results, terminal
-from bertpipe.cli.options import AnswersOption, InputOption, JsonOption, ModelOption, ParamsOption, undisturbed
+from bertpipe.cli.options import AnswersOption, InputOption, JsonOption, ModelOption, ParamsOption, signals_blocked
 from bertpipe.core import artifacts
 from bertpipe.core.errors import InputError
 from bertpipe.core.progress import ignore_progress
@@ -86,7 +86,7 @@ def infer_embed(
 
 
 def _predictor(model: str) -> "Predictor":
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.inference.predictor import load_predictor
 
     return load_predictor(model)
@@ -108,7 +108,7 @@ def _infer_lines(
         raise typer.BadParameter("give the whole input as arguments, or --input with an input a line")
     if not values and source is None and sys.stdin.isatty():
         raise typer.BadParameter("give the input as arguments, or --input FILE, or a pipe")
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.stages.infer_lines import run_infer_lines
 
     with terminal.progress() as on_progress:
@@ -131,7 +131,7 @@ def infer_examples(
     json_: JsonOption = False,
 ) -> None:
     """Ask the questions listed in the params and write the answers."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.core.params_file import load_params
         from bertpipe.stages.infer import run_infer_examples
 

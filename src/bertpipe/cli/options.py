@@ -43,7 +43,7 @@ TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throug
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Hold signals back until the block ends: what they raise in the midst of PyTorch's import gets lost there."""
     signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
     try:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bertpipe.core.errors import WriteError, write_errors
-from bertpipe.core.locks import only_one
+from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.manifest import (
     MANIFEST_NAME,
     Contents,
@@ -30,7 +30,7 @@ _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` at once when the block ends without an error.
 
     Raises:
@@ -47,7 +47,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
+def atomic_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
     """Yield a temporary directory; what it holds stands at `path` when the block ends without an error.
 
     Where `path` holds nothing but what bertpipe wrote, the new directory takes its place: the earlier one stands aside
@@ -99,7 +99,7 @@ def scratch_directory(path: Path) -> Iterator[Path]:
 def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iterator[Path]:
     """Yield a name beside `path`, or in it, that this process alone uses; nothing stands there before and after."""
     partial = path / _INSIDE if inside else _beside(path, role)
-    with only_one(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
+    with exclusive_lock(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
         _discard(partial)
         try:
             yield partial

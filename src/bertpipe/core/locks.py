@@ -19,7 +19,7 @@ _ATTEMPTS, _RETRY_S = 4, 0.02
 
 
 @contextmanager
-def only_one(lock: Path, *, what: str, output: Path | None = None) -> Iterator[None]:
+def exclusive_lock(lock: Path, *, what: str, output: Path | None = None) -> Iterator[None]:
     """Keep other processes out of a block with the same lock file, which names its holder and goes with the block.
 
     Args:

@@ -20,7 +20,7 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ModelParams
 from bertpipe.model.bert import Bert
@@ -56,7 +56,7 @@ def save_model(
         tokenizer_file: the data's `tokenizer.json`, copied byte by byte.
         facts: what else to keep in config.json: params, data hashes, versions.
     """
-    with whole_directory(directory, kind=MODEL) as staging:
+    with atomic_directory(directory, kind=MODEL) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
         (staging / TOKENIZER_NAME).write_bytes(tokenizer_file.read_bytes())
         config = {

@@ -15,7 +15,7 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -77,7 +77,7 @@ def run_export(
         card = model_card(export, facts)
     except DataError as error:
         raise DataError(f"{metrics}: {error}: run it again") from error
-    with whole_directory(out, kind=EXPORT) as staging:
+    with atomic_directory(out, kind=EXPORT) as staging:
         if reason is None:
             save_huggingface(staging, stored.bert, pad_id=tokenizer.special_ids[0])
             save_huggingface_tokenizer(staging, tokenizer, max_positions=stored.bert.params.max_positions)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, PLOTS, TIMING_COLUMNS, read_json, require
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError
 from bertpipe.core.progress import Progress, ignore_progress
 
@@ -69,7 +69,7 @@ def run_plot(
     timings = _read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
     known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
     names: list[str] = []
-    with whole_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):
+    with atomic_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):
         figures = {
             "loss": _draw_loss(steps, evaluations, known),
             "accuracy": _draw_accuracy(evaluations, known),

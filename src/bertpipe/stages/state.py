@@ -11,7 +11,7 @@ from typing import Any
 
 from bertpipe.core.artifacts import DOWNLOAD_FACTS, DOWNLOAD_PART, DOWNLOADS_DIR, STATE_DIR, read_json
 from bertpipe.core.errors import BusyError, DataError, InputError, write_errors
-from bertpipe.core.locks import LOCK, is_held, only_one
+from bertpipe.core.locks import LOCK, exclusive_lock, is_held
 from bertpipe.training.checkpoint import RUN, check_checkpoint, checkpoints_in
 
 ALL = "all"
@@ -56,7 +56,7 @@ def run_state(work: Path, *, clear: Sequence[str] = ()) -> dict[str, Any]:
         if ALL not in clear and kept.name not in clear:
             continue
         try:
-            with write_errors(path), only_one(path / LOCK, what=f"work on {kept.name}"):
+            with write_errors(path), exclusive_lock(path / LOCK, what=f"work on {kept.name}"):
                 shutil.rmtree(path)
         except BusyError:
             if kept.name in clear:

@@ -9,7 +9,7 @@ from typing import Any
 from bertpipe.core.artifacts import MODEL
 from bertpipe.core.atomic import check_target
 from bertpipe.core.errors import StoppedError, TrainingError
-from bertpipe.core.locks import LOCK, only_one
+from bertpipe.core.locks import LOCK, exclusive_lock
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
@@ -98,8 +98,8 @@ def _alone(model: Path, state: Path) -> Iterator[None]:
     place = model.resolve()
     try:
         with (
-            only_one(place.with_name(f".{place.name}.lock"), what=f"a training into {model}"),
-            only_one(state / LOCK, what="a training with the same params and data"),
+            exclusive_lock(place.with_name(f".{place.name}.lock"), what=f"a training into {model}"),
+            exclusive_lock(state / LOCK, what="a training with the same params and data"),
         ):
             yield
     finally:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, shard_name
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.pair_dataset import PairDataset
@@ -148,7 +148,7 @@ def convert_shard(convert: ConvertParams, words: Words, out: Path, shard: ZipSha
     """
     paths = {name: out / name / shard_name(shard.number) for name in TABLES}
     with open_archive(shard.path) as archive, ExitStack() as stack:
-        partial = {name: stack.enter_context(whole_file(path)) for name, path in paths.items()}
+        partial = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
         found = convert_archive(convert, archive, words, partial, first_document=shard.first_document)
     rejects = [replace(reject, file=f"{shard.path.name}!{reject.file}") for reject in found.rejects]
     return ConvertedShard(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import SPLITS, TABLES, check_number, file_sha256, shard_name
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import MaskingParams, PrepareParams
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
@@ -112,7 +112,7 @@ def write_shard(
     counts = {split: Counts() for split in SPLITS}
     preparation = Preparation(prepare, masking, parse_tokenizer(tokenizer, prepare.tokenizer))
     with ExitStack() as stack:
-        partial = {name: stack.enter_context(whole_file(path)) for name, path in paths.items()}
+        partial = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
         rows = {split: stack.enter_context(PairWriter(partial[split])) for split in SPLITS}
         documents = stack.enter_context(DocumentWriter(partial["documents"]))
         for chunk in chunks(_recorded(shard, documents)):
