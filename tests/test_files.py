@@ -268,24 +268,24 @@ def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("code", "mend"),
+    ("code", "fix"),
     [
         (errno.ENOSPC, "make room on the disk"),
         (errno.EDQUOT, "make room on the disk"),
         (errno.EROFS, "make its folder writable"),
         (errno.EACCES, "make its folder writable"),
-        (errno.EIO, "see to the disk"),
+        (errno.EIO, "check the disk"),
     ],
     ids=errno.errorcode.get,
 )
 @pytest.mark.parametrize("by", ["python", "rust"])
-def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: int, mend: str, by: str) -> None:
+def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: int, fix: str, by: str) -> None:
     path = tmp_path / "out"
     path.write_text("earlier", encoding="utf-8")
     error = OSError(code, os.strerror(code)) if by == "python" else Exception(f"I/O error: words (os error {code})")
     with pytest.raises(WriteError) as caught, atomic_file(path):
         raise error
-    said = f"{path} cannot be written ({os.strerror(code)}): {mend} and run again; nothing half-written is left"
+    said = f"{path} cannot be written ({os.strerror(code)}): {fix} and run the command again; nothing half-written is left"
     assert str(caught.value) == said
     assert path.read_text(encoding="utf-8") == "earlier"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -298,7 +298,7 @@ def test_an_error_that_is_not_the_operating_systems_stays_what_it_is(tmp_path: P
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"file/out cannot be written \(File exists at .*file\): see to it"):
+    with pytest.raises(WriteError, match=r"file/out cannot be written \(File exists at .*file\): fix this"):
         write_json(tmp_path / "file" / "out", {})
 
 

@@ -150,7 +150,7 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
         )
         assert refused.returncode == 1
         assert re.search(
-            rf"error: a training into models/bert is under way already \(process {process.pid} on .*\): "
+            rf"error: a training into models/bert is already under way \(process {process.pid} on .*\): "
             "wait for it, or stop it",
             refused.stderr,
         )

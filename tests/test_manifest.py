@@ -165,7 +165,7 @@ def test_a_file_or_an_empty_directory(tmp_path: Path) -> None:
     write(tmp_path / "empty", NEW)
     assert tree(tmp_path / "empty") == NEW
     (tmp_path / "file").write_text("precious", encoding="utf-8")
-    with pytest.raises(WriteError, match="file is a file, and a directory is to be written"):
+    with pytest.raises(WriteError, match="file is a file, and the output is a directory"):
         check_target(tmp_path / "file", kind_of())
     assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
 

@@ -160,7 +160,7 @@ def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.M
     digests = np.array([(1, 1), (1, 1), (2, 2)], dtype=np.uint64)
     assert decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)[1].duplicates == 1
     digests[1] = (3, 3)
-    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: make several of them"):
+    with pytest.raises(DataError, match="3 documents are more than the 2 of a data set: make several data sets"):
         decide([Survey(read=3, empty=0, digests=digests)], test_share=0.5)
 
 

@@ -400,7 +400,7 @@ def test_a_second_training_into_the_same_place_is_refused(
 
     def begin_another() -> None:
         for change in ({}, {"learning_rate": 0.005}):
-            with pytest.raises(BusyError, match=r"a training into .*model is under way already \(process \d+ on "):
+            with pytest.raises(BusyError, match=r"a training into .*model is already under way \(process \d+ on "):
                 train(tiny, tmp_path, parquet, **{**SMALL, **change})
             refused.append(change)
 

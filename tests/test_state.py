@@ -80,7 +80,7 @@ def test_what_a_process_is_at_work_on_stays(work: Path) -> None:
     name = key(work)
     with exclusive_lock(work / "state" / name / "lock", what="x"):
         assert run_state(work)["kept"][0]["held"]
-        with pytest.raises(BusyError, match=rf"work on {name} is under way already \(process \d+ on"):
+        with pytest.raises(BusyError, match=rf"work on {name} is already under way \(process \d+ on"):
             run_state(work, clear=[name])
         assert run_state(work, clear=["all"])["cleared"] == ["0123456789abcdef"]
     assert not run_state(work)["kept"][0]["held"]
