@@ -110,7 +110,7 @@ def test_mask_is_shown_in_capitals_and_brackets(run: Run) -> None:
 def test_only_training_works_in_several_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    message = "error: plot works in one process, and torchrun has started 2: start it without torchrun\n"
+    message = "error: plot runs in one process, and torchrun has started 2: start it without torchrun\n"
     assert run("plot") == Ended(1, "", message)
     monkeypatch.setenv("RANK", "1")
     assert run("plot") == Ended(1, "", "")
@@ -324,7 +324,9 @@ def test_a_summary_that_cannot_be_printed_is_no_failure(
         monkeypatch.setattr(sys, "stdout", full)
         ended = run("train", "--epochs", 1, "--out", out)
     assert ended.code == 0
-    assert ended.err.splitlines()[-1].startswith(f"note: all is done, and its summary could not be printed ({reason}")
+    assert ended.err.splitlines()[-1].startswith(
+        f"note: the work is done, but its summary could not be printed ({reason}"
+    )
     assert (Path(out) / "model.safetensors").is_file()
 
 
@@ -363,7 +365,7 @@ def test_an_override_of_epochs_is_stored_and_told(run: Run) -> None:
     ended = run("train", "--epochs", 1)
     assert ended.code == 0
     note = ended.err.splitlines()[-1]
-    assert note.startswith("note: train.epochs was 1, not what params.yaml says. `dvc repro` would bring back")
+    assert note.startswith("note: train.epochs was 1, not what params.yaml says. `dvc repro` would train the")
     assert note.endswith("dvc exp run -S train.epochs=1")
     config = json.loads(Path("models/bert/config.json").read_text(encoding="utf-8"))
     assert config["facts"]["overrides"] == {"train.epochs": 1}

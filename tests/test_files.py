@@ -285,7 +285,9 @@ def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: i
     error = OSError(code, os.strerror(code)) if by == "python" else Exception(f"I/O error: words (os error {code})")
     with pytest.raises(WriteError) as caught, atomic_file(path):
         raise error
-    said = f"{path} cannot be written ({os.strerror(code)}): {fix} and run the command again; nothing half-written is left"
+    said = (
+        f"{path} cannot be written ({os.strerror(code)}): {fix} and run the command again; nothing half-written is left"
+    )
     assert str(caught.value) == said
     assert path.read_text(encoding="utf-8") == "earlier"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]

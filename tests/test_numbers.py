@@ -223,8 +223,8 @@ def test_data_without_any_label_train_the_next_sentence_and_have_no_mlm_figure(
     assert {figure for who in ("model", "constant", "two_neighbours") for figure in mlm[who].values()} == {None}
     assert found.metrics["nsp"]["model"]["loss"] > 0
     assert len(found.pictures) == 8
-    results.show_metrics(found.metrics, as_json=False)
-    results.show_facts("Trained", found.trained, as_json=False)
+    results.show_metrics(found.metrics)
+    results.show_facts(found.trained, "Trained")
     shown = capsys.readouterr().out
     assert "nan" not in shown.lower()
     assert "Masked-language modelling, 0 tokens" in shown
@@ -595,7 +595,7 @@ def test_a_model_whose_losses_are_no_numbers_has_no_metrics(
     save_changed(tmp_path / "model", with_weight(load_model(tmp_path / "model").bert, value))
     (tmp_path / "metrics.json").write_text("the earlier ones", encoding="utf-8")
     said = (
-        r"model has the MLM loss nan and the NSP loss nan on .*data: its weights are no numbers, or too large; train it"
+        r"model has the MLM loss nan and the NSP loss nan on .*data: its weights are not finite, or too large; train it"
     )
     with pytest.raises(ModelError, match=said):
         run_evaluate(

@@ -51,10 +51,10 @@ def test_damage_is_listed(work: Path) -> None:
     (work / "downloads" / "0123456789abcdef" / "facts.json").write_text("{", encoding="utf-8")
     training, download = run_state(work)["kept"]
     assert (training["what"], training["done"]) == (
-        "a training that says nothing of itself",
+        "a training without a description",
         "6 (1 damaged after it) of ? steps",
     )
-    assert (download["what"], download["done"]) == ("a download that says nothing of itself", "?")
+    assert (download["what"], download["done"]) == ("a download without a description", "?")
 
 
 def test_one_is_cleared_by_its_name(work: Path) -> None:

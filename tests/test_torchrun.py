@@ -206,7 +206,7 @@ def test_a_killed_process_is_started_anew_and_the_end_is_the_same(
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, said
     assert re.search(r"error: rank 1 \(\S+, process \d+\): ended while the others waited for it", said)
-    assert "note: the processes were started anew: one of them failed, left or came\n" in said
+    assert "note: the processes were restarted: one of them failed, left or joined\n" in said
     assert "SIGTERM" not in said
     assert "note: going on after step " in said
     assert project.results() == whole
@@ -242,7 +242,7 @@ def test_two_machines_start_anew_together(parquet: Path, tmp_path: Path, whole: 
         project.when_under_way(lambda: os.kill(workers_of(agents[1])[0], signal.SIGKILL))
         said = [agent.communicate(timeout=PATIENCE_S)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
-    assert sum("note: the processes were started anew" in text for text in said) == 1
+    assert sum("note: the processes were restarted" in text for text in said) == 1
     assert project.results() == whole
 
 

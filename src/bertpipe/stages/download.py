@@ -1,4 +1,4 @@
-"""`download`: one verified zip from the sample generator, the network or a file, or nothing."""
+"""`download`: one verified zip from the sample generator, the web or a file, or nothing."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from bertpipe.sources.sample.dataset import write_sample
 IMDB_URL = "https://cf-courses-data.s3.us.cloud-object-storage.appdomain.cloud/bZaoQD52DcMpE7-kxwAG8A.zip"
 """The notebook's zip."""
 IMDB_COPY_VARIABLE = "BERTPIPE_IMDB_ZIP"
-"""Environment variable that names a local copy of that zip, taken in place of the URL."""
+"""Environment variable with the path of a local copy of that zip, used instead of the URL."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -30,16 +30,16 @@ def run_download(
     out: Path,
     on_progress: Callable[[Progress], None] = ignore_progress,
 ) -> dict[str, Any]:
-    """Bring the zip that `download.source` names to `out` and return what it is.
+    """Write the zip that `download.source` names to `out` and return its facts.
 
-    `out` is replaced once the bytes are complete, open as a zip, hold the expected members and have the expected
-    SHA-256. What has come from the network until a stop is kept elsewhere, and the next call resumes from it.
+    `out` is replaced when the zip is complete, has the expected SHA-256 and holds the expected members. An interrupted
+    download from the web is resumed by the next call.
 
     Raises:
-        DownloadError: the source cannot be had within the limits, or its hash is another.
+        DownloadError: the source cannot be fetched within the limits, or has another hash.
         BusyError: another process is downloading it, or writing `out`.
-        WriteError: the disk does not take it.
-        DataError: what came is not such a zip.
+        WriteError: writing failed.
+        DataError: it is not such a zip.
     """
     source = (os.environ.get(IMDB_COPY_VARIABLE) or IMDB_URL) if download.source == "imdb" else download.source
     scheme = source.partition("://")[0].lower() if "://" in source else ""
@@ -88,7 +88,7 @@ def _copy(path: Path, arrived: Path, on_progress: Callable[[Progress], None]) ->
 
 
 def _verify(arrived: Path, download: DownloadParams) -> str:
-    """Return the SHA-256 of what came, which is the expected one, and of a zip with the expected members."""
+    """Return the SHA-256 of a file after checking it, and that the file is a zip with the expected members."""
     source = _shown(download.source)
     digest = file_sha256(arrived)
     if download.sha256 is not None and digest != download.sha256.lower():
@@ -105,5 +105,5 @@ def _verify(arrived: Path, download: DownloadParams) -> str:
 
 def _earlier_output(out: Path) -> str:
     if out.exists():
-        return f" ({out} is as it was before)"
-    return " (if DVC had removed an earlier file, `dvc checkout` brings it back)" if Path(".dvc").is_dir() else ""
+        return f" ({out} is unchanged)"
+    return " (if DVC had removed an earlier file, `dvc checkout` restores it)" if Path(".dvc").is_dir() else ""

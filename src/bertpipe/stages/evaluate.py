@@ -1,10 +1,10 @@
-"""`evaluate`: a trained model on the test split, beside simple predictors on the same rows."""
+"""`evaluate`: a trained model on the test split, together with simple predictors on the same rows."""
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require_data, split_path, write_json
 from bertpipe.core.errors import ModelError
@@ -23,9 +23,6 @@ from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.loading import LoadedModel, load_any_model
 
-if TYPE_CHECKING:
-    pass
-
 
 def run_evaluate(
     evaluation: EvaluateParams,
@@ -37,13 +34,13 @@ def run_evaluate(
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
-    """Write the metrics of a model to `out` and return them; those of a head that it does not have are null.
+    """Write the metrics of a model to `out` and return them; those of a head that it lacks are null.
 
     Raises:
-        MissingInputError: the model or the data are not there.
-        DataError: a split has no rows, or a row that breaks the contract.
-        ModelError: the model was trained with another tokenizer than the data's, reads no rows as long as theirs, or
-            its losses are not finite.
+        MissingInputError: the model or the data are missing.
+        DataError: a split has no rows, or a row breaks the contract.
+        ModelError: the model was trained with another tokenizer than the data's, rows are too long for it, or its
+            losses are not finite.
     """
     loaded = load_any_model(model)
     for note in loaded.notes:
@@ -61,7 +58,7 @@ def run_evaluate(
     if not all(math.isfinite(loss) for loss in losses if loss is not None):
         raise ModelError(
             f"{model} has the MLM loss {result.mlm_loss} and the NSP loss {result.nsp_loss} on {data}: its weights are "
-            f"no numbers, or too large; train it again with a lower train.learning_rate"
+            f"not finite, or too large; train it again with a lower train.learning_rate"
         )
     on_progress(Progress(label="counting for the simple predictors", completed=0, total=None, unit="rows"))
     metrics = _metrics(result, train, test, tokenizer, loaded)
@@ -70,7 +67,7 @@ def run_evaluate(
 
 
 def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
-    """Return the tokenizer of the data, which has to be the model's."""
+    """Return the tokenizer of the data, which must be the model's."""
     path = require_data(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
     if not model.reads(tokenizer):
@@ -86,7 +83,7 @@ def _check_fit(model: LoadedModel, test: PairFile, data: Path) -> None:
     if longest > room:
         raise ModelError(
             f"{data} has rows of {longest} tokens, and {model.name} reads {room} at most: set "
-            f"convert.max_length or prepare.max_length to {room} and make the data again, or train again"
+            f"convert.max_length or prepare.max_length to {room} and run that stage again, or train again"
         )
 
 
