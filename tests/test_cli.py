@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 
 from bertpipe import __version__
 from bertpipe.cli import app
@@ -25,11 +26,16 @@ from models import save_tiny_model
 from prepared import REVIEWS, folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
-COMMANDS = (
-    ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("probe",), ("plot",), ("inspect",),
-    ("infer",), ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"),
-    ("infer", "examples"),
-)  # fmt: skip
+
+
+def commands_in(group: Any, *names: str) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
+    """Yield the words of each command and of each group of them."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*names, name)
+        yield from commands_in(command, *names, name)
+
+
+COMMANDS = tuple(commands_in(typer.main.get_command(app.app)))
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
