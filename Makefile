@@ -3,24 +3,25 @@
 PYTHON ?= python3
 PARAMS ?= params.yaml
 TORCH_INDEX ?=
-# As many files of tests at once as there are cores.
+# As many test files at once as there are cores.
 PYTEST := pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test torture check docs audit format clean
+.PHONY: help setup repro test torture check results docs audit format clean
 
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
 	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
 	@echo "make test                              install, then run the quick tests"
-	@echo "make torture                           every kill and every point of failure; writes docs/explanation/reliability.md"
+	@echo "make torture                           test every kill and every point of failure; writes docs/explanation/reliability.md"
 	@echo "make check                             format, lint, types, import floors, all tests, coverage of the quick ones"
+	@echo "make results                           check that dvc.lock and reports/ are of these sources and params"
 	@echo "make docs                              build the documentation into site/; a dead link or a stale page fails it"
-	@echo "make audit                             look the pinned versions up among known vulnerabilities (network)"
+	@echo "make audit                             check the pinned versions for known vulnerabilities (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
-	@echo "make clean                             remove the virtual environment and what the pipeline wrote"
+	@echo "make clean                             remove the virtual environment and the outputs of the pipeline"
 	@echo "TORCH_INDEX=URL picks another build of torch, PYTHON=python3.12 another interpreter"
 
 setup: $(VENV)/installed
@@ -58,6 +59,10 @@ check: setup
 	coverage report
 	$(BIN)/python -m $(PYTEST) tests/process
 
+# Not part of the check: an edited docstring must not ask for a new training.
+results: setup
+	$(BIN)/python scripts/check_results.py
+
 # Not `--quiet`: that would also silence the warnings that `--strict` counts.
 docs: $(VENV)/docs
 	$(BIN)/python scripts/reference.py --check
@@ -70,7 +75,7 @@ $(VENV)/docs: $(VENV)/installed
 audit: $(VENV)/audit/installed
 	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-# Apart, so that it pins nothing of the pipeline's.
+# In an environment of its own, so that it changes no version of the pipeline's.
 $(VENV)/audit/installed:
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit

@@ -12,7 +12,7 @@ import torch
 from benchmarks.measure import Work, alternate, ratio, set_up
 from benchmarks.workers import workers
 from bertpipe.core.artifacts import DOCUMENTS_NAME, TOKENIZER_NAME
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.inference.predictor import load_predictor
 
 ROUNDS = 3
@@ -84,7 +84,7 @@ def _write_model(directory: Path, work: Path, *, width: int, layers: int) -> Non
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64,
         intermediate_size=4 * width,
     )  # fmt: skip
-    with whole_directory(directory, kind=None) as staging:
+    with atomic_directory(directory, kind=None) as staging:
         BertForPreTraining(config).save_pretrained(staging)
         tokenizer.save_pretrained(staging)
 

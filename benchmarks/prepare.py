@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from benchmarks.measure import Work, alternate, ratio
 from benchmarks.workers import peak_bytes, workers
 from bertpipe.core.artifacts import DOCUMENTS_NAME, PARAMS_FILE, TOKENIZER_NAME
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.params_file import load_params
 from bertpipe.data.tokenization.vocabulary import count_words
 from bertpipe.data.tokenization.wordpiece import train_wordpiece
@@ -56,7 +56,7 @@ def _write_texts(documents: Path, out: Path) -> None:
     """Write the reviews as text files, a line each, a vocabulary made of some of them, and params that name it."""
     texts = [" ".join(text.split()) for text in pq.read_table(documents, columns=["text"])["text"].to_pylist()]
     prepare = load_params(PARAMS).prepare
-    with whole_directory(out, kind=None) as staging:
+    with atomic_directory(out, kind=None) as staging:
         for size, step in SIZES.items():
             (staging / f"{size}.txt").write_text("\n".join(texts[::step]) + "\n", encoding="utf-8")
         choice = {"lowercase": prepare.lowercase, "strip_accents": prepare.strip_accents}

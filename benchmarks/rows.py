@@ -11,7 +11,7 @@ import torch
 from benchmarks.peers.huggingface import IGNORE_INDEX, HuggingFaceBatch
 from benchmarks.peers.notebook import NotebookRow
 from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, read_json
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.params import ConvertParams, MaskingUnit
 from bertpipe.data.batching import Batch
 from bertpipe.data.masking import Masking, SpanDistribution
@@ -52,7 +52,7 @@ def convert_rows(work: Path) -> None:
             zip_file = Path(os.environ.get(VARIABLE, ""))
             if not zip_file.is_file():
                 raise SystemExit(f"set {VARIABLE} to the notebook's zip: the benchmarks train on its rows")
-            with whole_directory(work / subset, kind=None) as staging:
+            with atomic_directory(work / subset, kind=None) as staging:
                 run_convert(
                     ConvertParams(subset=subset, max_length=LONGEST, max_reject_rate=0.0, recover="nothing"),
                     zip_file=zip_file,

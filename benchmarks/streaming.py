@@ -25,7 +25,7 @@ from benchmarks.measure import set_up
 from benchmarks.rows import IMDB_VOCAB
 from benchmarks.workers import peak_bytes
 from bertpipe.core.artifacts import ROWS_PER_GROUP
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.layout import GROUPS_PER_WINDOW
@@ -60,7 +60,7 @@ def write_copies(path: Path, out: Path, copies: int) -> None:
     with pq.ParquetFile(path) as file:
         table = file.read(use_threads=False)
     waiting = table.slice(0, 0)
-    with whole_file(out) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+    with atomic_file(out) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
         for copy in range(copies):
             waiting = pa.concat_tables([waiting, _renumbered(table, copy)])
             rows = len(waiting) if copy == copies - 1 else len(waiting) // ROWS_PER_GROUP * ROWS_PER_GROUP

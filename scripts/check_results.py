@@ -1,4 +1,4 @@
-"""Say what the committed results were not made from: sources, params or commands that are not those of dvc.lock."""
+"""Check that the committed results are of this tree: sources, params and commands are those of dvc.lock."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 _ABSENT = ("deleted", "not in cache")
-"""What DVC says of data that is not in the checkout, which nobody can compare here."""
+"""DVC's words for data that are not in the checkout, and cannot be compared."""
 
 
 def main() -> int:
@@ -26,16 +26,16 @@ def main() -> int:
         sys.stderr.write(f"{line}\n")
     if found:
         sys.stderr.write(
-            "error: dvc.lock and reports/ are of something else: run `make repro` and commit what it wrote\n"
+            "error: dvc.lock and reports/ are not of this tree: run `make repro` and commit what it wrote\n"
         )
     return int(bool(found))
 
 
 def differences(status: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Return a line for each thing that differs from dvc.lock.
+    """Return one line per difference from dvc.lock.
 
     Args:
-        status: what `dvc status --json` printed: by stage, changed commands as strings, other changes as mappings.
+        status: the output of `dvc status --json`: by stage, changed commands as strings, other changes as mappings.
     """
     lines = []
     for stage, changes in status.items():

@@ -1,24 +1,31 @@
-"""Remove what the pipeline wrote, and nothing else: files of a manifest that are as bertpipe wrote them."""
+"""Remove what the pipeline wrote, and nothing else: files of a manifest that are unchanged."""
 
 import sys
 from pathlib import Path
 
-from bertpipe.core.artifacts import EXPORT_DIR, MODEL_DIR, PARQUET_DIR, PLOTS_DIR, TIMING_FILE, ZIP_FILE
+from ruamel.yaml import YAML
+
 from bertpipe.core.atomic import remove_own
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Remove the outputs of the stages, and name what stays."""
-    for file in (ZIP_FILE, TIMING_FILE):
-        (PROJECT / file).unlink(missing_ok=True)
-    texts = sorted(path for path in (PROJECT / "data" / "text").glob("*") if path.is_dir())
-    for directory in (*(PROJECT / out for out in (PARQUET_DIR, MODEL_DIR, EXPORT_DIR, PLOTS_DIR)), *texts):
-        if directory.is_dir():
-            remove_own(directory)
-        if directory.exists():
-            sys.stdout.write(f"{directory.relative_to(PROJECT)} holds files that bertpipe did not write: it stays\n")
+    """Remove the outputs of the stages, and name the directories that stay."""
+    for path in remove_outputs(PROJECT):
+        sys.stdout.write(f"{path.relative_to(PROJECT)} holds files that bertpipe did not write: it stays\n")
+
+
+def remove_outputs(project: Path) -> list[Path]:
+    """Remove the outputs that dvc.yaml has DVC cache (git has the others), and return the directories that stay."""
+    stages = YAML(typ="safe", pure=True).load(project / "dvc.yaml")["stages"].values()
+    outs = [out for stage in stages for out in stage.get("do", stage).get("outs", []) if isinstance(out, str)]
+    for file in (out for out in outs if Path(out).suffix):
+        (project / file).unlink(missing_ok=True)
+    found = sorted(path for out in outs for path in project.glob(out.replace("${key}", "*")) if path.is_dir())
+    for directory in found:
+        remove_own(directory)
+    return [directory for directory in found if directory.exists()]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Writes docs/reference/commands.md from the command line, and params.md from the schema and params.yaml.
 
-`--check` writes nothing: it ends with 1 and names the pages that are not what the code says today.
+`--check` writes nothing: it exits with 1 and names the stale pages.
 """
 
 import argparse
@@ -163,17 +163,8 @@ def _field_docs(kind: type) -> dict[str, str]:
     return docs
 
 
-_BOUNDS = {
-    "above": "above",
-    "gt": "above",
-    "at_least": "at least",
-    "ge": "at least",
-    "below": "below",
-    "lt": "below",
-    "at_most": "at most",
-    "le": "at most",
-}
-"""The names that limits have in the schema's annotations, and how the page says them."""
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+"""The names of limits in annotated-types, in words."""
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "`true` or `false`", NoneType: "`null`"}
 
 
@@ -214,7 +205,7 @@ def _value(value: object) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a docstring or a help text as one line of Markdown: Typer's escape of a bracket is not Markdown's."""
+    """Return a docstring or help text as one line of Markdown, without Typer's escape of a bracket."""
     return re.sub(r"\s+", " ", text.replace("\\[", "[")).strip().replace("|", "\\|")
 
 
@@ -224,11 +215,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 PAGES = {"commands.md": commands_page, "params.md": params_page}
-"""The generated pages, and what makes them."""
+"""The generated pages and their functions."""
 
 
 def stale() -> list[str]:
-    """Return the names of the pages that are not what the code says today."""
+    """Return the names of the pages that differ from what the code says."""
     return [
         name
         for name, page in PAGES.items()
@@ -239,7 +230,7 @@ def stale() -> list[str]:
 def main() -> int:
     """Write the pages, or with `--check` say which are stale."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is stale")
     if parser.parse_args().check:
         for name in (found := stale()):
             sys.stderr.write(f"error: docs/reference/{name} is stale: run `python scripts/reference.py`\n")

@@ -12,7 +12,7 @@ END = "<!-- counts: end -->"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """What bertpipe promises, and how a test holds it."""
+    """What bertpipe promises, and how it is tested."""
 
     promise: str
     how: str

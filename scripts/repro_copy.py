@@ -1,8 +1,7 @@
 """Run the whole pipeline on other params, in a copy of this project under `.bertpipe/runs/NAME`.
 
-The copy shares DVC's cache, so a stage that has run before with the same inputs is restored, not run again. Of an
-earlier copy the files that were copied are brought up to date; results, the state of interrupted commands and whatever
-else stands there stay.
+The copy shares DVC's cache, so a stage that has run before with the same inputs is restored, not run again. In an
+earlier copy the copied files are updated; results, the state of interrupted commands and all other files stay.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bertpipe.core.artifacts import PARAMS_FILE
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import ParamsError, WriteError
 from bertpipe.core.manifest import Kind
 from bertpipe.core.params_file import load_params, merged_text
@@ -29,42 +28,42 @@ def main() -> int:
     parser.add_argument("params", type=Path, help="a params file, such as params/notebook.yaml")
     params = parser.parse_args().params
     if not params.is_file():
-        sys.stderr.write(f"error: no params file at {params}: the ones that come along are in params/\n")
-        return 1
-    try:
-        load_params(params)
-    except ParamsError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: no params file at {params}: the included ones are in params/\n")
         return 1
     copy = PROJECT / ".bertpipe" / "runs" / params.stem
     try:
+        load_params(params)
         update(copy, PROJECT, project_files(), merged_text(params))
-    except WriteError as error:
+    except (ParamsError, WriteError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     run = ["git", "init", "--quiet"], ["dvc", "cache", "dir", "--local", str(PROJECT / ".dvc" / "cache")]
     for command in run:
         subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
     code = run_to_its_end(["dvc", "repro"], copy)
-    outcome = "did not end; what it left, and goes on from, is" if code else "is done; its model and reports are"
+    outcome = (
+        "did not finish; its state, which the same command resumes, is"
+        if code
+        else "is done; its model and reports are"
+    )
     sys.stdout.write(f"\nThe run on {params} {outcome} in {copy.relative_to(PROJECT)}\n")
     return code
 
 
 def update(copy: Path, project: Path, names: Sequence[Path], params: str) -> None:
-    """Make a copy hold the files of the project as they are now; what it holds besides stays.
+    """Copy the files of the project as they are now; other files in the copy stay.
 
     Args:
-        copy: its folder; it may be an earlier copy.
+        copy: the folder of the copy, new or earlier.
         project: the project's folder.
-        names: of the files, relative to the project.
-        params: what stands in the copy's params.yaml. DVC knows no overlays.
+        names: the files, relative to the project.
+        params: the content of the copy's params.yaml, merged, because DVC knows no overlays.
 
     Raises:
-        WriteError: a file that would be replaced was changed in the copy, or was not copied there.
+        WriteError: a file that would be replaced was changed in the copy, or does not come from the project.
     """
     kind = Kind(name="copy of the project", entries=[PARAMS_FILE.name, *map(str, names)])
-    with whole_directory(copy, kind=kind) as staging:
+    with atomic_directory(copy, kind=kind) as staging:
         for name in names:
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +72,7 @@ def update(copy: Path, project: Path, names: Sequence[Path], params: str) -> Non
 
 
 def run_to_its_end(command: list[str], folder: Path) -> int:
-    """Return the exit code of a command; one that is to stop has the time it needs to save."""
+    """Return the exit code of a command; after a signal, wait until it has saved its state."""
     process: subprocess.Popen[bytes] | None = None
 
     def stop(number: int, _frame: object) -> None:
@@ -87,13 +86,13 @@ def run_to_its_end(command: list[str], folder: Path) -> int:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment, with a relative path to the IMDB zip made absolute: the copy is another folder."""
+    """Return the environment with the path of the IMDB zip made absolute, because the copy is another folder."""
     local_zip = os.environ.get("BERTPIPE_IMDB_ZIP")
     return {**os.environ, **({"BERTPIPE_IMDB_ZIP": str(Path(local_zip).resolve())} if local_zip else {})}
 
 
 def project_files() -> list[Path]:
-    """Return the files git tracks or would track, relative to the project, but for what the pipeline writes."""
+    """Return the files that git tracks or would track, relative to the project, without the pipeline's outputs."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,

@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 
 from bertpipe import __version__
 from bertpipe.cli import app
@@ -25,11 +26,16 @@ from models import save_tiny_model
 from prepared import REVIEWS, folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
-COMMANDS = (
-    ("download",), ("convert",), ("prepare",), ("train",), ("evaluate",), ("probe",), ("plot",), ("inspect",),
-    ("infer",), ("export",), ("infer", "nsp"), ("infer", "mlm"), ("infer", "score"), ("infer", "embed"),
-    ("infer", "examples"),
-)  # fmt: skip
+
+
+def commands_in(group: Any, *names: str) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
+    """Yield the words of each command and of each group of them."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*names, name)
+        yield from commands_in(command, *names, name)
+
+
+COMMANDS = tuple(commands_in(typer.main.get_command(app.app)))
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
@@ -110,7 +116,7 @@ def test_mask_is_shown_in_capitals_and_brackets(run: Run) -> None:
 def test_only_training_works_in_several_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    message = "error: plot works in one process, and torchrun has started 2: start it without torchrun\n"
+    message = "error: plot runs in one process, and torchrun has started 2: start it without torchrun\n"
     assert run("plot") == Ended(1, "", message)
     monkeypatch.setenv("RANK", "1")
     assert run("plot") == Ended(1, "", "")
@@ -324,7 +330,9 @@ def test_a_summary_that_cannot_be_printed_is_no_failure(
         monkeypatch.setattr(sys, "stdout", full)
         ended = run("train", "--epochs", 1, "--out", out)
     assert ended.code == 0
-    assert ended.err.splitlines()[-1].startswith(f"note: all is done, and its summary could not be printed ({reason}")
+    assert ended.err.splitlines()[-1].startswith(
+        f"note: the work is done, but its summary could not be printed ({reason}"
+    )
     assert (Path(out) / "model.safetensors").is_file()
 
 
@@ -363,7 +371,7 @@ def test_an_override_of_epochs_is_stored_and_told(run: Run) -> None:
     ended = run("train", "--epochs", 1)
     assert ended.code == 0
     note = ended.err.splitlines()[-1]
-    assert note.startswith("note: train.epochs was 1, not what params.yaml says. `dvc repro` would bring back")
+    assert note.startswith("note: train.epochs was 1, not what params.yaml says. `dvc repro` would train the")
     assert note.endswith("dvc exp run -S train.epochs=1")
     config = json.loads(Path("models/bert/config.json").read_text(encoding="utf-8"))
     assert config["facts"]["overrides"] == {"train.epochs": 1}

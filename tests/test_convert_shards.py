@@ -251,7 +251,7 @@ def test_a_split_without_rows_in_all_zips_is_refused(tmp_path: Path) -> None:
 def test_more_texts_than_there_are_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "MOST_DOCUMENTS", 3)
     zips = folder_of_zips(tmp_path / "zips", ([GOOD, OTHER], [GOOD]), ([GOOD, OTHER], [GOOD]), vocabulary=WORDS)
-    with pytest.raises(DataError, match="4 documents are too many, a data set numbers 3"):
+    with pytest.raises(DataError, match="4 documents are more than the 3 of a data set"):
         convert(tmp_path, zips)
 
 

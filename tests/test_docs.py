@@ -71,7 +71,7 @@ def test_a_stale_page_and_a_missing_one_are_named(
 ) -> None:
     monkeypatch.setattr(reference, "REFERENCE", tmp_path)
     monkeypatch.setattr("sys.argv", ["reference.py", "--check"])
-    (tmp_path / "commands.md").write_text(reference.commands_page().replace("Bring the zip", "Fetch the zip"))
+    (tmp_path / "commands.md").write_text(reference.commands_page().replace("Fetch the zip", "Bring the zip"))
     assert reference.main() == 1
     assert capsys.readouterr().err.splitlines() == [
         f"error: docs/reference/{name} is stale: run `python scripts/reference.py`" for name in reference.PAGES

@@ -225,7 +225,7 @@ def test_what_is_no_such_zip_is_refused_and_the_earlier_file_stays(
     assert left_over() == []
     if earlier is not None:
         assert OUT.read_bytes() == earlier
-        assert str(caught.value).endswith(f"({OUT} is as it was before)")
+        assert str(caught.value).endswith(f"({OUT} is unchanged)")
 
 
 def test_a_refused_connection_names_the_next_step(fetch: Fetch) -> None:
@@ -311,7 +311,7 @@ def test_another_hash_is_refused_and_the_earlier_file_stays(fetch: Fetch, zip_by
 
 def test_dvc_checkout_is_named_where_dvc_may_have_removed_the_earlier_file(fetch: Fetch) -> None:
     Path(".dvc").mkdir()
-    with pytest.raises(DownloadError, match="`dvc checkout` brings it back"):
+    with pytest.raises(DownloadError, match="`dvc checkout` restores it"):
         fetch("nowhere.zip")
 
 

@@ -117,7 +117,7 @@ def test_rows_longer_than_the_model_reads_are_refused(tiny: Params, parquet: Pat
     with pytest.raises(
         ModelError,
         match=rf"rows of {longest} tokens, and .* reads {longest - 1} at most: .* "
-        rf"to {longest - 1} and make the data again",
+        rf"to {longest - 1} and run that stage again",
     ):
         measure(tiny, model, parquet, tmp_path / "m.json")
 

@@ -164,7 +164,7 @@ def test_its_card_alone_is_written_where_that_is_asked_for(notebook: Path) -> No
     assert set(contents(directory)) == {"README.md", "bertpipe.json"}
     assert result["loads_as"] is None
     (note,) = notes
-    assert note.endswith(f"{directory} holds its card alone")
+    assert note.endswith(f"{directory} holds only its card")
     card = (directory / "README.md").read_text(encoding="utf-8")
     assert "**This directory holds no weights**: no class of transformers computes its architecture, notebook" in card
     assert "library_name: bertpipe" in card

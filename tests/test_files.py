@@ -18,7 +18,7 @@ import pytest
 
 from bertpipe.core import locks
 from bertpipe.core.artifacts import write_json
-from bertpipe.core.atomic import scratch_directory, whole_directory, whole_file
+from bertpipe.core.atomic import atomic_directory, atomic_file, scratch_directory
 from bertpipe.core.errors import BusyError, WriteError
 from bertpipe.core.manifest import MANIFEST_NAME, Kind
 
@@ -44,7 +44,7 @@ def mode(path: Path) -> int:
 
 def test_a_file_appears_when_its_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("new", encoding="utf-8")
         assert temporary.parent == path.parent
         assert not path.exists()
@@ -58,7 +58,7 @@ def test_an_earlier_file_survives_an_error(tmp_path: Path, error: type[BaseExcep
     path.write_text("earlier", encoding="utf-8")
 
     def fail() -> None:
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("half", encoding="utf-8")
             raise error
 
@@ -72,14 +72,14 @@ def test_whoever_has_the_earlier_file_open_reads_it_to_its_end(tmp_path: Path) -
     path = tmp_path / "file.txt"
     path.write_text("earlier", encoding="utf-8")
     with path.open(encoding="utf-8") as reader:
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("new", encoding="utf-8")
         assert reader.read() == "earlier"
     assert path.read_text(encoding="utf-8") == "new"
 
 
 def test_a_files_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
-    with whole_file(tmp_path / "file.txt"):
+    with atomic_file(tmp_path / "file.txt"):
         pass
     assert mode(tmp_path / "file.txt") == 0o666 & ~mask
 
@@ -88,7 +88,7 @@ def test_a_directory_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.mkdir()
     (path / "earlier.txt").touch()
-    with whole_directory(path, kind=None) as staging:
+    with atomic_directory(path, kind=None) as staging:
         (staging / "new.txt").write_text("new", encoding="utf-8")
         assert [entry.name for entry in path.iterdir()] == ["earlier.txt"]
     assert [entry.name for entry in path.iterdir()] == ["new.txt"]
@@ -102,7 +102,7 @@ def test_an_earlier_directory_survives_an_error(tmp_path: Path, error: type[Base
     (path / "earlier.txt").write_text("earlier", encoding="utf-8")
 
     def fail() -> None:
-        with whole_directory(path, kind=None) as staging:
+        with atomic_directory(path, kind=None) as staging:
             (staging / "earlier.txt").write_text("half", encoding="utf-8")
             raise error
 
@@ -116,7 +116,7 @@ def test_a_link_stays_and_what_it_leads_to_changes(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "out", tmp_path / "deep" / "elsewhere"
     path.symlink_to(elsewhere)
     for number in range(3):
-        with whole_directory(path, kind=KIND) as staging:
+        with atomic_directory(path, kind=KIND) as staging:
             (staging / f"{number}.txt").touch()
         assert path.is_symlink()
         assert {entry.name for entry in elsewhere.iterdir()} == {f"{number}.txt", MANIFEST_NAME}
@@ -154,7 +154,7 @@ def test_an_earlier_directory_comes_back_if_the_second_rename_fails(
     monkeypatch.setattr(Path, "replace", replace_unless_new)
 
     def change() -> None:
-        with whole_directory(path, kind=None):
+        with atomic_directory(path, kind=None):
             pass
 
     with pytest.raises(BrokenError):
@@ -171,7 +171,7 @@ def test_the_next_writer_settles_a_change_that_a_process_ended_in(tmp_path: Path
     if complete:
         path.mkdir()
         (path / "newer.txt").touch()
-    with pytest.raises(BrokenError), whole_directory(path, kind=None):
+    with pytest.raises(BrokenError), atomic_directory(path, kind=None):
         raise BrokenError
     assert [entry.name for entry in path.iterdir()] == ["newer.txt" if complete else "earlier.txt"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -184,7 +184,7 @@ def test_an_earlier_directory_that_was_half_removed_goes_away_with_the_next_writ
     path, unlink, calls = tmp_path / "out", Path.unlink, 0
 
     def write(content: str) -> None:
-        with whole_directory(path, kind=KIND) as staging:
+        with atomic_directory(path, kind=KIND) as staging:
             for name in ("a", "b"):
                 (staging / name).write_text(content, encoding="utf-8")
 
@@ -210,7 +210,7 @@ def test_an_earlier_directory_that_was_half_removed_goes_away_with_the_next_writ
 
 def leave_partial(path: Path, *, directory: bool) -> None:
     """Let a process begin to write `path`, and end it there."""
-    whole, inner = ("whole_directory", "partial / 'half'") if directory else ("whole_file", "partial")
+    whole, inner = ("atomic_directory", "partial / 'half'") if directory else ("atomic_file", "partial")
     more = ", kind=Kind(name='x', entries=())" if directory else ""
     code = (
         f"import os, sys; from pathlib import Path; from bertpipe.core.atomic import {whole}\n"
@@ -227,7 +227,7 @@ def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path: Path
     path = tmp_path / "out"
     leave_partial(path, directory=directory)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".out.bertpipe-partial", ".out.bertpipe-partial.lock"]
-    with whole_directory(path, kind=KIND) if directory else whole_file(path) as partial:
+    with atomic_directory(path, kind=KIND) if directory else atomic_file(path) as partial:
         if directory:
             assert list(partial.iterdir()) == []
         else:
@@ -235,7 +235,7 @@ def test_what_a_killed_process_left_goes_away_with_the_next_write(tmp_path: Path
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("whole", [whole_file, partial(whole_directory, kind=KIND)], ids=["file", "directory"])
+@pytest.mark.parametrize("whole", [atomic_file, partial(atomic_directory, kind=KIND)], ids=["file", "directory"])
 def test_what_is_being_written_is_private_and_nobody_elses(tmp_path: Path, mask: int, whole: Any) -> None:  # noqa: ANN401
     path = tmp_path / "out"
     with whole(path) as temporary:
@@ -258,7 +258,7 @@ def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_again(
         return taken[-1]
 
     monkeypatch.setattr(locks, "_locked", removed_first)
-    with locks.only_one(lock, what="a test"):
+    with locks.exclusive_lock(lock, what="a test"):
         assert taken == [True, True]
         assert locks.is_held(lock)
     assert not locks.is_held(lock)
@@ -271,7 +271,7 @@ def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Pa
     def write(number: int) -> None:
         for turn in range(40):
             try:
-                with whole_directory(path, kind=KIND) as staging:
+                with atomic_directory(path, kind=KIND) as staging:
                     for name in "ab":
                         (staging / name).write_text(f"{number} {turn}", encoding="utf-8")
                 done.append(number)
@@ -296,37 +296,39 @@ def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("code", "mend"),
+    ("code", "fix"),
     [
         (errno.ENOSPC, "make room on the disk"),
         (errno.EDQUOT, "make room on the disk"),
         (errno.EROFS, "make its folder writable"),
         (errno.EACCES, "make its folder writable"),
-        (errno.EIO, "see to the disk"),
+        (errno.EIO, "check the disk"),
     ],
     ids=errno.errorcode.get,
 )
 @pytest.mark.parametrize("by", ["python", "rust"])
-def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: int, mend: str, by: str) -> None:
+def test_a_refused_write_names_the_output_and_what_to_do(tmp_path: Path, code: int, fix: str, by: str) -> None:
     path = tmp_path / "out"
     path.write_text("earlier", encoding="utf-8")
     error = OSError(code, os.strerror(code)) if by == "python" else Exception(f"I/O error: words (os error {code})")
-    with pytest.raises(WriteError) as caught, whole_file(path):
+    with pytest.raises(WriteError) as caught, atomic_file(path):
         raise error
-    said = f"{path} cannot be written ({os.strerror(code)}): {mend} and run again; nothing half-written is left"
+    said = (
+        f"{path} cannot be written ({os.strerror(code)}): {fix} and run the command again; nothing half-written is left"
+    )
     assert str(caught.value) == said
     assert path.read_text(encoding="utf-8") == "earlier"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_error_that_is_not_the_operating_systems_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="other"), whole_file(tmp_path / "out"):
+    with pytest.raises(ValueError, match="other"), atomic_file(tmp_path / "out"):
         raise ValueError("other")
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"file/out cannot be written \(File exists at .*file\): see to it"):
+    with pytest.raises(WriteError, match=r"file/out cannot be written \(File exists at .*file\): fix this"):
         write_json(tmp_path / "file" / "out", {})
 
 
@@ -354,7 +356,7 @@ except WriteError as error:
 
 
 def test_a_directorys_permissions_follow_the_umask_down_to_its_files(tmp_path: Path, mask: int) -> None:
-    with whole_directory(tmp_path / "out", kind=None) as staging:
+    with atomic_directory(tmp_path / "out", kind=None) as staging:
         (staging / "inner").mkdir(mode=0o700)
         private = staging / "inner" / "private.txt"
         private.touch(mode=0o600)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.core.atomic import check_target, remove_own, whole_directory
+from bertpipe.core.atomic import atomic_directory, check_target, remove_own
 from bertpipe.core.errors import WriteError
 from bertpipe.core.manifest import MANIFEST_NAME, Kind, contents_of, read_manifest, write_manifest
 
@@ -28,7 +28,7 @@ def digests_in(path: Path) -> Mapping[str, frozenset[str]]:
 
 def write(path: Path, files: Mapping[str, str]) -> None:
     """Write a directory as a command does."""
-    with whole_directory(path, kind=kind_of(*files)) as staging:
+    with atomic_directory(path, kind=kind_of(*files)) as staging:
         for name, text in files.items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).write_text(text, encoding="utf-8")
@@ -67,7 +67,7 @@ def test_what_bertpipe_did_not_write_stays(out: Path, place: str) -> None:
     (out / place).write_text("precious", encoding="utf-8")
     before = out.stat().st_ino
     for number in range(2):
-        with whole_directory(out, kind=kind_of("model")) as staging:
+        with atomic_directory(out, kind=kind_of("model")) as staging:
             (staging / "model").write_text(f"{number}", encoding="utf-8")
         assert tree(out) == {"model": f"{number}", place: "precious"}
     assert out.stat().st_ino == before
@@ -105,7 +105,7 @@ def test_a_file_of_ours_that_was_changed_is_not_replaced(out: Path, stranger: st
         (out / stranger).write_text("precious", encoding="utf-8")
     before = tree(out)
     said = r"out holds model, which was changed since bertpipe wrote it .*move what you want to keep"
-    with pytest.raises(WriteError, match=said), whole_directory(out, kind=kind_of("model")):
+    with pytest.raises(WriteError, match=said), atomic_directory(out, kind=kind_of("model")):
         pytest.fail("the work has begun")
     assert tree(out) == before
 
@@ -116,7 +116,7 @@ def test_a_file_of_the_users_with_a_name_of_ours_is_not_replaced(tmp_path: Path,
     theirs.parent.mkdir(parents=True)
     theirs.write_text("precious", encoding="utf-8")
     said = rf"mine holds {name.split('/', maxsplit=1)[0]}, which bertpipe did not write .*name another directory"
-    with pytest.raises(WriteError, match=said), whole_directory(tmp_path / "mine", kind=kind_of("config.json")):
+    with pytest.raises(WriteError, match=said), atomic_directory(tmp_path / "mine", kind=kind_of("config.json")):
         pytest.fail("the work has begun")
     assert theirs.read_text(encoding="utf-8") == "precious"
 
@@ -125,7 +125,7 @@ def test_a_directory_of_another_kind_is_not_replaced(out: Path) -> None:
     before = tree(out)
     other = Kind(name="other thing", entries=["card"])
     said = "out holds the thing that bertpipe wrote there, and the other thing would replace it"
-    with pytest.raises(WriteError, match=said), whole_directory(out, kind=other):
+    with pytest.raises(WriteError, match=said), atomic_directory(out, kind=other):
         pytest.fail("the work has begun")
     assert tree(out) == before
 
@@ -146,13 +146,13 @@ def test_a_folder_of_the_users_takes_our_files_in(tmp_path: Path) -> None:
 
 
 def test_what_comes_while_the_work_goes_on_stays(out: Path) -> None:
-    with whole_directory(out, kind=kind_of("model")) as staging:
+    with atomic_directory(out, kind=kind_of("model")) as staging:
         (staging / "model").write_text("second", encoding="utf-8")
         (out / "notes").write_text("precious", encoding="utf-8")
     assert tree(out) == {"model": "second", "notes": "precious"}
 
     def collide() -> None:
-        with whole_directory(out, kind=kind_of("model")) as staging:
+        with atomic_directory(out, kind=kind_of("model")) as staging:
             (staging / "notes").write_text("third", encoding="utf-8")
 
     with pytest.raises(WriteError, match="out holds notes, which bertpipe did not write"):
@@ -165,7 +165,7 @@ def test_a_file_or_an_empty_directory(tmp_path: Path) -> None:
     write(tmp_path / "empty", NEW)
     assert tree(tmp_path / "empty") == NEW
     (tmp_path / "file").write_text("precious", encoding="utf-8")
-    with pytest.raises(WriteError, match="file is a file, and a directory is to be written"):
+    with pytest.raises(WriteError, match="file is a file, and the output is a directory"):
         check_target(tmp_path / "file", kind_of())
     assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
 
@@ -240,10 +240,10 @@ needs_mounts = pytest.mark.skipif(
 def test_a_directory_that_cannot_be_renamed_takes_the_files(tmp_path: Path, kind: str) -> None:
     """A container's volume is a mount point, and often the only place that can be written to."""
     code = (
-        "import sys; from pathlib import Path; from bertpipe.core.atomic import whole_directory\n"
+        "import sys; from pathlib import Path; from bertpipe.core.atomic import atomic_directory\n"
         "from bertpipe.core.manifest import Kind\n"
         "for text in ('first', 'second'):\n"
-        "    with whole_directory(Path(sys.argv[1]), kind=Kind(name='thing', entries=['model'])) as staging:\n"
+        "    with atomic_directory(Path(sys.argv[1]), kind=Kind(name='thing', entries=['model'])) as staging:\n"
         "        (staging / 'model').write_text(text)\n"
         "print(sorted(p.name for p in Path(sys.argv[1]).iterdir()), (Path(sys.argv[1]) / 'model').read_text())"
     )

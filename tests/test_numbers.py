@@ -223,8 +223,8 @@ def test_data_without_any_label_train_the_next_sentence_and_have_no_mlm_figure(
     assert {figure for who in ("model", "constant", "two_neighbours") for figure in mlm[who].values()} == {None}
     assert found.metrics["nsp"]["model"]["loss"] > 0
     assert len(found.pictures) == 8
-    results.show_metrics(found.metrics, as_json=False)
-    results.show_facts("Trained", found.trained, as_json=False)
+    results.show_metrics(found.metrics)
+    results.show_facts(found.trained, "Trained")
     shown = capsys.readouterr().out
     assert "nan" not in shown.lower()
     assert "Masked-language modelling, 0 tokens" in shown

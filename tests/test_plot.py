@@ -102,7 +102,7 @@ def test_the_loss_panels_show_the_tables_numbers(tmp_path: Path, figures: dict[s
     table = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)
     tests = np.genfromtxt(tmp_path / "epochs.csv", delimiter=",", names=True)
     for axis, column, unit in zip(
-        figures["loss"].axes, ("mlm_loss", "nsp_loss"), ("nats a masked token", "nats a pair"), strict=True
+        figures["loss"].axes, ("mlm_loss", "nsp_loss"), ("nats per masked token", "nats per pair"), strict=True
     ):
         raw, smooth = line(axis, "training, each interval"), line(axis, "training, mean of 5 intervals")
         assert raw.get_xdata() == pytest.approx(table["step"])

@@ -493,7 +493,9 @@ def test_weights_that_are_no_numbers_are_refused(tiny: Params, tmp_path: Path, m
     save_changed(tmp_path / "m", bert)
     labelled = write_csv(tmp_path / "x.csv", animals(20))
     expected = (
-        (ModelError, "m gives what is no number") if mode == "frozen" else (TrainingError, "is not a number at step")
+        (ModelError, "m gives values that are not finite")
+        if mode == "frozen"
+        else (TrainingError, "is not a number at step")
     )
     with pytest.raises(expected[0], match=expected[1]):
         probe(tiny, labelled, tmp_path / "m", tmp_path / "out.json", mode=mode)

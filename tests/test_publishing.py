@@ -133,7 +133,7 @@ def test_a_model_is_private_unless_it_is_to_be_public(push: Push, hub: Hub) -> N
 
 def test_nothing_is_sent_to_a_public_model_unless_that_is_wanted(push: Push, hub: Hub, directory: Path) -> None:
     hub.repositories[NAME] = Repository(private=False)
-    with pytest.raises(PushError, match=f"{NAME} is a public model on the hub, so nothing was sent: say --public"):
+    with pytest.raises(PushError, match=f"{NAME} is a public model on the hub, so nothing was sent: give --public"):
         push()
     assert hub.repositories[NAME].files == {}
     assert push(public=True)["visibility"] == "public"
@@ -156,8 +156,8 @@ def test_what_the_hub_has_to_say_of_the_card_is_a_note(push: Push, hub: Hub) -> 
 @pytest.mark.parametrize(
     ("step", "status", "said"),
     [
-        ("create", 401, f"does not let this token write {NAME}: take one with write access to it"),
-        ("create", 403, f"does not let this token write {NAME}: take one with write access to it"),
+        ("create", 401, f"does not let this token write {NAME}: use one with write access to it"),
+        ("create", 403, f"does not let this token write {NAME}: use one with write access to it"),
         ("info", 404, f"the Hugging Face hub did not take {NAME}: "),
         ("validate", 400, f"the Hugging Face hub did not take {NAME}: Invalid metadata in README.md"),
         ("preupload", 403, "does not let this token write"),
@@ -186,7 +186,7 @@ def test_a_refusal_at_any_step_is_one_line_without_the_token(
 
 @pytest.mark.parametrize("name", ["a-model", "a/b/c", "somebody/a model", "somebody/--", "/", "somebody/", ""])
 def test_what_is_no_name_is_refused(push: Push, hub: Hub, name: str) -> None:
-    with pytest.raises(PushError, match=r"is no name of a model on the hub: write OWNER/NAME; .* is complete"):
+    with pytest.raises(PushError, match=r"is not a name of a model on the hub: write OWNER/NAME; .* is complete"):
         push(name)
     assert hub.requests == []
 

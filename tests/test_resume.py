@@ -15,7 +15,7 @@ import torch
 
 from bertpipe.core.artifacts import ROWS_PER_GROUP, SPLITS
 from bertpipe.core.errors import BusyError, StoppedError
-from bertpipe.core.locks import only_one
+from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.params import Params
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.model import store
@@ -400,7 +400,7 @@ def test_a_second_training_into_the_same_place_is_refused(
 
     def begin_another() -> None:
         for change in ({}, {"learning_rate": 0.005}):
-            with pytest.raises(BusyError, match=r"a training into .*model is under way already \(process \d+ on "):
+            with pytest.raises(BusyError, match=r"a training into .*model is already under way \(process \d+ on "):
                 train(tiny, tmp_path, parquet, **{**SMALL, **change})
             refused.append(change)
 
@@ -415,7 +415,10 @@ def test_a_second_training_of_the_same_run_into_another_place_is_refused_too(
 ) -> None:
     crash_in("epoch 2/2", tiny, tmp_path, parquet, **SMALL)
     (run,) = (tmp_path / "state").iterdir()
-    with only_one(run / "lock", what="x"), pytest.raises(BusyError, match="the same params and data is under way"):
+    with (
+        exclusive_lock(run / "lock", what="x"),
+        pytest.raises(BusyError, match="the same params and data is under way"),
+    ):
         train(tiny, tmp_path, parquet, **SMALL)
     assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] > 0
 

@@ -115,7 +115,7 @@ def test_a_split_stands_in_a_file_or_in_shards_but_not_in_both(tmp_path: Path) -
     write_shards(tmp_path / "train", ROWS, [9], rows_per_group=9)
     assert split_path(tmp_path, "train") == tmp_path / "train"
     (tmp_path / "train.parquet").write_bytes(b"")
-    with pytest.raises(DataError, match=r"has both train\.parquet and shards in train/: take one of them away"):
+    with pytest.raises(DataError, match=r"has both train\.parquet and shards in train/: remove one of them"):
         split_path(tmp_path, "train")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core.errors import BusyError, InputError
-from bertpipe.core.locks import only_one
+from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.params import Params
 from bertpipe.stages.state import run_state
 from bertpipe.training.checkpoint import checkpoints_in
@@ -51,10 +51,10 @@ def test_damage_is_listed(work: Path) -> None:
     (work / "downloads" / "0123456789abcdef" / "facts.json").write_text("{", encoding="utf-8")
     training, download = run_state(work)["kept"]
     assert (training["what"], training["done"]) == (
-        "a training that says nothing of itself",
+        "a training without a description",
         "6 (1 damaged after it) of ? steps",
     )
-    assert (download["what"], download["done"]) == ("a download that says nothing of itself", "?")
+    assert (download["what"], download["done"]) == ("a download without a description", "?")
 
 
 def test_one_is_cleared_by_its_name(work: Path) -> None:
@@ -78,9 +78,9 @@ def test_an_unknown_name_clears_nothing(work: Path) -> None:
 
 def test_what_a_process_is_at_work_on_stays(work: Path) -> None:
     name = key(work)
-    with only_one(work / "state" / name / "lock", what="x"):
+    with exclusive_lock(work / "state" / name / "lock", what="x"):
         assert run_state(work)["kept"][0]["held"]
-        with pytest.raises(BusyError, match=rf"work on {name} is under way already \(process \d+ on"):
+        with pytest.raises(BusyError, match=rf"work on {name} is already under way \(process \d+ on"):
             run_state(work, clear=[name])
         assert run_state(work, clear=["all"])["cleared"] == ["0123456789abcdef"]
     assert not run_state(work)["kept"][0]["held"]

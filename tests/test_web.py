@@ -490,7 +490,7 @@ def test_two_downloads_of_one_url_do_not_share_a_part(get: Get, site: Site) -> N
     thread.start()
     try:
         assert begun.wait(10)
-        said = rf"^a download of {url} is under way already \(process {os.getpid()} on .*: wait for it, or stop it$"
+        said = rf"^a download of {url} is already under way \(process {os.getpid()} on .*: wait for it, or stop it$"
         with pytest.raises(BusyError, match=said):
             get(url)
         (kept,) = run_state(FOLDER.parent)["kept"]

@@ -122,9 +122,9 @@ def test_a_folder_that_takes_nothing_is_told_and_left_as_it_is(
     shutil.copytree(before, folder)
     ended = runners[0]("run", name, folder, mode=FAIL_FROM, nth=1, error=error)
     assert ended["exit"] == 1, ended
-    mend = "make room on the disk" if error == errno.EDQUOT else "make its folder writable"
+    fix = "make room on the disk" if error == errno.EDQUOT else "make its folder writable"
     assert f"({os.strerror(error)}" in ended["error"]
-    assert f"{mend} and run again" in ended["error"]
+    assert f"{fix} and run the command again" in ended["error"]
     assert content(folder, ()) == content(before, ())
     assert runners[0]("run", name, folder)["exit"] == 0
     assert content(folder, OPERATIONS[name].leaves) == content(after, OPERATIONS[name].leaves)

@@ -150,7 +150,7 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
         )
         assert refused.returncode == 1
         assert re.search(
-            rf"error: a training into models/bert is under way already \(process {process.pid} on .*\): "
+            rf"error: a training into models/bert is already under way \(process {process.pid} on .*\): "
             "wait for it, or stop it",
             refused.stderr,
         )
@@ -188,7 +188,7 @@ def test_a_signal_to_another_command_leaves_what_was_there(
         process.send_signal(number)
         said = said_by(process)
     assert process.returncode == code, said
-    assert f"note: stopped by {name}; what was there before is as it was" in said
+    assert f"note: stopped by {name}; earlier outputs are unchanged" in said
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert not partial.exists()
 

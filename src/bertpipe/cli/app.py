@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -23,11 +24,12 @@ from bertpipe.cli.options import (
     ParamsOption,
     TimingOption,
     ZipOption,
-    undisturbed,
+    signals_blocked,
 )
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
 from bertpipe.core.params import ProbeMode
+from bertpipe.core.params_file import load_params
 from bertpipe.training.distributed import environment
 
 app = typer.Typer(
@@ -41,7 +43,7 @@ app = typer.Typer(
 app.add_typer(infer_app, name="infer")
 
 _PARENT = os.getppid()
-"""The process that started this one: as early as can be known, because it may end while libraries are read."""
+"""The process that started this one; read early, because it may end while libraries are imported."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -55,7 +57,7 @@ def _root(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     if (
@@ -64,7 +66,7 @@ def _root(
         and environment.is_launched()
     ):
         raise WorldError(
-            f"{context.invoked_subcommand} works in one process, and torchrun has started "
+            f"{context.invoked_subcommand} runs in one process, and torchrun has started "
             f"{os.environ['WORLD_SIZE']}: start it without torchrun",
             shown=environment.rank() == 0,
         )
@@ -76,37 +78,33 @@ def download(
         str | None,
         typer.Option(help="sample, imdb, a URL or a path; default: download.source in the params."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the zip goes.")] = artifacts.ZIP_FILE,
+    out: Annotated[Path, typer.Option(help="Where the zip is written.")] = artifacts.ZIP_FILE,
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the zip, hexadecimal.")] = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
-    """Bring the zip of CSV files, whole and verified, or nothing."""
-    from dataclasses import replace
-
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    """Fetch the zip of CSV files, complete and verified, or nothing."""
+    with signals_blocked():
         from bertpipe.stages.download import run_download
 
     loaded = load_params(params)
     section = replace(loaded.download, source=source or loaded.download.source, sha256=sha256 or loaded.download.sha256)
     with terminal.progress() as on_progress:
         result = run_download(section, loaded.sample, loaded.masking, out=out, on_progress=on_progress)
-    results.show_facts("Downloaded", result, as_json=json_)
+    results.show(result, results.show_facts, "Downloaded", as_json=json_)
 
 
 @app.command()
 def convert(
     zip_file: ZipOption = artifacts.ZIP_FILE,
-    out: Annotated[Path, typer.Option(help="Where the Parquet files go.")] = artifacts.PARQUET_DIR,
+    out: Annotated[Path, typer.Option(help="Where the Parquet files are written.")] = artifacts.PARQUET_DIR,
     engine: EngineOption = "processes",
     address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
     """Turn the CSV files inside the zip into Parquet, every row checked."""
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    with signals_blocked():
         from bertpipe.sources.engines.engine import make_engine
         from bertpipe.stages.convert import run_convert
 
@@ -121,21 +119,20 @@ def convert(
             engine=workers,
             on_progress=on_progress,
         )
-    results.show_conversion(summary, out, as_json=json_)
+    results.show(summary, results.show_conversion, out, as_json=json_)
 
 
 @app.command()
 def prepare(
     text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
-    out: Annotated[Path, typer.Option(help="Where the Parquet files go; or, if it ends in .zip, the notebook's zip.")],
+    out: Annotated[Path, typer.Option(help="Where Parquet files are written; if it ends in .zip, the notebook's zip.")],
     engine: EngineOption = "processes",
     address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    with signals_blocked():
         from bertpipe.sources.engines.engine import make_engine
         from bertpipe.stages.prepare import run_prepare
 
@@ -146,30 +143,27 @@ def prepare(
             loaded.prepare, loaded.masking, loaded.runtime,
             text=text, out=out, engine=workers, on_progress=on_progress,
         )  # fmt: skip
-    results.show_preparation(summary, out, as_json=json_)
+    results.show(summary, results.show_preparation, out, as_json=json_)
 
 
 @app.command()
 def train(
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(help="Where the model goes.")] = artifacts.MODEL_DIR,
+    out: Annotated[Path, typer.Option(help="Where the model is written.")] = artifacts.MODEL_DIR,
     history: HistoryOption = artifacts.HISTORY_FILE,
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Start from this model: a directory of bertpipe's, a Hugging Face directory, or a hub name."),
+        typer.Option(help="Start from this model: a bertpipe or Hugging Face directory, or a hub name."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run was.")] = True,
+    resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
     """Train BERT on MLM and NSP, evaluating and saving after each epoch."""
-    from dataclasses import replace
-
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    with signals_blocked():
         from bertpipe.model.device import check_device
         from bertpipe.stages.train import run_train
         from bertpipe.training.distributed.launch import processes_to_train_in, run_in_processes
@@ -204,9 +198,9 @@ def train(
             on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     if environment.rank() == 0:
-        with terminal.whoever_reads():
-            results.show_facts("Trained", summary, as_json=json_)
-        if (out, params) == (artifacts.MODEL_DIR, artifacts.PARAMS_FILE):  # those of the pipeline
+        with terminal.without_failing():
+            results.show(summary, results.show_facts, "Trained", as_json=json_)
+        if (out, params) == (artifacts.MODEL_DIR, artifacts.PARAMS_FILE):  # the pipeline's
             terminal.warn_of_overrides(overrides, params)
 
 
@@ -218,9 +212,8 @@ def evaluate(
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
-    """Measure a model on the test split, beside simple predictors on the same rows."""
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    """Measure a model on the test split, together with simple predictors on the same rows."""
+    with signals_blocked():
         from bertpipe.stages.evaluate import run_evaluate
 
     loaded = load_params(params)
@@ -229,13 +222,16 @@ def evaluate(
             loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir), out=out,
             on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
-    results.show_metrics(metrics, as_json=json_)
+    results.show(metrics, results.show_metrics, as_json=json_)
 
 
 @app.command()
 def probe(
     labelled: Annotated[
-        str, typer.Argument(help="A CSV, JSONL or Parquet file of texts and labels; or sample: its reviews' verdicts.")
+        str,
+        typer.Argument(
+            help="A CSV, JSONL or Parquet file of texts and labels; or sample: its reviews, labelled by verdict."
+        ),
     ],
     test: Annotated[
         Path | None, typer.Option(help="A file to test on.", show_default="probe.test_share of LABELLED")
@@ -247,11 +243,8 @@ def probe(
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
-    """Train a classifier of labelled texts on a model, and measure it beside a bag of words."""
-    from dataclasses import replace
-
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    """Train a classifier of labelled texts on a model, and compare it with a bag of words."""
+    with signals_blocked():
         from bertpipe.stages.probe import run_probe
 
     loaded = load_params(params)
@@ -263,7 +256,7 @@ def probe(
             labelled=labelled, test=test, model=model, out=out,
             on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
-    results.show_probe(report, as_json=json_)
+    results.show(report, results.show_probe, as_json=json_)
 
 
 @app.command()
@@ -272,11 +265,11 @@ def plot(
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
     metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = artifacts.METRICS_FILE,
-    out: Annotated[Path, typer.Option(help="Where PNG and SVG files go.")] = artifacts.PLOTS_DIR,
+    out: Annotated[Path, typer.Option(help="Where PNG and SVG files are written.")] = artifacts.PLOTS_DIR,
     json_: JsonOption = False,
 ) -> None:
     """Draw losses, accuracies, learning rate and throughput as PNG and SVG."""
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.stages.plot import run_plot
 
     with terminal.progress() as on_progress:
@@ -288,34 +281,33 @@ def plot(
             out=out,
             on_progress=on_progress,
         )
-    results.show_facts("Plotted", result, as_json=json_)
+    results.show(result, results.show_facts, "Plotted", as_json=json_)
 
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Option(help="A model directory of bertpipe's.")] = artifacts.MODEL_DIR,
+    model: Annotated[Path, typer.Option(help="A bertpipe model directory.")] = artifacts.MODEL_DIR,
     metrics: Annotated[Path, typer.Option(help="JSON file of its metrics.")] = artifacts.METRICS_FILE,
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(help="Where the Hugging Face directory goes.")] = artifacts.EXPORT_DIR,
+    out: Annotated[Path, typer.Option(help="Where the Hugging Face directory is written.")] = artifacts.EXPORT_DIR,
     or_card: Annotated[
-        bool, typer.Option("--or-card", help="Write the card alone for a network that transformers does not have.")
+        bool, typer.Option("--or-card", help="For a network that transformers does not have, write the card alone.")
     ] = False,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face hub, as this model.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Let everyone see what is pushed; without, it has to be private.")
+        bool, typer.Option("--public", help="Make the pushed model public; the default is private.")
     ] = False,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
     """Write the model as a Hugging Face directory, with its model card."""
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    with signals_blocked():
         from bertpipe.stages.export import run_export
 
     if public and push is None:
-        raise typer.BadParameter("--public says who may see what is pushed: give --push OWNER/NAME too")
+        raise typer.BadParameter("--public applies to --push: give --push OWNER/NAME too")
     loaded = load_params(params)
     with terminal.progress() as on_progress:
         result = run_export(
@@ -323,27 +315,27 @@ def export(
             or_card=or_card, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
         if push is not None:
-            with undisturbed():
+            with signals_blocked():
                 from bertpipe.export.hub import push_directory
 
             result |= push_directory(
                 out, result["files"], push, public=public, on_progress=on_progress, on_note=terminal.show_note
             )
-    results.show_facts("Exported", result, as_json=json_)
+    results.show(result, results.show_facts, "Exported", as_json=json_)
 
 
 @app.command()
 def state(
     clear: Annotated[
-        list[str] | None, typer.Option(help="Remove this state, by its name, or `all`; can be given several times.")
+        list[str] | None, typer.Option(help="Remove the state of this name, or `all`; can be given several times.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """List what interrupted commands have left to go on from, or clear it."""
-    with undisturbed():
+    """List the saved state of interrupted commands, or clear it."""
+    with signals_blocked():
         from bertpipe.stages.state import run_state
 
-    results.show_state(run_state(artifacts.WORK_DIR, clear=clear or ()), as_json=json_)
+    results.show(run_state(artifacts.WORK_DIR, clear=clear or ()), results.show_state, as_json=json_)
 
 
 @app.command()
@@ -353,29 +345,29 @@ def inspect(
     model: ModelOption = str(artifacts.MODEL_DIR),
     json_: JsonOption = False,
 ) -> None:
-    """Walk one input through the network, step by step, with shapes and first values."""
-    with undisturbed():
+    """Show one input's way through the network, step by step, with shapes and first values."""
+    with signals_blocked():
         from bertpipe.stages.inspect import run_inspect
 
-    results.show_inspection(run_inspect(text, second, model=model), as_json=json_)
+    results.show(run_inspect(text, second, model=model), results.show_inspection, as_json=json_)
 
 
 def main() -> None:
     """Run the command line.
 
-    An error that the user can mend is one message and exit code 1; a signal is one message and 128 plus its number,
-    130 for Ctrl-C. Of several processes, those without anything of their own to say say nothing.
+    An error that the user can fix is one message and exit code 1; a signal is one message and 128 plus its number, 130
+    for Ctrl-C.
     """
-    if sys.stdout is None:  # closed, as `>&-` has it
+    if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for number in INTERRUPTIONS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it, and a shell's `&`
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`, or a shell's `&`
             signal.signal(number, _interrupt)
     try:
         app(prog_name="bertpipe")
     except Interrupted as interruption:
         if environment.rank() == 0:
-            terminal.show_note(f"{interruption}; what was there before is as it was")
+            terminal.show_note(f"{interruption}; earlier outputs are unchanged")
         sys.exit(interruption.exit_code)
     except BertpipeError as error:
         if error.shown:

@@ -1,4 +1,4 @@
-"""The commands of `infer`: one question, or a file or a pipe of them."""
+"""The commands of `infer`: one question, or many from a file or a pipe."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertpipe.cli import results, terminal
-from bertpipe.cli.options import AnswersOption, InputOption, JsonOption, ModelOption, ParamsOption, undisturbed
+from bertpipe.cli.options import AnswersOption, InputOption, JsonOption, ModelOption, ParamsOption, signals_blocked
 from bertpipe.core import artifacts
 from bertpipe.core.errors import InputError
+from bertpipe.core.params_file import load_params
 from bertpipe.core.progress import ignore_progress
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bertpipe.stages.infer_lines import Task
 
 infer_app = typer.Typer(
-    help="Ask a model, about one input or many: NSP, filling \\[MASK], scores, vectors.", no_args_is_help=True
+    help="Ask a model about one input or many: NSP, filling \\[MASK], scores, vectors.", no_args_is_help=True
 )
 
 
@@ -30,11 +31,11 @@ def infer_nsp(
     out: AnswersOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say whether sentence B follows sentence A; a line: {"first": …, "second": …}, or both with a tab between."""
+    """Say whether sentence B follows sentence A. Input lines: {"first": …, "second": …}, or both with a tab between."""
     if first is None or second is None or input_ is not None or out is not None:
         _infer_lines("nsp", (first, second), model=model, source=input_, out=out, as_json=json_)
         return
-    results.show_nsp(_predictor(model).next_sentence(first, second), as_json=json_)
+    results.show(_predictor(model).next_sentence(first, second), results.show_nsp, as_json=json_)
 
 
 @infer_app.command("mlm")
@@ -46,11 +47,11 @@ def infer_mlm(
     out: AnswersOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Fill the masked words of a text; a line: {"text": …}, or the text."""
+    """Fill the masked words of a text. Input lines: {"text": …}, or the text."""
     if text is None or input_ is not None or out is not None:
         _infer_lines("mlm", (text,), model=model, source=input_, out=out, as_json=json_, top_k=top_k)
         return
-    results.show_mlm(_predictor(model).fill_masks(text, top_k), as_json=json_)
+    results.show(_predictor(model).fill_masks(text, top_k), results.show_mlm, as_json=json_)
 
 
 @infer_app.command("score")
@@ -61,11 +62,11 @@ def infer_score(
     out: AnswersOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say how probable a text is, each token masked in turn; a line: {"text": …}, or the text."""
+    """Say how probable a text is, each token masked in turn. Input lines: {"text": …}, or the text."""
     if text is None or input_ is not None or out is not None:
         _infer_lines("score", (text,), model=model, source=input_, out=out, as_json=json_)
         return
-    results.show_score(_predictor(model).score(text), as_json=json_)
+    results.show(_predictor(model).score(text), results.show_score, as_json=json_)
 
 
 @infer_app.command("embed")
@@ -78,15 +79,15 @@ def infer_embed(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Turn a text into a vector, the mean of its last hidden states; a line: {"text": …}, or the text."""
+    """Turn a text into a vector, the mean of its last hidden states. Input lines: {"text": …}, or the text."""
     if text is None or input_ is not None or out is not None:
         _infer_lines("embed", (text,), model=model, source=input_, out=out, as_json=json_)
         return
-    results.show_embedding(_predictor(model).embed(text), as_json=json_)
+    results.show(_predictor(model).embed(text), results.show_embedding, as_json=json_)
 
 
 def _predictor(model: str) -> "Predictor":
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.inference.predictor import load_predictor
 
     return load_predictor(model)
@@ -102,13 +103,13 @@ def _infer_lines(
     as_json: bool,
     top_k: int = 5,
 ) -> None:
-    """Answer the lines of a file, or of standard input where it is no terminal; or one input into a file."""
+    """Answer the lines of a file or of standard input, or write the answer to one input into a file."""
     values = tuple(value for value in given if value is not None)
     if values and (source is not None or len(values) < len(given)):
-        raise typer.BadParameter("give the whole input as arguments, or --input with an input a line")
+        raise typer.BadParameter("give the whole input as arguments, or --input with one input per line")
     if not values and source is None and sys.stdin.isatty():
         raise typer.BadParameter("give the input as arguments, or --input FILE, or a pipe")
-    with undisturbed():
+    with signals_blocked():
         from bertpipe.stages.infer_lines import run_infer_lines
 
     with terminal.progress() as on_progress:
@@ -117,7 +118,7 @@ def _infer_lines(
             on_progress=ignore_progress if out is None else on_progress,
         )  # fmt: skip
     if out is not None:
-        results.show_facts("Answered", result, as_json=as_json)
+        results.show(result, results.show_facts, "Answered", as_json=as_json)
     if result["failed"]:
         counts = f"{result['failed']:,} of {result['lines']:,} inputs have no answer"
         raise InputError(f"{counts}; the first is {result['first_error']}")
@@ -131,8 +132,7 @@ def infer_examples(
     json_: JsonOption = False,
 ) -> None:
     """Ask the questions listed in the params and write the answers."""
-    with undisturbed():
-        from bertpipe.core.params_file import load_params
+    with signals_blocked():
         from bertpipe.stages.infer import run_infer_examples
 
     loaded = load_params(params)
@@ -140,4 +140,4 @@ def infer_examples(
         result = run_infer_examples(
             loaded.infer, model=model, out=out, device=loaded.runtime.device, on_progress=on_progress
         )
-    results.show_examples(result, as_json=json_)
+    results.show(result, results.show_examples, as_json=json_)

@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how they import what they need."""
+"""Options that several commands share, and how commands import what they need."""
 
 import signal
 from collections.abc import Iterator
@@ -10,15 +10,18 @@ import typer
 
 from bertpipe.core.errors import INTERRUPTIONS
 
-ParamsOption = Annotated[Path, typer.Option("--params", help="The file with all numbers.")]
+ParamsOption = Annotated[Path, typer.Option("--params", help="The params file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 ZipOption = Annotated[Path, typer.Option("--zip", help="The zip of CSV files, or a directory of such zips.")]
 EngineOption = Annotated[
-    Literal["processes", "ray"], typer.Option("--engine", help="Who works on shards: this machine's processes, or Ray.")
+    Literal["processes", "ray"],
+    typer.Option("--engine", help="What processes shards: processes of this machine, or Ray."),
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help="Ray's: local, auto or HOST:PORT.", show_default="local, which starts one here"),
+    typer.Option(
+        "--address", help="Of Ray: local, auto or HOST:PORT.", show_default="local: start one on this machine"
+    ),
 ]
 DataOption = Annotated[
     Path | None,
@@ -31,20 +34,22 @@ ModelOption = Annotated[
 InputOption = Annotated[
     str | None,
     typer.Option(
-        "--input", help="A file with an input a line: .jsonl, or plain text; - is standard input.", show_default=False
+        "--input",
+        help="A file with one input per line: .jsonl, or plain text; - is standard input.",
+        show_default=False,
     ),
 ]
 AnswersOption = Annotated[
     Path | None, typer.Option("--out", help="A .jsonl file for the answers.", show_default="standard output")
 ]
-HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, a row an interval of steps.")]
-EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, a row an epoch.")]
-TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, a row an interval of steps.")]
+HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of losses, one row per interval of steps.")]
+EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, one row per epoch.")]
+TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, one row per interval of steps.")]
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold signals back until the block ends: what they raise in the midst of PyTorch's import gets lost there."""
+def signals_blocked() -> Iterator[None]:
+    """Hold signals back until the block ends: an exception raised within PyTorch's import would be lost there."""
     signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Results as a person sees them: tables and JSON on standard output."""
+"""Results on standard output, as tables or JSON."""
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,37 +18,36 @@ if TYPE_CHECKING:
 
 _SHOWN_NUMBERS = 8
 _WIDTH_ELSEWHERE = 100
-"""Columns where standard output is a file or a pipe."""
+"""Width where standard output is a file or a pipe."""
 
 
-def show_facts(title: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the facts a stage returned, one a line."""
+def show(result: Any, as_table: Callable[..., None], *more: object, as_json: bool) -> None:  # noqa: ANN401
+    """Print what a stage returned, as JSON or by a function of this module, which also gets `more`."""
     if as_json:
-        _print_json(facts)
-        return
+        sys.stdout.write(json_text(result if isinstance(result, Mapping) else result.to_dict()))
+    else:
+        as_table(result, *more)
+
+
+def show_facts(facts: Mapping[str, Any], title: str) -> None:
+    """Print the facts that a stage returned, one per line."""
     table = _table(title, ("", ""))
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), _cell(value))
     _results().print(table)
 
 
-def show_conversion(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
-    """Print the counts of a conversion, a column a split."""
-    if as_json:
-        _print_json(summary)
-        return
+def show_conversion(summary: Mapping[str, Any], out: Path) -> None:
+    """Print the counts of a conversion, one column per split."""
     _results().print(_split_table(f"Converted to {out}", summary))
     _show_vocabulary(summary)
     if "recovery" in summary:
         _show_recovery(summary["recovery"])
 
 
-def show_preparation(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
-    """Print what was found in a text, and what became of it, a column a split."""
-    if as_json:
-        _print_json(summary)
-        return
-    show_facts("Found", summary["found"], as_json=False)
+def show_preparation(summary: Mapping[str, Any], out: Path) -> None:
+    """Print what was found in a text and what was made of it, one column per split."""
+    show_facts(summary["found"], "Found")
     _results().print(_split_table(f"Prepared in {out}", summary))
     _show_vocabulary(summary)
 
@@ -69,7 +68,7 @@ def _show_vocabulary(summary: Mapping[str, Any]) -> None:
         "words known": vocabulary["known"],
         "true tokens known under masks": "yes" if summary["masked_tokens_known"] else "no",
     }
-    show_facts("Of both splits", facts, as_json=False)
+    show_facts(facts, "Of both splits")
 
 
 def _show_recovery(recovery: Mapping[str, Any]) -> None:
@@ -81,17 +80,17 @@ def _show_recovery(recovery: Mapping[str, Any]) -> None:
     )
 
 
-def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the evaluation: for each task a table with a row a predictor."""
-    if as_json:
-        _print_json(metrics)
-        return
-
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print the evaluation: one table per task, one row per predictor."""
     for task, title in (
         ("mlm", f"Masked-language modelling, {metrics['mlm']['tokens']:,} tokens"),
         ("nsp", f"Next-sentence prediction, {metrics['nsp']['rows']:,} pairs"),
     ):
-        _show_frame(title, comparison(metrics, task))
+        frame = comparison(metrics, task)
+        table = _table(title, (str(frame.index.name), *map(str, frame.columns)))
+        for name, row in frame.iterrows():
+            table.add_row(str(name), *("" if math.isnan(value) else _cell(float(value)) for value in row))
+        _results().print(table)
     if metrics["nsp"]["model"] is None:
         return
     confusion = metrics["nsp"]["model"]["confusion"]
@@ -101,21 +100,15 @@ def show_metrics(metrics: Mapping[str, Any], *, as_json: bool) -> None:
     _results().print(table)
 
 
-def show_nsp(answer: "NspAnswer", *, as_json: bool) -> None:
-    """Print both probabilities and the verdict."""
-    if as_json:
-        _print_json(answer.to_dict())
-        return
+def show_nsp(answer: "NspAnswer") -> None:
+    """Print the verdict and both probabilities."""
     verdict = "B follows A" if answer.is_next else "B does not follow A"
     show_text(f"{verdict}   next {answer.probability_next:.4f}   not next {answer.probability_not_next:.4f}")
     _warn(answer.warnings)
 
 
-def show_mlm(answer: "MlmAnswer", *, as_json: bool) -> None:
+def show_mlm(answer: "MlmAnswer") -> None:
     """Print the candidates for each mask and the filled text."""
-    if as_json:
-        _print_json(answer.to_dict())
-        return
     for mask in answer.masks:
         table = _table(f"[MASK] at token {mask.position}", ("token", "probability"))
         for candidate in mask.candidates:
@@ -125,11 +118,8 @@ def show_mlm(answer: "MlmAnswer", *, as_json: bool) -> None:
     _warn(answer.warnings)
 
 
-def show_score(answer: "ScoreAnswer", *, as_json: bool) -> None:
+def show_score(answer: "ScoreAnswer") -> None:
     """Print each token's log-probability, and their sum."""
-    if as_json:
-        _print_json(answer.to_dict())
-        return
     table = _table("Each token masked in turn", ("token", "log-probability"))
     for token, value in zip(answer.tokens, answer.log_probabilities, strict=True):
         table.add_row(_plain(token), f"{value:.4f}")
@@ -139,21 +129,15 @@ def show_score(answer: "ScoreAnswer", *, as_json: bool) -> None:
     _warn(answer.warnings)
 
 
-def show_embedding(answer: "EmbeddingAnswer", *, as_json: bool) -> None:
-    """Print the vector's size and first numbers; all of it as JSON."""
-    if as_json:
-        _print_json(answer.to_dict())
-        return
+def show_embedding(answer: "EmbeddingAnswer") -> None:
+    """Print the vector's size and first numbers."""
     shown = "  ".join(f"{value:.4f}" for value in answer.vector[:_SHOWN_NUMBERS].tolist())
     show_text(f"{len(answer.vector)} numbers: {shown}  …")
     _warn(answer.warnings)
 
 
-def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print every example's question, answer and whether it is as expected."""
-    if as_json:
-        _print_json(result)
-        return
+def show_examples(result: Mapping[str, Any]) -> None:
+    """Print each example's question and answer, and whether it is as expected."""
     rows = read_json(Path(result["file"]))
     table = _table("Examples", ("question", "model", "answer", "as expected"))
     marks = {True: "yes", False: "no", None: ""}
@@ -164,35 +148,29 @@ def show_examples(result: Mapping[str, Any], *, as_json: bool) -> None:
     _results().print(table)
     answered = f"{result['answered']} of {result['asked']} answered"
     show_text(
-        f"{answered}; of {result['expected']} of them something was expected, and {result['as_expected']} have it: the "
-        "verdict, or the word among the first guesses"
+        f"{answered}; {result['as_expected']} of the {result['expected']} with an expected answer have it: "
+        "the verdict, or the word among the candidates"
     )
 
 
-def show_state(result: Mapping[str, Any], *, as_json: bool) -> None:
+def show_state(result: Mapping[str, Any]) -> None:
     """Print what interrupted commands have left."""
-    if as_json:
-        _print_json(result)
-        return
     for name in result["cleared"]:
         show_text(f"{name} is cleared")
     if not result["kept"]:
         show_text("nothing is kept")
         return
-    table = _table("Kept to go on from", ("name", "what", "done", "MB", "changed", ""))
+    table = _table("Kept to resume from", ("name", "what", "done", "MB", "changed", ""))
     for kept in result["kept"]:
-        mark = "at work" if kept["held"] else ""
+        mark = "in use" if kept["held"] else ""
         table.add_row(
             kept["name"], _plain(kept["what"]), kept["done"], f"{kept['bytes'] / 1e6:,.1f}", kept["changed"], mark
         )
     _results().print(table)
 
 
-def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
-    """Print the walk through one input, a table a step."""
-    if as_json:
-        _print_json(inspection.to_dict())
-        return
+def show_inspection(inspection: "Inspection") -> None:
+    """Print one input's way through the network, one table per step."""
     console = _results()
     table = _table(f"Input to {inspection.model} ({inspection.architecture})", ("position", "token", "id", "segment"))
     for token in inspection.tokens:
@@ -212,11 +190,8 @@ def show_inspection(inspection: "Inspection", *, as_json: bool) -> None:
     _warn(inspection.notes)
 
 
-def show_probe(report: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print what a classifier on a model got, a row a predictor."""
-    if as_json:
-        _print_json(report)
-        return
+def show_probe(report: Mapping[str, Any]) -> None:
+    """Print the figures of a classifier on a model, one row per predictor."""
     data, settings = report["data"], report["settings"]
     splits = f"{data['train']['texts']:,} texts to train on, {data['test']['texts']:,} to test on"
     show_text(f"Probe of {report['model']}, {settings['mode']}, {splits}")
@@ -243,23 +218,16 @@ def _number(value: float) -> str:
 
 
 def comparison(metrics: Mapping[str, Any], task: str) -> "pd.DataFrame":
-    """Return one table for a task (`mlm`, `nsp`): a row a predictor, a column a figure; NaN where it has none."""
+    """Return the table of a task (`mlm`, `nsp`): one row per predictor, one column per figure; NaN for none."""
     import pandas as pd
 
-    predictors = {name: figures for name, figures in metrics[task].items() if isinstance(figures, Mapping)}
     rows = {
         name.replace("_", " "): {k: v for k, v in figures.items() if not isinstance(v, Mapping)}
-        for name, figures in predictors.items()
+        for name, figures in metrics[task].items()
+        if isinstance(figures, Mapping)
     }
     table = pd.DataFrame.from_dict(rows, orient="index", dtype="float64")
     return table.rename_axis(index="predictor").rename(columns=lambda name: name.replace("_", " "))
-
-
-def _show_frame(title: str, frame: "pd.DataFrame") -> None:
-    table = _table(title, (str(frame.index.name), *map(str, frame.columns)))
-    for name, row in frame.iterrows():
-        table.add_row(str(name), *("" if math.isnan(value) else _cell(float(value)) for value in row))
-    _results().print(table)
 
 
 def _short_answer(row: Mapping[str, Any]) -> str:
@@ -290,10 +258,9 @@ def _table(title: str, columns: Sequence[str]) -> Any:  # noqa: ANN401 - rich is
     from rich import box
     from rich.table import Table
 
-    numeric = [len(columns) > 1 and index > 0 for index in range(len(columns))]
     table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
-    for name, is_number in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if is_number and name not in _TEXT_COLUMNS else "left", overflow="fold")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index and name not in _TEXT_COLUMNS else "left", overflow="fold")
     return table
 
 
@@ -301,7 +268,7 @@ _TEXT_COLUMNS = frozenset({"", "model", "answer", "as expected", "token", "atten
 
 
 def _plain(text: str) -> Any:  # noqa: ANN401
-    """Return text whose square brackets rich leaves alone."""
+    """Return text whose square brackets are no markup of rich's."""
     from rich.text import Text
 
     return Text(text)
@@ -311,7 +278,3 @@ def _results() -> "Console":
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
-
-
-def _print_json(content: object) -> None:
-    sys.stdout.write(json_text(content))

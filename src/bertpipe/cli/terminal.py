@@ -1,4 +1,4 @@
-"""Notes, errors and progress, on standard error; lines of text, on standard output."""
+"""Notes, errors and progress on standard error; lines of text on standard output."""
 
 import os
 import sys
@@ -20,30 +20,30 @@ def show_text(text: str) -> None:
 
 
 def show_error(message: str) -> None:
-    """Print an error the user can mend."""
+    """Print an error that the user can fix."""
     _say(f"error: {message}", style="red")
 
 
 def show_note(message: str) -> None:
-    """Print what the user should know."""
+    """Print a note for the user."""
     _say(f"note: {message}", style="yellow")
 
 
 def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:
-    """Say that a model differs from the params file, what `dvc repro` would do to it, and how to keep it."""
+    """Say that a model differs from the params file, that `dvc repro` would replace it, and how to keep it."""
     if not overrides:
         return
     said = " and ".join(f"{name} was {value}" for name, value in overrides.items())
     options = " ".join(f"-S {name}={value}" for name, value in overrides.items())
     _say(
-        f"note: {said}, not what {params} says. `dvc repro` would bring back the model of {params}; "
+        f"note: {said}, not what {params} says. `dvc repro` would train the model of {params} again; "
         f"to keep this one as an experiment: dvc exp run {options}"
     )
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that draws: a bar on a terminal, plain lines elsewhere; of several processes one does."""
+    """Yield a function that draws a bar on a terminal and plain lines elsewhere; only rank 0 draws."""
     if environment.rank():
         yield ignore_progress
         return
@@ -74,18 +74,18 @@ def progress() -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def whoever_reads() -> Iterator[None]:
-    """Let work that is done end well, even if what the block prints of it cannot be printed.
+def without_failing() -> Iterator[None]:
+    """Let a finished command succeed even if its summary cannot be printed.
 
-    A failure would have torchrun train once more, and DVC throw the model away.
+    After a failure torchrun would train again, and DVC would delete the model.
     """
     try:
         yield
         sys.stdout.flush()
-    except (OSError, UnicodeError, SystemExit) as error:  # rich leaves the program at a broken pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the very end
-        reason = "nobody reads it" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
-        show_note(f"all is done, and its summary could not be printed ({reason.splitlines()[0]})")
+    except (OSError, UnicodeError, SystemExit) as error:  # rich exits at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest is written at exit
+        reason = "the pipe was closed" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
+        show_note(f"the work is done, but its summary could not be printed ({reason.splitlines()[0]})")
 
 
 def _plain_lines() -> Callable[[Progress], None]:
@@ -102,8 +102,8 @@ def _plain_lines() -> Callable[[Progress], None]:
 
 
 def _say(line: str, *, style: str | None = None) -> None:
-    """Print a line on standard error; work goes on, and its end has its own code, where nobody reads that any more."""
-    with suppress(OSError, SystemExit):  # rich leaves the program at a broken pipe
+    """Print a line on standard error; where that is closed, the command continues."""
+    with suppress(OSError, SystemExit):  # rich exits at a broken pipe
         _errors().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,1 +1,1 @@
-"""The ground that all else stands on: params, errors, files. It imports nothing of ours above it."""
+"""What everything else uses: params, errors, files. It imports no other folder of bertpipe."""

@@ -1,4 +1,4 @@
-"""The form of everything that crosses from one stage to the next: names, schemas, JSON and CSV."""
+"""What stages pass to each other: file names, schemas, JSON and CSV."""
 
 import csv
 import hashlib
@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The default place of every artifact: dvc.yaml and the command line agree on these.
+# The default path of every artifact, in dvc.yaml and on the command line.
 PARAMS_FILE = Path("params.yaml")
 ZIP_FILE = Path("data/raw/dataset.zip")
 PARQUET_DIR = Path("data/parquet")
@@ -31,13 +31,13 @@ PROBE_FILE = Path("reports/probe.json")
 PLOTS_DIR = Path("reports/plots")
 REJECTS_REPORT = Path("reports/rejects.parquet")
 WORK_DIR = Path(".bertpipe")
-"""What interrupted commands go on from; never an output of a stage."""
+"""What interrupted commands resume from; never an output of a stage."""
 STATE_DIR = WORK_DIR / "state"
-"""Of trainings, a directory a run."""
+"""One directory per interrupted training."""
 DOWNLOADS_DIR = WORK_DIR / "downloads"
-"""Of interrupted downloads, one directory per URL."""
+"""One directory per interrupted download."""
 DOWNLOAD_FACTS, DOWNLOAD_PART = "facts.json", "part"
-"""Files of such a directory: the version of the file, and its first bytes."""
+"""The files of a download: the version of the remote file, and its first bytes."""
 
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")
@@ -54,7 +54,7 @@ CARD_NAME = "README.md"
 """The model card of an exported model."""
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 EXPORT_FACTS_NAME = "bertpipe.json"
-"""What an export knows of its model, for machines."""
+"""The facts of an exported model, for programs."""
 
 # What bertpipe writes as directories.
 DATA = Kind(
@@ -73,94 +73,62 @@ PLOTS = Kind(
 )
 
 DATA_COMMANDS = "`bertpipe convert` or `bertpipe prepare`"
-"""What makes a data set, as messages say it where it may have come from either."""
+"""The commands that make a data set, for messages."""
 MOST_DOCUMENTS = 2**31 - 1
-"""Documents of a data set."""
+"""Most documents of a data set."""
 ROWS_PER_GROUP = 4096
 """Rows of one Parquet row group."""
 
 HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "mlm_loss", "nsp_loss", "loss", "gradient_norm")
-"""One row an interval of `train.history_every` steps: losses in nats, sums over the interval by its counts."""
+"""One row per interval of `train.history_every` steps: mean losses in nats."""
 EPOCHS_COLUMNS = ("epoch", "step", "mlm_loss", "mlm_top1_accuracy", "nsp_loss", "nsp_accuracy", "loss")
-"""One row an epoch: the evaluation on the test split after it."""
+"""One row per epoch: the evaluation on the test split after it."""
 TIMING_COLUMNS = ("step", "elapsed_s", "tokens", "tokens_per_second", "sequences_per_second")
-"""One row an interval: seconds of training (evaluation and saving left out) and throughput within the interval."""
+"""One row per interval: seconds of training (without evaluation and saving) and throughput."""
 
 
-@cache
 def pair_schema() -> "pa.Schema":
-    """Return the schema of `train.parquet` and `test.parquet`: one row a sentence pair.
+    """Return the schema of `train.parquet` and `test.parquet`: one row per sentence pair.
 
-    `token_ids` is `[CLS] A [SEP] B [SEP]` without padding; at a masked position it holds the true token where that
-    is known and the stored input otherwise. `masked_*` are the stored masks, position by position: the token the
-    model reads there, and the label it should predict (0: not supervised).
+    `token_ids` is `[CLS] A [SEP] B [SEP]` without padding; at a masked position it holds the true token if that is
+    known, else the stored input. `masked_*` are the stored masks, one entry per position: the token that the model
+    reads there, and the label that it should predict (0: not supervised).
     """
-    import pyarrow as pa  # noqa: PLC0415
-
-    ids = pa.list_(pa.int32())
-    return pa.schema(
-        [
-            pa.field("row", pa.int64(), nullable=False),
-            pa.field("length", pa.int32(), nullable=False),
-            pa.field("token_ids", ids, nullable=False),
-            pa.field("second_segment_start", pa.int32(), nullable=False),
-            pa.field("is_next", pa.bool_(), nullable=False),
-            pa.field("document", pa.int32(), nullable=False),
-            pa.field("masked_positions", ids, nullable=False),
-            pa.field("masked_inputs", ids, nullable=False),
-            pa.field("masked_labels", ids, nullable=False),
-        ]
+    return _schema(
+        "row int64, length int32, token_ids ids, second_segment_start int32, is_next bool, document int32, "
+        "masked_positions ids, masked_inputs ids, masked_labels ids"
     )
 
 
-@cache
 def document_schema() -> "pa.Schema":
     """Return the schema of `documents.parquet`: each original text once."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    return pa.schema(
-        [
-            pa.field("document", pa.int32(), nullable=False),
-            pa.field("split", pa.string(), nullable=False),
-            pa.field("text", pa.string(), nullable=False),
-        ]
-    )
+    return _schema("document int32, split string, text string")
 
 
-@cache
 def reject_schema() -> "pa.Schema":
-    """Return the schema of `rejects.parquet`: one row a bad CSV row, with where it stands and why it was left out."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    return pa.schema(
-        [
-            pa.field("file", pa.string(), nullable=False),
-            pa.field("row", pa.int64(), nullable=False),
-            pa.field("line", pa.int64(), nullable=False),
-            pa.field("column", pa.string(), nullable=False),
-            pa.field("reason", pa.string(), nullable=False),
-            pa.field("value", pa.string(), nullable=False),
-        ]
-    )
+    """Return the schema of `rejects.parquet`: one row per bad CSV row, with its place and the reason."""
+    return _schema("file string, row int64, line int64, column string, reason string, value string")
 
 
-@cache
 def vocabulary_schema() -> "pa.Schema":
     """Return the schema of `vocabulary.parquet`: the words recovered for ids that came without them.
 
     `evidence` is `read` (rows show the id where their text has the word, `votes` times), `rank` (the word's place among
     all others), `special` or `unknown`; `confidence` is the share of such words that is expected to be right.
     """
+    return _schema("id int32, word string?, evidence string, votes int64, confidence float64")
+
+
+@cache
+def _schema(columns: str) -> "pa.Schema":
+    """Return a schema of names and types; `ids` is a list of int32, and `?` allows nulls."""
     import pyarrow as pa  # noqa: PLC0415
 
+    lists = {"ids": pa.list_(pa.int32())}
+    pairs = [column.split() for column in columns.split(", ")]
     return pa.schema(
-        [
-            pa.field("id", pa.int32(), nullable=False),
-            pa.field("word", pa.string()),
-            pa.field("evidence", pa.string(), nullable=False),
-            pa.field("votes", pa.int64(), nullable=False),
-            pa.field("confidence", pa.float64(), nullable=False),
-        ]
+        pa.field(name, lists.get(kind) or pa.type_for_alias(kind.rstrip("?")), nullable=kind.endswith("?"))
+        for name, kind in pairs
     )
 
 
@@ -183,7 +151,7 @@ def require_data(path: Path) -> Path:
 
 
 def split_path(data: Path, name: str) -> Path:
-    """Return where a table of a data set stands: the directory of its shards where there is one, else its file.
+    """Return the path of a table of a data set: the directory of its shards if there is one, else its file.
 
     Args:
         data: the directory of the data set.
@@ -194,19 +162,15 @@ def split_path(data: Path, name: str) -> Path:
     """
     file, shards = data / f"{name}.parquet", data / name
     if shards.is_dir() and file.exists():
-        raise DataError(f"{data} has both {name}.parquet and shards in {name}/: take one of them away")
+        raise DataError(f"{data} has both {name}.parquet and shards in {name}/: remove one of them")
     return shards if shards.is_dir() else file
 
 
 def check_number(documents: int) -> None:
-    """Refuse more documents than the column `document` can number.
-
-    Raises:
-        DataError: there are more.
-    """
+    """Raise a DataError if there are more documents than the column `document` can number."""
     if documents > MOST_DOCUMENTS:
         raise DataError(
-            f"{documents:,} documents are too many, a data set numbers {MOST_DOCUMENTS:,}: make several of them"
+            f"{documents:,} documents are more than the {MOST_DOCUMENTS:,} of a data set: make several data sets"
         )
 
 
@@ -216,11 +180,10 @@ def shard_name(number: int) -> str:
 
 
 def table_files(path: Path) -> list[Path]:
-    """Return the files of a table in their order: itself, or the shards of a directory.
+    """Return the files of a table in order: itself, or the shards of a directory.
 
     Raises:
-        MissingInputError: there is nothing at `path`, or a shard is missing.
-        DataError: the directory holds something else, too.
+        MissingInputError: there is nothing at `path`, a shard is missing, or the directory holds other files.
     """
     if not path.is_dir():
         return [require_data(path)]
@@ -230,8 +193,8 @@ def table_files(path: Path) -> list[Path]:
     if missing:
         strangers = ", ".join(sorted(found.difference(expected))[:3]) or "nothing"
         raise MissingInputError(
-            f"{path / missing[0]} does not exist, and {path} holds {strangers}: shards are numbered without gaps, and "
-            f"nothing else stands there; run {DATA_COMMANDS} again"
+            f"{path / missing[0]} does not exist, and {path} holds {strangers}: shards are numbered without gaps, "
+            f"without other files beside them; run {DATA_COMMANDS} again"
         )
     return [path / name for name in expected]
 
@@ -243,7 +206,7 @@ def json_text(content: object) -> str:
 
 def write_json(path: Path, content: object) -> None:
     """Write `content` as `json_text`."""
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(json_text(content), encoding="utf-8")
 
 
@@ -260,8 +223,8 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table with a header; floats with nine significant digits, so that the file is equal on every run."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    """Write a table with a header; floats have nine significant digits, so that equal runs give equal files."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([[f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
@@ -274,17 +237,14 @@ def file_sha256(path: Path) -> str:
 
 
 def table_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; of the shards of a directory, that of the lines that `sha256sum` prints of them.
-
-    The latter is also what `cd train && sha256sum *.parquet | sha256sum` gives.
-    """
+    """Return the SHA-256 of a file; for a directory of shards, what `sha256sum *.parquet | sha256sum` prints there."""
     if not path.is_dir():
         return file_sha256(path)
     return shards_sha256([file_sha256(shard) for shard in table_files(path)])
 
 
 def shards_sha256(digests: Sequence[str]) -> str:
-    """Return the SHA-256 of shards whose own are known, as `table_sha256` does."""
+    """Return the SHA-256 of a directory of shards from those of the shards, as `table_sha256` does."""
     lines = (f"{digest}  {shard_name(number)}\n" for number, digest in enumerate(digests))
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 

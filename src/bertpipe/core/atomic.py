@@ -1,7 +1,7 @@
-"""Whole writes: what appears under a name is complete, or it is what stood there before.
+"""Atomic writes: a name always has a complete file or directory, the new one or the earlier one.
 
-What is being written stands beside its place as `.NAME.bertpipe-partial`, private, under a lock that ends with the
-process. A partial that nobody holds was left by an ended process; the next writer of that name removes it.
+While it is written, an output is beside its target as `.NAME.bertpipe-partial`, private, under a lock that ends with
+the process. A partial without a lock was left by an ended process; the next writer of that name removes it.
 """
 
 import errno
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bertpipe.core.errors import WriteError, write_errors
-from bertpipe.core.locks import only_one
+from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.manifest import (
     MANIFEST_NAME,
     Contents,
@@ -25,17 +25,17 @@ from bertpipe.core.manifest import (
 )
 
 _INSIDE = ".bertpipe-partial"
-"""Where the files of a directory are written that cannot be renamed."""
+"""The partial within a directory that cannot be renamed."""
 _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it becomes `path` at once when the block ends without an error.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which is renamed to `path` when the block ends without an error.
 
     Raises:
         BusyError: another process is writing `path`.
-        WriteError: the operating system refuses a write; what stood at `path` stays.
+        WriteError: writing failed; an earlier file at `path` is unchanged.
     """
     with write_errors(path), _partial(path) as partial:
         partial.touch(_PRIVATE_FILE)
@@ -47,23 +47,22 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
-    """Yield a temporary directory; what it holds stands at `path` when the block ends without an error.
+def atomic_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
+    """Yield a temporary directory, whose content is at `path` when the block ends without an error.
 
-    Where `path` holds nothing but what bertpipe wrote, the new directory takes its place: the earlier one stands aside
-    as `.NAME.bertpipe-earlier` for the moment of the change, and the next writer brings it back if the process ended in
-    that moment. Where it holds anything else, or cannot be moved (a mount point, a parent folder that is read-only),
-    the new files are put into it one by one, and of the earlier ones those of the manifest go away; all else stays. A
-    symbolic link stays one: what it leads to changes.
+    If `path` holds nothing but files that bertpipe wrote, the new directory replaces it: the earlier one is renamed to
+    `.NAME.bertpipe-earlier` in between, and the next writer restores it if the process ends there. If it holds anything
+    else, or cannot be renamed (a mount point, a read-only parent folder), the new files are moved into it one by one,
+    and the earlier files of the manifest are removed; everything else stays. A symbolic link is followed.
 
     Args:
         path: the directory.
-        kind: what the block writes; see `check_target`. None for a private directory of ours, which is replaced
-            whatever it holds.
+        kind: what the block writes; see `check_target`. None for a private directory, which is replaced whatever it
+            holds.
 
     Raises:
         BusyError: another process is writing `path`.
-        WriteError: the operating system refuses a write, or the new files would destroy one of the user's.
+        WriteError: writing failed, or the new files would destroy one of the user's.
     """
     with write_errors(path):
         place, path = path, path.resolve()
@@ -71,24 +70,24 @@ def whole_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
         with _partial(path, inside=inside) as partial:
             partial.mkdir(_PRIVATE_DIRECTORY)
             if not inside:
-                _settle(path, private=kind is None)
+                _finish_earlier_change(path, private=kind is None)
             if kind is not None:
                 check_target(place, kind)
             yield partial
             if kind is not None:
                 write_manifest(partial, kind, digests_of(partial))
             _finish(partial)
-            _take_place(partial, path, kind, inside=inside)
+            _put_at(partial, path, kind, inside=inside)
             _sync(path.parent)
 
 
 @contextmanager
 def scratch_directory(path: Path) -> Iterator[Path]:
-    """Yield a private directory beside `path`, which goes away with the block.
+    """Yield a private directory beside `path`, which is removed when the block ends.
 
     Raises:
         BusyError: another process has it.
-        WriteError: the operating system refuses it.
+        WriteError: it cannot be made.
     """
     with write_errors(path), _partial(path, "scratch") as scratch:
         scratch.mkdir(_PRIVATE_DIRECTORY)
@@ -97,9 +96,9 @@ def scratch_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iterator[Path]:
-    """Yield a name beside `path`, or in it, that this process alone uses; nothing stands there before and after."""
+    """Yield a path beside `path`, or in it, that only this process uses; nothing is there before and after."""
     partial = path / _INSIDE if inside else _beside(path, role)
-    with only_one(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
+    with exclusive_lock(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
         _discard(partial)
         try:
             yield partial
@@ -108,27 +107,26 @@ def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iter
 
 
 def check_target(path: Path, kind: Kind) -> None:
-    """Refuse a place for a directory of ours where that would destroy something of the user's.
+    """Refuse a target directory where writing would destroy something of the user's.
 
     Args:
         path: where the directory is written.
-        kind: what is going to be written.
+        kind: what will be written.
 
     Raises:
-        WriteError: `path` is a file; or a directory of another kind that bertpipe wrote; or one with an entry of this
-            kind that bertpipe did not write, or with a file that bertpipe wrote and somebody changed; or nothing can be
-            written there.
+        WriteError: `path` is a file; bertpipe wrote another kind of directory there; it has an entry of this kind that
+            bertpipe did not write, or a file that was changed since; or it is not writable.
     """
     with write_errors(path):
         if path.is_dir():
             _check_replaceable(path, contents_of(path), kind, [*kind.entries, MANIFEST_NAME])
         elif path.exists():
-            raise WriteError(f"{path} is a file, and a directory is to be written: name another place, or remove it")
+            raise WriteError(f"{path} is a file, and the output is a directory: name another path, or remove it")
         _check_writable(path.resolve())
 
 
 def remove_own(directory: Path) -> None:
-    """Remove what bertpipe wrote into a directory, and the directory if nothing else is in it."""
+    """Remove the files that bertpipe wrote into a directory, and the directory if it is empty then."""
     _remove_files(directory, contents_of(directory).own)
     with suppress(OSError):
         directory.rmdir()
@@ -151,7 +149,7 @@ def _check_replaceable(path: Path, contents: Contents, kind: Kind, names: Collec
 
 
 def _check_writable(path: Path) -> None:
-    """Raise what the operating system says where nothing could be written at `path`, which may not exist yet."""
+    """Raise an OSError if nothing can be written at `path`, which may not exist yet."""
     folder = next(parent for parent in (path, *path.parents) if parent.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
@@ -164,7 +162,7 @@ def _must_stay(path: Path) -> bool:
 
 
 def _discard(path: Path) -> None:
-    """Remove whatever stands at `path`; what cannot be removed is left to the next writer."""
+    """Remove whatever is at `path`; what cannot be removed is left to the next writer."""
     if path.is_symlink() or path.is_file():
         with suppress(OSError):
             path.unlink()
@@ -177,7 +175,7 @@ def _beside(path: Path, role: str) -> Path:
 
 
 def _finish(directory: Path) -> None:
-    """Give everything the permissions of the user's other files, and bring it to the disk."""
+    """Give everything the user's default permissions, and flush it to the disk."""
     for file in directory.rglob("*"):
         # safetensors makes its files private.
         file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
@@ -186,8 +184,8 @@ def _finish(directory: Path) -> None:
     _sync(directory)
 
 
-def _take_place(partial: Path, path: Path, kind: Kind | None, *, inside: bool) -> None:
-    """Put what `partial` holds at `path`, and take away what bertpipe wrote there before."""
+def _put_at(partial: Path, path: Path, kind: Kind | None, *, inside: bool) -> None:
+    """Put the content of `partial` at `path`, and remove what bertpipe wrote there before."""
     if not path.exists():
         partial.replace(path)
         return
@@ -197,12 +195,12 @@ def _take_place(partial: Path, path: Path, kind: Kind | None, *, inside: bool) -
         return
     if kind is not None:
         _check_replaceable(path, contents, kind, ())
-    _change_places(partial, path)
+    _exchange(partial, path)
     _remove_earlier(_beside(path, "earlier"), private=kind is None)
 
 
-def _change_places(partial: Path, path: Path) -> None:
-    """Put `partial` at `path`, and what stood there aside."""
+def _exchange(partial: Path, path: Path) -> None:
+    """Move what is at `path` aside, and `partial` to `path`."""
     earlier = _beside(path, "earlier")
     path.replace(earlier)
     try:
@@ -215,8 +213,7 @@ def _change_places(partial: Path, path: Path) -> None:
 def _put_into(partial: Path, path: Path, kind: Kind, contents: Contents) -> None:
     """Move the files of `partial` into `path`, one by one, and remove those of an earlier manifest.
 
-    While that goes on, the manifest allows the earlier and the new hash of each file: whoever is interrupted here can
-    start over.
+    Meanwhile the manifest allows the earlier and the new hash of each file: an interrupted writer can start over.
     """
     before, new = read_manifest(path), digests_of(partial)
     earlier: Digests = before.digests if before else {}
@@ -240,12 +237,12 @@ def _remove_files(directory: Path, names: Collection[str]) -> None:
         (directory / name).unlink()
     folders = {parent for name in names for parent in Path(name).parents if parent.name}
     for folder in sorted(folders, reverse=True):
-        with suppress(OSError):  # it holds something else
+        with suppress(OSError):  # not empty
             (directory / folder).rmdir()
 
 
-def _settle(path: Path, *, private: bool) -> None:
-    """Undo or finish a change of place in the midst of which a process ended."""
+def _finish_earlier_change(path: Path, *, private: bool) -> None:
+    """Undo or finish the renames of a writer that ended between them."""
     earlier = _beside(path, "earlier")
     if not earlier.exists():
         return
@@ -256,11 +253,11 @@ def _settle(path: Path, *, private: bool) -> None:
 
 
 def _remove_earlier(earlier: Path, *, private: bool) -> None:
-    """Remove what bertpipe wrote into a directory that has been replaced."""
+    """Remove a directory that has been replaced, except for files of the user's."""
     if private:
         _discard(earlier)
     else:
-        remove_own(earlier)  # a file of the user's may have come into it at the last moment
+        remove_own(earlier)  # the user may have added a file at the last moment
 
 
 def _sync(path: Path) -> None:

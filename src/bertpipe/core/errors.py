@@ -1,4 +1,4 @@
-"""Every error a user can mend: each message names the value, the limit and the next step."""
+"""Every error that a user can fix: each message names the value, the limit and the next step."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ class BertpipeError(Exception):
     """A problem in the user's input, files or machine; the command line shows its message and exits with a code."""
 
     shown = True
-    """Whether this process shows it: of several that raise it together, one does."""
+    """Whether this process shows it: where several raise it together, one does."""
     exit_code = 1
 
 
@@ -26,21 +26,21 @@ class MissingInputError(BertpipeError):
 
 
 class WriteError(BertpipeError):
-    """An output cannot be written: the disk is full, a folder is closed, something else stands there."""
+    """An output cannot be written: the disk is full, a folder is read-only, or something else is there."""
 
 
 class BusyError(BertpipeError):
-    """Another process works on the same output."""
+    """Another process is writing the same output."""
 
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end."""
 _SIGNALS_FROM = 128
-"""A process that a signal ended has this exit code and the signal's number."""
+"""Added to a signal's number, the exit code of a process that the signal ended."""
 
 
 class Interrupted(BaseException):
-    """A signal ended what the process was at; no error, and caught at the top alone."""
+    """A signal ended the work: not an error, and caught only by `main`."""
 
     def __init__(self, signal_number: int, cause: str | None = None) -> None:
         names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal (SIGHUP)"}
@@ -54,7 +54,7 @@ class Interrupted(BaseException):
 
 
 class StoppedError(BertpipeError):
-    """A run was asked to stop, and it did, with all saved that it needs to go on."""
+    """A run was asked to stop, and it did, with its state saved."""
 
     def __init__(self, message: str, *, exit_code: int, shown: bool = True) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class StoppedError(BertpipeError):
 
 
 class DownloadError(BertpipeError):
-    """A source could not be fetched, or what came is not what was asked for."""
+    """A source could not be fetched, or its content is not the expected one."""
 
 
 class PushError(BertpipeError):
@@ -78,11 +78,11 @@ class ModelError(BertpipeError):
 
 
 class TrainingError(BertpipeError):
-    """Training cannot go on, for example because a loss is not finite."""
+    """Training failed, for example because a loss is not finite."""
 
 
 class WorldError(BertpipeError):
-    """The processes that train together cannot go on: one failed, hangs, differs, or never came."""
+    """Processes that train together had to end: one failed, hangs, differs, or never joined."""
 
     def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -94,14 +94,14 @@ class InputError(BertpipeError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without a stop at its end; its type where it has no message."""
+    """Return the first line of an error's message, without a final stop; its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(":. ") if lines else type(error).__name__
 
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses within the block into a WriteError that names `path`."""
+    """Turn errors of the operating system within the block into a WriteError that names `path`."""
     try:
         yield
     except BertpipeError:
@@ -110,21 +110,22 @@ def write_errors(path: Path) -> Iterator[None]:
         code = _system_error(error)
         if code is None:
             raise
-        mend = (
+        fix = (
             "make room on the disk" if code in {errno.ENOSPC, errno.EDQUOT}
             else "make its folder writable" if code in {errno.EACCES, errno.EPERM, errno.EROFS}
-            else "see to the disk" if code == errno.EIO
-            else "see to it"
+            else "check the disk" if code == errno.EIO
+            else "fix this"
         )  # fmt: skip
         file = getattr(error, "filename", None)
         at = f" at {os.fsdecode(file)}" if file else ""
         raise WriteError(
-            f"{path} cannot be written ({os.strerror(code)}{at}): {mend} and run again; nothing half-written is left"
+            f"{path} cannot be written ({os.strerror(code)}{at}): {fix} and run the command again; "
+            "nothing half-written is left"
         ) from error
 
 
 def _system_error(error: Exception) -> int | None:
-    """Return the operating system's number for an error; libraries written in Rust have it in their text alone."""
+    """Return the operating system's number of an error; libraries written in Rust have it only in their message."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))

@@ -1,4 +1,4 @@
-"""What a file's name says of its content."""
+"""The kind of a file, by its name."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,7 +17,7 @@ _SHORT = {".tgz": ".tar.gz", ".tzst": ".tar.zst"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileKind:
-    """The suffixes of a name, understood."""
+    """What the suffixes of a name mean."""
 
     container: Container | None
     packing: Packing | None
@@ -38,11 +38,11 @@ def kind_of(name: str) -> FileKind:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a relative name lies below something hidden: a dot name, or what macOS adds to a zip."""
+    """Return whether a relative path is hidden: below a dot name, or in what macOS adds to a zip."""
     parts = PurePosixPath(name).parts
     return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
 
 
 def shown(name: str) -> str:
-    """Return a name fit for one line of a message: whatever cannot be printed is escaped."""
+    """Return a name with unprintable characters escaped, for one line of a message."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)

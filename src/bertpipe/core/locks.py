@@ -1,4 +1,4 @@
-"""Locks that end with their process, each on a file that names its holder and goes with the lock."""
+"""Locks that end with their process, each on a file that names its holder and is removed with the lock."""
 
 import fcntl
 import json
@@ -15,17 +15,17 @@ LOCK = "lock"
 
 _PRIVATE = 0o600
 _ATTEMPTS, _RETRY_S = 4, 0.02
-"""How often, and after how many seconds, a lock is tried again that `is_held` may be holding for a moment."""
+"""A lock is tried again because `is_held` may hold it for a moment."""
 
 
 @contextmanager
-def only_one(lock: Path, *, what: str, output: Path | None = None) -> Iterator[None]:
-    """Keep other processes out of a block with the same lock file, which names its holder and goes with the block.
+def exclusive_lock(lock: Path, *, what: str, output: Path | None = None) -> Iterator[None]:
+    """Keep other processes out of a block with the same lock file.
 
     Args:
-        lock: the lock file. One that was left by an ended process does not block.
-        what: what the holder does, for the message to others.
-        output: what messages say cannot be written where the lock file cannot be made; the lock file if not given.
+        lock: the lock file. One that an ended process left does not block.
+        what: what the holder does, for messages.
+        output: the output that an error names if the lock file cannot be made; None for the lock file.
 
     Raises:
         BusyError: another process is in the block.
@@ -42,7 +42,7 @@ def only_one(lock: Path, *, what: str, output: Path | None = None) -> Iterator[N
             os.write(handle, json.dumps(holder).encode("utf-8"))
         yield
     finally:
-        with suppress(OSError):  # one that stays does not block
+        with suppress(OSError):  # a file that stays does not block
             lock.unlink()
         os.close(handle)
 
@@ -69,10 +69,10 @@ def _acquired(lock: Path, what: str) -> int:
         if not _locked(handle):
             attempts += 1
             time.sleep(_RETRY_S)
-        elif _is_at(handle, lock):  # else its last holder has removed it meanwhile
+        elif _is_at(handle, lock):  # else its last holder has just removed it
             return handle
         os.close(handle)
-    raise BusyError(f"{what} is under way already{_holder(lock)}: wait for it, or stop it")
+    raise BusyError(f"{what} is already under way{_holder(lock)}: wait for it, or stop it")
 
 
 def _locked(handle: int) -> bool:

@@ -1,7 +1,7 @@
-"""What bertpipe wrote into a directory: names and hashes, in a file of the directory itself.
+"""The manifest of a directory: the names and hashes of the files that bertpipe wrote there.
 
-Only what the manifest names, as long as its bytes are the recorded ones, is bertpipe's to replace or remove. All else
-in a directory is the user's.
+bertpipe replaces or removes only files that the manifest names, and only while they have the recorded bytes. Everything
+else in a directory is the user's.
 """
 
 import hashlib
@@ -20,33 +20,33 @@ class Kind:
     """A kind of directory that bertpipe writes."""
 
     name: str
-    """As messages say it."""
+    """For messages."""
     entries: Collection[str]
-    """What may be at its top."""
+    """Names that may be at its top level."""
 
 
 Digests = Mapping[str, frozenset[str]]
-"""By name, relative to the directory with `/` between folders: the SHA-256 that a file of ours may have."""
+"""By name, relative to the directory with `/` between folders: the SHA-256 values that a file may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """The entries of a directory, by whose they are."""
+    """The entries of a directory, by who wrote them."""
 
     own: frozenset[str] = frozenset()
-    """Files that are as bertpipe wrote them, the manifest among them."""
+    """Files that are as bertpipe wrote them, including the manifest."""
     changed: frozenset[str] = frozenset()
-    """Files that bertpipe wrote, and somebody changed since."""
+    """Files that were changed since bertpipe wrote them."""
     kind: str | None = None
-    """Name of the kind of what bertpipe wrote; None where it wrote nothing."""
+    """Name of the kind that bertpipe wrote; None if it wrote nothing."""
     foreign: frozenset[str] = frozenset()
     """What bertpipe did not write: files, links, and folders without a file of the manifest."""
 
     def not_replaceable(self, names: Collection[str]) -> list[str]:
-        """Return what new files with these names would destroy, and what of ours was changed.
+        """Return the entries that new files with these names would destroy, and the changed ones.
 
         Args:
-            names: relative names, or the first folders of names.
+            names: relative names, or their first folders.
         """
         taken = {name for name in self.foreign if any(_overlap(name, new) for new in names)}
         return sorted({*self.changed, *taken})
@@ -62,7 +62,7 @@ class Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """Return the manifest of a directory; None where there is none that can be read."""
+    """Return the manifest of a directory; None if there is none that can be read."""
     try:
         content = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
@@ -75,12 +75,12 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def write_manifest(directory: Path, kind: Kind, digests: Digests) -> None:
-    """Write the manifest of a directory, in no moment a half-written one.
+    """Write the manifest of a directory, atomically.
 
     Args:
-        directory: whose manifest it is.
+        directory: the directory.
         kind: of the directory.
-        digests: of each file; two of a file that is being replaced.
+        digests: one for each file; two for a file that is being replaced.
     """
     recorded = {name: min(each) if len(each) == 1 else sorted(each) for name, each in sorted(digests.items())}
     temporary = directory / f".{MANIFEST_NAME}.bertpipe-partial"
@@ -92,14 +92,14 @@ def write_manifest(directory: Path, kind: Kind, digests: Digests) -> None:
 
 
 def digests_of(directory: Path) -> Digests:
-    """Return the SHA-256 of every file below a directory, but for the manifest."""
+    """Return the SHA-256 of every file below a directory, except the manifest."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     names = {path.relative_to(directory).as_posix(): path for path in files}
     return {name: frozenset([_sha256(path)]) for name, path in sorted(names.items()) if name != MANIFEST_NAME}
 
 
 def contents_of(directory: Path) -> Contents:
-    """Return whose the entries of a directory are; folders without a file of the manifest are not looked into."""
+    """Return the entries of a directory by who wrote them; a folder without a file of the manifest is one entry."""
     manifest = read_manifest(directory)
     recorded: Digests = manifest.digests if manifest else {}
     own, changed, foreign = set(), set(), set()
@@ -134,7 +134,7 @@ def _folders(names: Iterable[str]) -> set[str]:
 
 
 def _overlap(first: str, second: str) -> bool:
-    """Return whether one of two names is the other, or lies in it, on a file system that takes `A` and `a` for one."""
+    """Return whether one of two names is or contains the other, on a file system that ignores case."""
     first, second = first.casefold(), second.casefold()
     return first == second or first.startswith(f"{second}/") or second.startswith(f"{first}/")
 

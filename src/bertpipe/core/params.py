@@ -29,7 +29,7 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 class _ByTask:
-    """Lets the `task` of an example decide its class, so that only that class's faults are named."""
+    """Makes the `task` of an example choose its class, so that an error names the faults of that class alone."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> "CoreSchema":  # noqa: ANN401
         """Choose by tag, not by trial (pydantic's protocol for `Annotated` markers)."""
@@ -39,33 +39,35 @@ class _ByTask:
         return core_schema.tagged_union_schema(choices, discriminator="task")
 
 
-_STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+class _Section:
+    """No unknown key, no infinite number and no NaN."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadParams:
+class DownloadParams(_Section):
     """Where the zip of CSV files comes from."""
 
-    __pydantic_config__: ClassVar = _STRICT
     source: str
     """`sample`, `imdb`, an http, https or file URL, or a path."""
     sha256: str | None
-    """The expected SHA-256 of the zip in hexadecimal; null takes whatever comes."""
+    """The expected SHA-256 of the zip in hexadecimal; null checks none."""
     timeout_s: Positive
-    """Seconds without a byte from the web after which a try has failed."""
+    """Seconds without a byte from the web after which an attempt has failed."""
     retries: Annotated[int, Ge(0)]
-    """Tries after a failed one, before the download fails; new ones after each MiB that has come."""
+    """Further attempts after a failed one; the count restarts with each MiB received."""
     max_minutes: Annotated[float, Interval(gt=0, le=100_000)]
-    """Minutes that a download from the web may take in all; what has come by then is kept for the next run."""
+    """Minutes that a download from the web may take; the next run resumes what was received by then."""
     max_bytes: Count
-    """Bytes of the largest file that is taken from the web."""
+    """Bytes of the largest file accepted from the web."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleParams:
+class SampleParams(_Section):
     """The embedded sample: generated reviews of invented films."""
 
-    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the film world, the reviews, the pairs and the static masks."""
     films: Annotated[int, Ge(20)]
@@ -73,31 +75,30 @@ class SampleParams:
     reviews: Annotated[int, Ge(20)]
     """Number of reviews, training and test together."""
     test_share: Annotated[float, Interval(gt=0, lt=1)]
-    """Share of the reviews that goes to the test split, whole reviews at a time."""
+    """Share of the reviews in the test split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskingParams:
+class MaskingParams(_Section):
     """How tokens are chosen and corrupted for MLM (Devlin et al. 2018 and Joshi et al. 2020, section 3.1 of each).
 
-    All but `mode` is about dynamic masks and the static ones of the sample; other data bring their own static masks.
+    All keys but `mode` are for dynamic masks and for the static masks of the sample and of `prepare`.
     """
 
-    __pydantic_config__: ClassVar = _STRICT
     mode: Literal["auto", "static", "dynamic"]
     """`static`: the masks stored in the data; `dynamic`: new ones each epoch; `auto`: dynamic where possible."""
     unit: MaskingUnit
-    """What is chosen as a whole: a `token`, all pieces of a `word`, or a `span` of several words in a row."""
+    """What is chosen together: a `token`, all pieces of a `word`, or a `span` of consecutive words."""
     rate: Annotated[float, Interval(gt=0, lt=1)]
     """Share of the words that is chosen; of the tokens, where `unit` is `token`."""
     mask_share: Share
-    """Share of the chosen tokens whose input becomes `[MASK]`; a span shares one fate."""
+    """Share of the chosen tokens whose input becomes `[MASK]`; all tokens of a span are treated alike."""
     random_share: Share
-    """Share of the chosen tokens whose input becomes a random word; the rest stays as it is."""
+    """Share of the chosen tokens whose input becomes a random word; the rest is unchanged."""
     span_p: Annotated[float, Interval(gt=0, le=1)]
-    """Parameter of the geometric distribution of a span's words: 1 - span_p times as many spans a word longer."""
+    """Parameter p of the geometric distribution of words per span; before the cut at `span_max` its mean is 1 / p."""
     span_max: Annotated[int, Interval(ge=1, le=512)]
-    """Words of the longest span; the distribution is cut off there."""
+    """Words of the longest span."""
 
     def __post_init__(self) -> None:
         """Refuse shares that add up to more than one."""
@@ -108,26 +109,24 @@ class MaskingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvertParams:
+class ConvertParams(_Section):
     """From the zip of CSV files to Parquet."""
 
-    __pydantic_config__: ClassVar = _STRICT
     subset: Literal["sampled", "full"]
     """Which CSV members of the zip are read: the `_sampled` ones, or the whole set."""
     max_length: Annotated[int, Ge(8)]
-    """Longest row kept whole, in tokens with `[CLS]` and `[SEP]`; longer rows lose tokens from the longer half."""
+    """Longest row, in tokens with `[CLS]` and `[SEP]`; longer rows lose tokens from the longer half."""
     max_reject_rate: Share
     """Share of bad rows above which the stage fails."""
     recover: Literal["nothing", "words", "labels"]
-    """What is done about a zip without a vocabulary. `words`: the words behind the ids and the true tokens under the
-    masks are found from the texts; `labels`: also, labels that are not the true token are replaced by it."""
+    """What to recover where the zip has no vocabulary. `words`: the words behind the ids and the true tokens under the
+    masks, from the texts; `labels`: also, labels that are not the true token are replaced by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataParams:
-    """Which data set is trained on, and the texts that one can be made of."""
+class DataParams(_Section):
+    """Which data set is trained on, and the texts that data sets are made from."""
 
-    __pydantic_config__: ClassVar = _STRICT
     dir: str
     """The directory of Parquet files that `train` and `evaluate` read: `data/parquet`, or `data/text/NAME`."""
     corpora: dict[str, str]
@@ -135,42 +134,41 @@ class DataParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareParams:
+class PrepareParams(_Section):
     """From text to sentence pairs."""
 
-    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the split, the pairs and the static masks."""
     text_format: TextFormat
     """What a document is: a `file`, a block between `blocks` of empty lines, one of the `lines`, a line of `jsonl`."""
     shards: Literal["one", "files"]
-    """`one`: each split is one file; `files`: each file of a folder is a shard, and becomes one of each split."""
+    """`one`: each split is one file; `files`: each file of a folder becomes a shard of each split."""
     field: str
     """The field of a JSON line that holds the text."""
     language: str
-    """Code of the language (`en`, `es`, `zh`) by whose rules text is split into sentences."""
+    """Code of the language (`en`, `es`, `zh`) whose rules split text into sentences."""
     test_share: Literal["source"] | Annotated[float, Interval(gt=0, lt=1)]
-    """Share of the documents in the test split; `source` takes the splits that the corpus itself has."""
+    """Share of the documents in the test split; `source` uses the splits of the corpus itself."""
     tokenizer: str
-    """`wordpiece` and `words` are made from the training documents; else a path to a tokenizer.json or vocab.txt,
-    or to a directory with one of them, such as a model's."""
+    """`wordpiece` and `words` are trained on the training documents; else a path to a tokenizer.json or vocab.txt,
+    or to a directory that holds one, such as a model's."""
     vocab_size: Annotated[int, Ge(100)]
-    """Most entries of a `wordpiece` vocabulary that is made here, special tokens included."""
+    """Maximum size of a `wordpiece` vocabulary trained here, special tokens included."""
     min_frequency: Count
-    """How often a piece has to be seen to come into that vocabulary."""
+    """Minimum number of occurrences of a piece in that vocabulary."""
     lowercase: bool
     """Whether `wordpiece`, or a vocab.txt with `##` pieces, lower-cases the text."""
     strip_accents: bool
-    """Whether these take the accents off the letters."""
+    """Whether these remove accents from letters."""
     pairs: Literal["bert", "notebook"]
     """The recipe of the sentence pairs: `bert` packs sentences up to `max_length`, `notebook` is the notebook's."""
     max_length: Annotated[int, Ge(8)]
     """Longest row, in tokens with `[CLS]` and `[SEP]`; longer pairs lose tokens from the longer half."""
     short_share: Share
-    """Share of the `bert` pairs that are packed up to a shorter length, drawn evenly."""
+    """Share of the `bert` pairs that are packed up to a shorter length, drawn uniformly."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not the code of a language; the sentence splitter would take it for English."""
+        """Refuse what is not a language code; the sentence splitter would treat it as English."""
         if not re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]+)*", self.language):
             raise ValueError(
                 f"language {self.language!r} is not a language code: write en, es, fr, de, zh, ... "
@@ -179,18 +177,17 @@ class PrepareParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelParams:
+class ModelParams(_Section):
     """The shape of BERT."""
 
-    __pydantic_config__: ClassVar = _STRICT
     architecture: Literal["bert", "notebook"]
-    """`bert`: the published BERT; `notebook`: the course notebook's network, made right."""
+    """`bert`: the published BERT; `notebook`: the course notebook's network, corrected."""
     vocab_size: Literal["auto"] | Count
     """Rows of the token embedding; `auto` takes the size of the tokenizer."""
     embedding_dim: Count
     """Width of the embeddings and of every layer."""
     heads: Count
-    """Attention heads a layer; must divide `embedding_dim`."""
+    """Attention heads per layer; must divide `embedding_dim`."""
     layers: Count
     """Encoder layers."""
     feed_forward_dim: Count
@@ -198,7 +195,7 @@ class ModelParams:
     max_positions: Annotated[int, Ge(8)]
     """Longest input in tokens."""
     dropout: ShareBelowOne
-    """Dropout probability in embeddings, attention and layers, in training only."""
+    """Dropout probability in embeddings, attention and layers."""
     tied: bool
     """Whether the MLM decoder shares its matrix with the token embedding."""
     activation: Literal["auto"] | Activation
@@ -233,26 +230,25 @@ class ModelParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainParams:
+class TrainParams(_Section):
     """The training run."""
 
-    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
-    """Seed of the initial weights, the order of rows, dynamic masks and dropout."""
+    """Seed of the initial weights, the row order, dynamic masks and dropout."""
     init: str | None
-    """Model to start from: a directory of bertpipe's, a Hugging Face directory, a hub name; null: random weights."""
+    """Model to start from: a bertpipe or Hugging Face directory, or a hub name; null: random weights."""
     epochs: Count
     """Passes over the training rows."""
     batch_size: Annotated[int, Interval(ge=1, le=65_536)]
-    """Rows (sentence pairs) an optimiser step, over all processes; at most those that are shuffled together."""
+    """Rows (sentence pairs) per optimiser step, over all processes."""
     micro_batch_size: Literal["all"] | Count
-    """Rows a forward and backward pass, whose gradients add up to the step's: less memory; `all` takes the batch."""
+    """Rows per forward and backward pass, to save memory: a step sums their gradients; `all`: a single pass."""
     learning_rate: Positive
     """Highest learning rate of the schedule."""
     warmup_share: ShareBelowOne
     """Share of all steps in which the learning rate rises linearly from zero."""
     decay_share: Share
-    """Share of all steps, at the end, in which it falls linearly to zero; it is held in between."""
+    """Share of all steps, at the end, in which it falls linearly to zero; in between it is constant."""
     weight_decay: NotNegative
     """AdamW's decoupled weight decay; never on biases and LayerNorm."""
     adam_beta1: ShareBelowOne
@@ -266,10 +262,10 @@ class TrainParams:
     nsp_weight: NotNegative
     """Weight of the NSP loss; the MLM loss has weight 1."""
     precision: Literal["float32", "bfloat16"]
-    """Type of the matrix products: float32 in full, never TF32; `bfloat16` is mixed precision, for a GPU, with weights
+    """Type of the matrix products: full float32, never TF32; `bfloat16` is mixed precision, for a GPU, with weights
     and sums in float32."""
     history_every: Count
-    """Steps a row of `history.csv`."""
+    """Steps per row of `history.csv`."""
 
     def __post_init__(self) -> None:
         """Refuse a warm-up and a decay that overlap."""
@@ -282,23 +278,21 @@ def _refuse_overlap(warmup_share: float, decay_share: float) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateParams:
+class EvaluateParams(_Section):
     """The evaluation of a trained model."""
 
-    __pydantic_config__: ClassVar = _STRICT
     batch_size: Count
-    """Rows a forward pass."""
+    """Rows per forward pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierParams:
-    """The training of a classifier; what else AdamW needs is that of `train`."""
+class ClassifierParams(_Section):
+    """The training of a classifier; AdamW's other settings are those of `train`."""
 
-    __pydantic_config__: ClassVar = _STRICT
     epochs: Count
     """Passes over the training texts."""
     batch_size: Count
-    """Texts an optimiser step."""
+    """Texts per optimiser step."""
     learning_rate: Positive
     """Highest learning rate of the schedule."""
     warmup_share: ShareBelowOne
@@ -314,22 +308,21 @@ class ClassifierParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeParams:
-    """What a model is worth to a classifier of labelled texts."""
+class ProbeParams(_Section):
+    """A classifier of labelled texts on top of a model."""
 
-    __pydantic_config__: ClassVar = _STRICT
     seed: Seed
     """Seed of the test split, the order of rows and dropout."""
     mode: ProbeMode
-    """`frozen`: a linear classifier on what the model makes of a text; `whole`: all weights of the model too."""
+    """`frozen`: only a linear classifier on the model's features is trained; `whole`: the model's weights too."""
     text_field: str
-    """The column of the text, in CSV and Parquet; the field in JSON."""
+    """The column (CSV, Parquet) or field (JSON) of the text."""
     label_field: str
-    """The column of the label."""
+    """The column or field of the label."""
     test_share: Annotated[float, Interval(gt=0, lt=1)]
-    """Share of the texts of each class that is held out, where no test file is given."""
+    """Share of the texts of each class that is held out if there is no test file."""
     train_texts: Literal["all"] | Count
-    """Texts to train on: fewer than there are show what a model is worth where labels are few."""
+    """Number of texts to train on; few show what a model is worth where labels are scarce."""
     frozen: ClassifierParams
     """How the linear classifier is trained."""
     whole: ClassifierParams
@@ -337,10 +330,9 @@ class ProbeParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NspExample:
+class NspExample(_Section):
     """One NSP question for `infer examples`."""
 
-    __pydantic_config__: ClassVar = _STRICT
     task: Literal["nsp"]
     """Asks whether sentence B follows sentence A."""
     first: str
@@ -350,14 +342,13 @@ class NspExample:
     model: str | None = None
     """A model directory or hub name; null asks the trained model."""
     expect: bool | None = None
-    """Whether B should be said to follow A; null has no expectation."""
+    """The expected answer: whether B follows A; null: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MlmExample:
+class MlmExample(_Section):
     """One MLM question for `infer examples`."""
 
-    __pydantic_config__: ClassVar = _STRICT
     task: Literal["mlm"]
     """Asks for the words under `[MASK]`."""
     text: str
@@ -365,67 +356,63 @@ class MlmExample:
     model: str | None = None
     """A model directory or hub name; null asks the trained model."""
     expect: str | None = None
-    """A word that should be among the first `top_k` for the first `[MASK]`; null has no expectation."""
+    """A word expected among the first `top_k` for the first `[MASK]`; null: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferParams:
+class InferParams(_Section):
     """The inference examples."""
 
-    __pydantic_config__: ClassVar = _STRICT
     top_k: Count
-    """Candidates shown for each `[MASK]`."""
+    """Candidates per `[MASK]`."""
     examples: tuple[Annotated[NspExample | MlmExample, _ByTask()], ...]
     """Questions that `infer examples` asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportParams:
-    """What the card of an exported model says that no file knows."""
+class ExportParams(_Section):
+    """Facts for the card of an exported model that no file holds."""
 
-    __pydantic_config__: ClassVar = _STRICT
     title: str
     """Its heading."""
     license: str | None
-    """The licence of the weights, as the Hugging Face hub names it (`apache-2.0`, `mit`); null leaves it out."""
+    """The licence of the weights, as the Hugging Face hub names it (`apache-2.0`, `mit`); null: not given."""
     language: str | None
-    """Code of the text's language (`en`); null leaves it out."""
+    """Language code of the text (`en`); null: not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeParams:
-    """Settings of the machine, which do not define a result."""
+class RuntimeParams(_Section):
+    """Settings of the machine, which are not part of a run's identity."""
 
-    __pydantic_config__: ClassVar = _STRICT
     device: Literal["auto", "cpu", "cuda"]
-    """Where tensors live; `auto` takes a GPU if there is one."""
+    """Where the model runs; `auto` uses a GPU if there is one."""
     threads: Literal["auto"] | Count
-    """CPU threads of PyTorch; results are equal to the bit for equal numbers of threads."""
+    """CPU threads of PyTorch; results are bit-identical for the same number of threads."""
     processes: Literal["auto"] | Count
-    """Processes, on this machine, of `prepare`, of `convert` on several zips, and of `train`. `auto`: one for each
-    core, or one for little text; for `train` one for each GPU. Where `torchrun` started `train`, its number counts."""
+    """Processes, on this machine, of `prepare`, of `convert` on several zips, and of `train`. `auto`: one per core,
+    or one for little text; for `train` one per GPU. Under `torchrun`, `train` uses the number given there."""
     parallel: Parallel
-    """How several processes train: `ddp`, each holds the model; `fsdp`, each holds a part of it."""
+    """How several processes train: with `ddp` each holds the model, with `fsdp` a part of it."""
     max_restarts: Annotated[int, Ge(0)]
-    """How often `train` in several processes starts them anew after one of them failed; torchrun has its own."""
+    """How often `train` restarts its processes after one of them failed; torchrun has an option of its own."""
     timeout_s: Positive
-    """Seconds after which one of several processes that does not answer counts as hanging."""
+    """Seconds without an answer after which one of several processes counts as hanging."""
     compile: CompileMode
-    """Whether `train` on a GPU goes through `torch.compile`, and in which of its modes; a CPU's batches have too many
-    shapes for it."""
+    """The mode of `torch.compile` for `train` on a GPU, or `none`; ignored on a CPU, where batches have too many
+    shapes."""
     log_every: Count
     """Steps between two progress reports."""
     checkpoint_every_s: Literal["auto"] | NotNegative
-    """Seconds of training between two checkpoints; `auto`: at least 30, and as many that they take at most 1 %."""
+    """Seconds of training between two checkpoints; `auto`: at least 30, and at most 1 % of the time spent on saving."""
     keep_checkpoints: Count
-    """Checkpoints of a run that are kept, the newest ones; all of them go away with the end of the run."""
+    """How many of the newest checkpoints of a run are kept; all are removed when the run is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Params:
-    """All of `params.yaml`: one section a stage, and the sections stages share."""
+class Params(_Section):
+    """All of `params.yaml`: one section per stage, and the sections that stages share."""
 
-    __pydantic_config__: ClassVar = _STRICT
     data: DataParams
     download: DownloadParams
     sample: SampleParams
@@ -442,7 +429,7 @@ class Params:
 
 
 def cores() -> int:
-    """Return how many cores this process may use, which is what `auto` means for threads and processes."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves us
+    """Return how many cores this process may use: what `auto` means for threads and processes."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects taskset and containers
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A directory on its way to the Hugging Face hub: the one place from which bertpipe sends anything."""
+"""Uploads to the Hugging Face hub: the only place from which bertpipe sends data."""
 
 import re
 import warnings
@@ -31,16 +31,16 @@ def push_directory(
 ) -> dict[str, str]:
     """Upload files of a directory as one commit, and return where they are.
 
-    The token is the one that huggingface_hub finds: HF_TOKEN, or that of its login. A repository that is not there is
-    made, private unless `public`; one that is there keeps its other files.
+    The token is the one that huggingface_hub finds: HF_TOKEN, or that of its login. A missing repository is created,
+    private unless `public`; an existing one keeps its other files.
 
     Args:
         directory: where the files lie.
         files: their names.
-        name: of the model on the hub, OWNER/NAME.
+        name: the model on the hub, OWNER/NAME.
         public: whether everyone may see it. If not, and the repository is public, nothing is sent.
-        on_progress: told of what is at work.
-        on_note: told of what the hub has to say of the card.
+        on_progress: gets a report for the whole.
+        on_note: gets the hub's remarks on the card.
 
     Raises:
         PushError: there is no token, the hub cannot be reached or does not take the files, or the repository is public.
@@ -50,13 +50,13 @@ def push_directory(
     api = HfApi(token=token)
     with _errors(directory, name, token), quiet(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)  # what the hub has to say of a card comes as one
+        warnings.simplefilter("always", UserWarning)  # the hub's remarks on a card are UserWarnings
         if name.count("/") != 1:
             raise HFValidationError(name)
         api.create_repo(name, private=not public, exist_ok=True)
         is_private = bool(api.model_info(name).private)
         if not is_private and not public:
-            raise PushError(f"{name} is a public model on the hub, so nothing was sent: say --public, or name another")
+            raise PushError(f"{name} is a public model on the hub, so nothing was sent: give --public, or name another")
         operations = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files]
         api.create_commit(name, operations, commit_message=_MESSAGE)
     for warning in warned:
@@ -73,7 +73,7 @@ def _token(directory: Path) -> str:
         )
     if not _TOKEN.fullmatch(token):  # a client's error about such a header would quote it
         raise PushError(
-            f"the token for the Hugging Face hub holds characters that no token has: set HF_TOKEN anew; "
+            f"the token for the Hugging Face hub holds characters that no token has: set HF_TOKEN again; "
             f"{_kept(directory)}"
         )
     return token
@@ -81,7 +81,7 @@ def _token(directory: Path) -> str:
 
 @contextmanager
 def _errors(directory: Path, name: str, token: str) -> Iterator[None]:
-    """Turn what the hub and its client say into one line that does not hold the token."""
+    """Turn errors of the hub and its client into one line without the token."""
 
     def fail(message: str, error: Exception) -> NoReturn:
         raise PushError(f"{message}; {_kept(directory)}".replace(token, _HIDDEN)) from error
@@ -89,16 +89,16 @@ def _errors(directory: Path, name: str, token: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        fail(f"{name!r} is no name of a model on the hub: write OWNER/NAME", error)
+        fail(f"{name!r} is not a name of a model on the hub: write OWNER/NAME", error)
     except OfflineModeIsEnabled as error:
         fail("HF_HUB_OFFLINE forbids the hub: unset it to push", error)
     except PushError as error:
         fail(str(error), error)
     except HfHubHTTPError as error:
         if error.response.status_code in _NOT_ALLOWED:
-            fail(f"the Hugging Face hub does not let this token write {name}: take one with write access to it", error)
+            fail(f"the Hugging Face hub does not let this token write {name}: use one with write access to it", error)
         fail(f"the Hugging Face hub did not take {name}: {first_line(error)}", error)
-    except (ValueError, RuntimeError) as error:  # what the hub says of a card, or of one file's upload
+    except (ValueError, RuntimeError) as error:  # about the card, or the upload of a file
         fail(f"the Hugging Face hub did not take {name}: {first_line(error)}", error)
     except Exception as error:
         if not is_network_error(error):

@@ -1,4 +1,4 @@
-"""A network and its tokenizer as the four files that Hugging Face's `BertForPreTraining` and `AutoTokenizer` read."""
+"""Writes the four files that Hugging Face's `BertForPreTraining` and `AutoTokenizer` read."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from bertpipe.model.bert import Bert
 from bertpipe.model.huggingface_weights import to_huggingface
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
-"""Names there of our activations."""
+"""Our names of activations: theirs."""
 _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
-"""Names there of our special tokens, in the order of `SPECIAL_TOKENS`."""
+"""Their names of the special tokens, in the order of `SPECIAL_TOKENS`."""
 
 
 def missing_counterpart(params: ModelParams) -> str | None:
@@ -25,19 +25,13 @@ def missing_counterpart(params: ModelParams) -> str | None:
 
 
 def save_huggingface(directory: Path, bert: Bert, *, pad_id: int) -> None:
-    """Write the two files.
-
-    Args:
-        directory: where they go.
-        bert: a network that has a counterpart there.
-        pad_id: id of `[PAD]`.
-    """
+    """Write model.safetensors and config.json of a network without `missing_counterpart`."""
     save_file(to_huggingface(bert), directory / WEIGHTS_NAME, metadata={"format": "pt"})
     write_json(directory / CONFIG_NAME, _config(bert, pad_id))
 
 
 def _config(bert: Bert, pad_id: int) -> dict[str, Any]:
-    """Return the fields of `BertConfig` that differ from model to model, and those without a default to trust."""
+    """Return the fields of `BertConfig` that differ between models, and those without a reliable default."""
     params = bert.params
     return {
         "architectures": ["BertForPreTraining"],
@@ -60,15 +54,15 @@ def _config(bert: Bert, pad_id: int) -> dict[str, Any]:
 
 
 def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_positions: int) -> None:
-    """Write tokenizer.json, which now also joins one or two texts as BERT reads them, and tokenizer_config.json.
+    """Write tokenizer.json, which then also joins one or two texts as BERT reads them, and tokenizer_config.json.
 
-    The class named there takes tokenizer.json as it is: the one for BERT would rebuild its own normalizer and WordPiece
-    around our vocabulary, and give other ids. It would leave token_type_ids out if they were not asked for.
+    The class named there uses tokenizer.json unchanged: the one for BERT would build its own normalizer and WordPiece
+    around our vocabulary, and give other ids. It omits token_type_ids unless they are asked for.
 
     Args:
-        directory: where they go.
-        tokenizer: any that has the five special tokens.
-        max_positions: longest input of the model in tokens, to which `truncation=True` cuts.
+        directory: where to write.
+        tokenizer: one with the five special tokens.
+        max_positions: longest input in tokens, to which `truncation=True` cuts.
     """
     from tokenizers.processors import TemplateProcessing  # noqa: PLC0415
 

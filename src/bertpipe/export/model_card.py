@@ -30,32 +30,32 @@ _JUDGED = {"mlm": "top1_accuracy", "nsp": "accuracy"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
-    """What is known of a model when its card is written."""
+    """The facts on a model card."""
 
     shape: ModelParams
-    """Without any `auto`."""
+    """With every `auto` resolved."""
     parameters: int
     """Number of weights."""
     tokenizer: str
     """Kind of its tokenizer: `WordPiece`, `WordLevel`, ..."""
     training: Mapping[str, Any]
-    """What the model's own config.json says of its training; may be empty."""
+    """What the model's config.json says about its training; may be empty."""
     results: Mapping[str, Any]
-    """What `bertpipe evaluate` wrote."""
+    """The output of `bertpipe evaluate`."""
     results_sha256: str
-    """Of the file that holds the results."""
+    """Of the file with the results."""
     data: Mapping[str, Any] | None
-    """The summary of the data that the model was trained on; None where they are not at hand."""
+    """The summary of the training data; None if they are not available."""
     question: str
     """A text with `[MASK]`, for the example."""
     pair: tuple[str, str]
     """Sentences A and B, for the example."""
     missing_counterpart: str | None
-    """Why the directory holds no weights; None where it does."""
+    """Why the directory holds no weights; None if it does."""
 
     @property
     def is_generated(self) -> bool:
-        """Whether the data are known to be generated text."""
+        """Whether the data are generated text."""
         return self.data is not None and self.data["source"].get("generated") is True
 
 
@@ -98,7 +98,7 @@ def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loada
 
 
 def _eval_results(task: str, table: Mapping[str, Any], facts: CardFacts) -> Iterator[EvalResult]:
-    """Yield the model's figures of a task that there are, as the hub's index of results has them."""
+    """Yield the model's figures of a task in the form of the hub's index of results."""
     kind, name = _TASKS[task]
     digests = facts.training.get("data_sha256", {})
     test = "test" if "test" in digests else "test.parquet"  # shards, or one file
@@ -118,13 +118,13 @@ def _eval_results(task: str, table: Mapping[str, Any], facts: CardFacts) -> Iter
 
 
 def _predictors(task: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
-    """Yield each predictor of a task with its figures, the model first; its figures are None without a head."""
+    """Yield each predictor of a task with its figures, the model first, with None if it lacks the head."""
     yield "model", task["model"]
     yield from ((name, figures) for name, figures in task.items() if name != "model" and isinstance(figures, Mapping))
 
 
 def _remarks(task: str, table: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence on each simple predictor that does as well as the model."""
+    """Yield a sentence about each simple predictor that is as good as the model."""
     figure, (_, name) = _JUDGED[task], _TASKS[task]
     own = (table["model"] or {}).get(figure)
     for predictor, figures in table.items():
@@ -137,7 +137,7 @@ def _remarks(task: str, table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _environment() -> jinja2.Environment:
-    """Return what fills the template; Markdown is not HTML, so nothing is escaped but what would end a table's cell."""
+    """Return the template's environment; Markdown is not HTML: only what would end a table's cell is escaped."""
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False  # noqa: S701
     )  # fmt: skip
@@ -152,7 +152,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _figure(value: float | None) -> str:
-    """Return a count or a figure as a table shows it; nothing where there is none."""
+    """Return a count or a figure as a table shows it; nothing for None."""
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import InputError
 from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
 from bertpipe.inference.lines import Line
@@ -60,7 +60,7 @@ def sink_to(out: Path | None, *, width: int | None) -> Iterator[Sink]:
     suffix = out.suffix.lower()
     if suffix in VECTOR_SUFFIXES and width is None:
         raise InputError(f"{out} is for the vectors of `infer embed`: name a .jsonl file")
-    with whole_file(out) as temporary:
+    with atomic_file(out) as temporary:
         if suffix == ".parquet":
             import pyarrow.parquet as pq  # noqa: PLC0415
 

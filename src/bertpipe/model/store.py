@@ -20,7 +20,7 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ModelParams
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
@@ -92,7 +92,7 @@ def save_model(
     facts: Mapping[str, Any],
 ) -> None:
     """Write a model directory in place of an earlier one, with `facts` in config.json beside the shape."""
-    with whole_directory(directory, kind=MODEL) as staging:
+    with atomic_directory(directory, kind=MODEL) as staging:
         save_weights(staging / WEIGHTS_NAME, bert)
         (staging / TOKENIZER_NAME).write_bytes(tokenizer_file.read_bytes())
         config = {

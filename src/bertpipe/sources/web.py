@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from bertpipe import __version__
 from bertpipe.core.artifacts import DOWNLOAD_FACTS, DOWNLOAD_PART, DOWNLOADS_DIR, read_json, write_json
 from bertpipe.core.errors import DataError, DownloadError, write_errors
-from bertpipe.core.locks import LOCK, only_one
+from bertpipe.core.locks import LOCK, exclusive_lock
 from bertpipe.core.params import DownloadParams
 from bertpipe.core.progress import Progress
 
@@ -54,7 +54,7 @@ def fetch(url: str, limits: DownloadParams, on_progress: Callable[[Progress], No
     with write_errors(DOWNLOADS_DIR):
         DOWNLOADS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        lock = only_one(directory / LOCK, what=f"a download of {redact_url(url)}")
+        lock = exclusive_lock(directory / LOCK, what=f"a download of {redact_url(url)}")
         with lock, closing(_Download(directory, url, limits, on_progress)) as download:
             download.run()
             try:

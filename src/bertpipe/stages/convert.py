@@ -18,7 +18,7 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )  # fmt: skip
-from bertpipe.core.atomic import whole_directory, whole_file
+from bertpipe.core.atomic import atomic_directory, atomic_file
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
@@ -71,7 +71,7 @@ def run_convert(
     require(zip_file, made_by="bertpipe download")
     if not zip_file.is_dir() and engine is not None and not isinstance(engine, Processes):
         raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
-    with whole_directory(out, kind=DATA) as staging:
+    with atomic_directory(out, kind=DATA) as staging:
         made = convert_zips(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
         _check_counts(made.found.counts, convert, staging / REJECTS_NAME, rejects_report)
@@ -133,7 +133,7 @@ def _check_counts(
     rejected = sum(count.rejects for count in counts.values())
     total = rejected + sum(count.rows for count in counts.values())
     if rejected:
-        with whole_file(rejects_report) as temporary:
+        with atomic_file(rejects_report) as temporary:
             shutil.copyfile(rejects_file, temporary)
     else:
         rejects_report.unlink(missing_ok=True)  # of an earlier run

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bertpipe.core.artifacts import file_sha256
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import BertpipeError, DataError, DownloadError
 from bertpipe.core.params import DownloadParams, MaskingParams, SampleParams
 from bertpipe.core.progress import Progress, ignore_progress
@@ -45,7 +45,7 @@ def run_download(
     scheme = source.partition("://")[0].lower() if "://" in source else ""
     try:
         if scheme in {"", "file"}:
-            with whole_file(out) as temporary:
+            with atomic_file(out) as temporary:
                 if source == "sample":
                     on_progress(Progress(label="building the sample", completed=0, total=None, unit="bytes"))
                     write_sample(temporary, sample, masking)
@@ -58,7 +58,7 @@ def run_download(
 
             with fetch(source, download, on_progress) as arrived:
                 digest = _verify(arrived, download)
-                with whole_file(out) as temporary:
+                with atomic_file(out) as temporary:
                     shutil.copyfile(arrived, temporary)
     except BertpipeError as error:
         raise type(error)(f"{error}{_earlier_output(out)}") from error
@@ -105,5 +105,5 @@ def _verify(arrived: Path, download: DownloadParams) -> str:
 
 def _earlier_output(out: Path) -> str:
     if out.exists():
-        return f" ({out} is as it was before)"
-    return " (if DVC had removed an earlier file, `dvc checkout` brings it back)" if Path(".dvc").is_dir() else ""
+        return f" ({out} is unchanged)"
+    return " (if DVC had removed an earlier file, `dvc checkout` restores it)" if Path(".dvc").is_dir() else ""

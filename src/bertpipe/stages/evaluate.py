@@ -1,4 +1,4 @@
-"""`evaluate`: a trained model on the test split, beside simple predictors on the same rows."""
+"""`evaluate`: a trained model on the test split, together with simple predictors on the same rows."""
 
 import math
 from collections.abc import Callable
@@ -29,13 +29,13 @@ def run_evaluate(
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
-    """Write the metrics of a model to `out` and return them; those of a head that it does not have are null.
+    """Write the metrics of a model to `out` and return them; those of a head that it lacks are null.
 
     Raises:
-        MissingInputError: the model or the data are not there.
-        DataError: a split has no rows, or a row that breaks the contract.
-        ModelError: the model was trained with another tokenizer than the data's, reads no rows as long as theirs, or
-            its losses are not finite.
+        MissingInputError: the model or the data are missing.
+        DataError: a split has no rows, or a row breaks the contract.
+        ModelError: the model was trained with another tokenizer than the data's, rows are too long for it, or its
+            losses are not finite.
     """
     loaded = load_any_model(model)
     for note in loaded.notes:
@@ -62,7 +62,7 @@ def run_evaluate(
 
 
 def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
-    """Return the tokenizer of the data, which has to be the model's."""
+    """Return the tokenizer of the data, which must be the model's."""
     path = require_data(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
     if not model.has_ids_of(tokenizer):
@@ -78,7 +78,7 @@ def _check_fit(model: LoadedModel, test: PairFile, data: Path) -> None:
     if longest > room:
         raise ModelError(
             f"{data} has rows of {longest} tokens, and {model.name} reads {room} at most: set "
-            f"convert.max_length or prepare.max_length to {room} and make the data again, or train again"
+            f"convert.max_length or prepare.max_length to {room} and run that stage again, or train again"
         )
 
 

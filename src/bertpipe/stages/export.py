@@ -15,7 +15,7 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -41,24 +41,24 @@ def run_export(
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
-    """Write the Hugging Face directory of a model of ours, and return what it holds.
+    """Write a model as a Hugging Face directory, and return what it holds.
 
     Args:
-        export: what the card says that no file knows.
-        infer: its examples are those of the card.
-        model: a model directory of ours.
-        metrics: what `bertpipe evaluate` wrote of it.
-        data: what it was trained on; the card says less where these are not there, or others.
+        export: facts for the card that no file holds.
+        infer: its examples appear in the card.
+        model: a bertpipe model directory.
+        metrics: the file that `bertpipe evaluate` wrote.
+        data: what the model was trained on; the card says less if it is missing, or has changed.
         out: the directory.
-        or_card: whether the card alone is written for a network that transformers does not have; else it is an error.
-        on_progress: told of what is at work.
-        on_note: told of what was left out.
+        or_card: write the card alone for a network that transformers does not have; else it is an error.
+        on_progress: gets a report for the whole.
+        on_note: gets a note on what was left out.
 
     Raises:
-        MissingInputError: the model or its metrics are not there.
-        ModelError: the model is not ours, or damaged, or has no counterpart.
+        MissingInputError: the model or its metrics are missing.
+        ModelError: the model is not bertpipe's, or damaged, or transformers does not have it.
         DataError: the metrics are not what `bertpipe evaluate` writes.
-        WriteError: something else stands at `out`, or the disk refuses.
+        WriteError: something else is at `out`, or writing failed.
     """
     on_progress(Progress(label=f"writing {out}", completed=0, total=None, unit="files"))
     stored = load_model(model)
@@ -70,14 +70,14 @@ def run_export(
         )
         if not or_card:
             raise ModelError(advice)
-        on_note(f"{advice}; {out} holds its card alone")
+        on_note(f"{advice}; {out} holds only its card")
     tokenizer = load_tokenizer(stored.tokenizer_file)
     facts = _card_facts(stored, tokenizer, infer, metrics=metrics, data=data)
     try:
         card = model_card(export, facts)
     except DataError as error:
         raise DataError(f"{metrics}: {error}: run it again") from error
-    with whole_directory(out, kind=EXPORT) as staging:
+    with atomic_directory(out, kind=EXPORT) as staging:
         if reason is None:
             save_huggingface(staging, stored.bert, pad_id=tokenizer.special_ids[0])
             save_huggingface_tokenizer(staging, tokenizer, max_positions=stored.bert.params.max_positions)
@@ -103,12 +103,7 @@ def run_export(
 
 
 def _card_facts(
-    stored: StoredModel,
-    tokenizer: Tokenizer,
-    infer: InferParams,
-    *,
-    metrics: Path,
-    data: Path,
+    stored: StoredModel, tokenizer: Tokenizer, infer: InferParams, *, metrics: Path, data: Path
 ) -> CardFacts:
     bert = stored.bert
     asked = [example for example in infer.examples if example.model is None]
@@ -134,7 +129,7 @@ def _card_facts(
 
 
 def _summary(data: Path, sha256: Mapping[str, str] | None) -> Mapping[str, Any] | None:
-    """Return the summary of a data set if it is of the files with these hashes."""
+    """Return the summary of a data set if its files have these hashes."""
     path = data / SUMMARY_NAME
     if not sha256 or not path.is_file():
         return None
@@ -143,7 +138,7 @@ def _summary(data: Path, sha256: Mapping[str, str] | None) -> Mapping[str, Any] 
 
 
 def _without_folders(content: Any) -> Any:  # noqa: ANN401
-    """Return facts for others to read: where something lay on this machine is nobody's business."""
+    """Return facts to publish, with absolute paths of this machine cut to their names."""
     if isinstance(content, str) and Path(content).is_absolute():
         return Path(content).name
     if isinstance(content, Mapping):

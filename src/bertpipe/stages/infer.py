@@ -1,4 +1,4 @@
-"""`infer examples`: the questions of `params.yaml`, answered and held against what was expected."""
+"""`infer examples`: the questions of `params.yaml`, answered and compared with the expected answers."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,13 +22,13 @@ def run_infer_examples(
 ) -> dict[str, Any]:
     """Write the answer to each example as JSON and return how many were asked, answered and as expected.
 
-    An example may name its own model. Where that one cannot be had (a hub name, and no network), or lacks
-    the head that is asked, its answer is null beside the reason, and the others are answered still.
+    An example may name its own model. If that cannot be loaded (a hub name without a network), or lacks the head, the
+    answer is null, with the reason.
 
     Raises:
-        InputError: an example cannot be answered by any model; the message names it.
-        MissingInputError: there is no model at `model`, and an example asks it.
-        ModelError: that model cannot be read.
+        InputError: no model can answer an example; the message names it.
+        MissingInputError: there is no model at `model`, and an example needs it.
+        ModelError: it cannot be read.
     """
     predictors: dict[str, Predictor | BertpipeError] = {}
     rows: list[dict[str, Any]] = []

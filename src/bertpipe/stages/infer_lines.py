@@ -1,4 +1,4 @@
-"""`infer` on many inputs: a line in, a row out, in order; one that cannot be answered has its reason in its place."""
+"""`infer` on many inputs: one row per input line, in order; a line without an answer gets the reason instead."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ FIELDS: dict[Task, tuple[str, ...]] = {
     "score": ("text",),
     "embed": ("text",),
 }
-"""What each line gives."""
+"""The fields of a line, per task."""
 _BLOCK = {"nsp": 4096, "mlm": 4096, "score": 256, "embed": 4096}
-"""Lines that are sorted by length together; a score reads a text once a token."""
+"""Lines that are sorted by length together; a score reads a text once per token."""
 
 
 def run_infer_lines(
@@ -35,20 +35,20 @@ def run_infer_lines(
     device: str = "auto",
     on_progress: Callable[[Progress], None] = ignore_progress,
 ) -> dict[str, Any]:
-    """Write the answer to each line of `source`, and return how many there were and how many were answered.
+    """Write the answer to each line of `source`, and return the counts of lines and answers.
 
     Args:
-        task: what is asked.
-        model: a model directory of ours, a Hugging Face directory, or a hub name.
+        task: the question.
+        model: a bertpipe or Hugging Face directory, or a hub name.
         source: a file, or `-` for standard input, see `blocks_of_lines`; or the fields of a single input.
         out: a file; None is standard output. See `sink_to`.
-        top_k: candidates for each `[MASK]`, for `mlm` alone.
+        top_k: candidates per `[MASK]`, for `mlm`.
         device: `auto`, `cpu` or `cuda`.
-        on_progress: takes a report after each block.
+        on_progress: gets a report after each block.
 
     Raises:
-        MissingInputError: the file or the model is not there.
-        ModelError: the model cannot be read, lacks the head that is asked, or answers with what is no number.
+        MissingInputError: the file or the model is missing.
+        ModelError: the model cannot be read, lacks the head, or its answer is not finite.
         WriteError: the output cannot be written.
     """
     set_up_cpu("auto")
@@ -80,13 +80,13 @@ def _blocks(source: str | tuple[str, ...], task: Task) -> Iterator[list[Line]]:
 
 @dataclass(frozen=True, slots=True)
 class _Asker:
-    """One task: how a line becomes a question, and how questions are answered together."""
+    """A task: how to turn a line into a question, and how to answer a batch of questions."""
 
     ask: Callable[..., Any]
     answer_all: Callable[[Sequence[Any]], Sequence[Answer]]
 
     def answer(self, block: Sequence[Line]) -> list[Answered]:
-        """Return each line with its answer, or with the reason why it has none."""
+        """Return each line with its answer, or the reason why there is none."""
         questions: dict[int, Any] = {}
         errors = {index: line.error for index, line in enumerate(block) if line.error is not None}
         for index, line in enumerate(block):

@@ -1,4 +1,4 @@
-"""`inspect`: one input on its way through a model, step by step, as plain data for a learner to look at.
+"""`inspect`: one input on its way through a model, step by step, as plain data for learners.
 
 Axes in this file: batch (rows; one here), seq (tokens, padding included), hidden (`embedding_dim`), heads,
 class (not next, next), vocab.
@@ -19,7 +19,7 @@ from bertpipe.model.bert import Bert, EncoderLayer
 from bertpipe.model.loading import load_any_model
 
 _PADDING = 2
-"""Padding tokens put after the input: one input alone needs none, and its mask would hide nothing."""
+"""Padding tokens added to the input, so that the mask has something to hide."""
 _SHOWN_TOKENS = 3
 _SHOWN_VALUES = 5
 
@@ -66,7 +66,7 @@ class Attention:
     most_attended_position: int
     most_attended_token: str
     weight: float
-    """The share of the token's attention that goes there; the shares of a token add up to one."""
+    """The share of the token's attention that this token gets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Inspection:
     tokens: tuple[InspectedToken, ...]
     steps: tuple[Step, ...]
     attention: tuple[Attention, ...]
-    """Of the last layer: a head at a time, a token at a time, padding left out."""
+    """Of the last layer: by head, then by token, without padding."""
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,8 +103,8 @@ def run_inspect(text: str, second: str | None, *, model: str | Path) -> Inspecti
     padded = [*ids, *[PAD_ID] * min(_PADDING, room - length)]
     if len(padded) > length:
         notes.append(
-            f"the {len(padded) - length} [PAD] at the end are put there to show the padding mask at work: "
-            f"a batch pads its shorter rows so, and no token attends to them"
+            f"the {len(padded) - length} [PAD] at the end were added to show the padding mask: a batch "
+            f"pads its shorter rows like this, and no token attends to them"
         )
     notes += loaded.notes
     names = [tokenizer.token(token_id) for token_id in padded]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, PLOTS, TIMING_COLUMNS, read_json, require
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError
 from bertpipe.core.progress import Progress, ignore_progress
 
@@ -35,7 +35,7 @@ _PNG_DPI = 150
 _SMOOTHED_SHARE = 0.05
 """Share of the intervals that one point of the smoothed line averages over."""
 _MARKED_POINTS = 12
-"""Rows up to which a line shows each of its points: with one row there is no line to see."""
+"""Up to so many rows a line shows its points: a single row gives no line."""
 
 Metrics = Mapping[str, Any]
 Baselines = Sequence[tuple[str, float | None]]
@@ -55,21 +55,21 @@ def run_plot(
     Args:
         history: `history.csv` of the run.
         epochs: `epochs.csv` of the run.
-        timing: `timing.csv`; None, or a file that is not there, leaves the throughput out.
-        metrics: `metrics.json` of the evaluation, for the lines of simple predictors; likewise.
-        out: directory of the pictures; what else it holds stays.
-        on_progress: is told of each picture.
+        timing: `timing.csv`; without it there is no picture of the throughput.
+        metrics: `metrics.json`; without it there are no lines of simple predictors.
+        out: directory of the pictures; its other files stay.
+        on_progress: gets a report for each picture.
 
     Raises:
         MissingInputError: `history` or `epochs` is not there.
-        DataError: a table lacks a column or holds what is not a number.
+        DataError: a table lacks a column or holds something that is not a number.
     """
     steps = _read_table(require(history, made_by="bertpipe train"), HISTORY_COLUMNS)
     evaluations = _read_table(require(epochs, made_by="bertpipe train"), EPOCHS_COLUMNS)
     timings = _read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
     known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
     names: list[str] = []
-    with whole_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):
+    with atomic_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):
         figures = {
             "loss": _draw_loss(steps, evaluations, known),
             "accuracy": _draw_accuracy(evaluations, known),
@@ -90,7 +90,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is left of the header's first cell for an index
+    if not isinstance(table.index, pd.RangeIndex):  # pandas uses surplus first cells as an index
         raise DataError(f"{path} has rows with more cells than its header; train again")
     missing = [column for column in columns if column not in table.columns]
     if missing:
@@ -98,15 +98,15 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         return table[list(columns)].astype(float)
     except ValueError as error:
-        raise DataError(f"{path} holds what is not a number: {error}; train again") from error
+        raise DataError(f"{path} holds something that is not a number: {error}; train again") from error
 
 
 def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
     figure, axes = _figure("Loss in training, and on the test split after each epoch", panels=2)
     constant = _number(metrics, "mlm", "constant", "loss")
     panels = (
-        ("mlm_loss", "Masked words (MLM)", "loss [nats a masked token]", "constant predictor", constant),
-        ("nsp_loss", "Next sentence (NSP)", "loss [nats a pair]", "chance, ln 2", math.log(2)),
+        ("mlm_loss", "Masked words (MLM)", "loss [nats per masked token]", "constant predictor", constant),
+        ("nsp_loss", "Next sentence (NSP)", "loss [nats per pair]", "chance, ln 2", math.log(2)),
     )
     for axis, (column, title, unit, name, baseline) in zip(axes, panels, strict=True):
         window = _window(len(steps))
@@ -117,12 +117,7 @@ def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics)
             label = f"training, mean of {window} intervals"
             axis.plot(steps["step"], smooth, color=_BLUE, linewidth=2.2, label=label)
         axis.plot(
-            evaluations["step"],
-            evaluations[column],
-            color=_VERMILION,
-            linewidth=1,
-            marker="o",
-            label="test split",
+            evaluations["step"], evaluations[column], color=_VERMILION, linewidth=1, marker="o", label="test split"
         )
         _baselines(axis, ((f"{name}: {baseline:.2f}" if baseline else name, baseline),))
         _finish(axis, title, unit)
@@ -147,12 +142,7 @@ def _draw_accuracy(evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
     )
     for axis, (column, title, unit, baselines, floor) in zip(axes, panels, strict=True):
         axis.plot(
-            evaluations["epoch"],
-            100 * evaluations[column],
-            color=_VERMILION,
-            linewidth=2,
-            marker="o",
-            label="model",
+            evaluations["epoch"], 100 * evaluations[column], color=_VERMILION, linewidth=2, marker="o", label="model"
         )
         shares = [(f"{name}: {100 * share:.1f} %", 100 * share) for name, share in baselines if share is not None]
         _baselines(axis, shares)
@@ -174,12 +164,12 @@ def _draw_learning_rate(steps: pd.DataFrame) -> Figure:
 
 
 def _draw_throughput(timings: pd.DataFrame) -> Figure:
-    figure, (axis,) = _figure("Training throughput, evaluation and saving left out", panels=1)
+    figure, (axis,) = _figure("Training throughput, without evaluation and saving", panels=1)
     rates = timings["tokens_per_second"]
     _line(axis, timings["step"], rates, color=_BLUE, linewidth=1.2, label="one interval")
     median = float(rates.median()) if rates.notna().any() else None
     _baselines(axis, ((f"median: {median:,.0f} tokens/s" if median else "", median),))
-    _finish(axis, "", "tokens a second, padding not counted")
+    _finish(axis, "", "tokens per second, without padding")
     _step_axis(axis, timings["step"])
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -195,19 +185,19 @@ def _figure(title: str, *, panels: int) -> tuple[Figure, list[Axes]]:
 
 
 def _line(axis: Axes, x: "pd.Series[float]", y: "pd.Series[float]", **style: Any) -> None:  # noqa: ANN401
-    """Draw a line, with a marker at each point where points are few."""
+    """Draw a line, with markers if it has few points."""
     axis.plot(x, y, marker="o" if len(x) <= _MARKED_POINTS else "", markersize=4, **style)
 
 
 def _baselines(axis: Axes, baselines: Baselines) -> None:
-    """Draw a horizontal line for each figure that is known, told apart by its dashes."""
+    """Draw a horizontal line for each known figure, each with its own dashes."""
     for (label, value), dashes in zip(baselines, ("--", ":", "-."), strict=False):
         if value is not None:
             axis.axhline(value, color=_BLACK, linestyle=dashes, linewidth=1.3, label=label)
 
 
 def _finish(axis: Axes, title: str, unit: str) -> None:
-    """Name the y axis and put the legend below them, where it covers no line; one line alone needs none."""
+    """Name the y axis, and put the legend of several lines below the axes, where it covers none."""
     axis.set_title(title)
     axis.set_ylabel(unit)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -216,7 +206,7 @@ def _finish(axis: Axes, title: str, unit: str) -> None:
 
 
 def _step_axis(axis: Axes, step: "pd.Series[float]") -> None:
-    """Let the x axis show the steps from zero to the last one."""
+    """Make the x axis show the steps from zero to the last one."""
     axis.set_xlabel("optimiser step")
     axis.set_xlim(0, 1.03 * _last(step))
     if step.empty:
@@ -224,17 +214,17 @@ def _step_axis(axis: Axes, step: "pd.Series[float]") -> None:
 
 
 def _last(counts: "pd.Series[float]") -> float:
-    """Return the largest of some counts; 1 if there are none."""
+    """Return the largest count; 1 if there is none."""
     return float(counts.max()) if counts.notna().any() else 1.0
 
 
 def _window(rows: int) -> int:
-    """Return how many intervals the smoothed line averages over: an odd number, so that it is not shifted."""
+    """Return the odd number of intervals that the smoothed line averages over."""
     return 2 * int(rows * _SMOOTHED_SHARE / 2) + 1
 
 
 def _number(metrics: Metrics, *keys: str) -> float | None:
-    """Return the number at a path of keys; None where a key is missing or its value is null."""
+    """Return the number at a path of keys; None if a key is missing or the value is null."""
     value: Any = metrics
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -242,7 +232,7 @@ def _number(metrics: Metrics, *keys: str) -> float | None:
 
 
 def _save(figure: Figure, stem: Path) -> list[str]:
-    """Write a picture as PNG and SVG without dates and versions, and return the two names."""
+    """Write a figure as PNG and SVG without dates and versions, and return the two names."""
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
     figure.savefig(png, dpi=_PNG_DPI, metadata={"Software": "bertpipe"})
     figure.savefig(svg, metadata={"Date": None, "Creator": "bertpipe"})

@@ -13,7 +13,7 @@ from bertpipe.core.artifacts import (
     file_sha256,
     write_json,
 )
-from bertpipe.core.atomic import scratch_directory, whole_directory, whole_file
+from bertpipe.core.atomic import atomic_directory, atomic_file, scratch_directory
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_progress
@@ -91,10 +91,10 @@ def _check_shards(prepare: PrepareParams, out: Path, engine: Engine | None) -> N
 def _output(out: Path) -> Iterator[Path]:
     """Yield the directory to write Parquet to, which becomes `out`, or the zip at `out`, when the block ends."""
     if out.suffix != ".zip":
-        with whole_directory(out, kind=DATA) as staging:
+        with atomic_directory(out, kind=DATA) as staging:
             yield staging
         return
-    with whole_file(out) as zip_file, scratch_directory(out) as folder:
+    with atomic_file(out) as zip_file, scratch_directory(out) as folder:
         yield folder
         write_notebook_zip(folder, zip_file)
 

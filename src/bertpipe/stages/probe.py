@@ -1,4 +1,4 @@
-"""`probe`: what a model is worth to a classifier of labelled texts, beside random weights and a bag of words."""
+"""`probe`: a classifier of labelled texts on a model, compared with random weights and a bag of words."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -47,28 +47,28 @@ def run_probe(
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
-    """Train a classifier on a model, write to `out` what it gets on texts it has not seen, and return that.
+    """Train a classifier on a model, write its figures on unseen texts to `out`, and return them.
 
-    The same is done on the same network with random weights: what that gets, no pretraining was needed for. The
-    model's directory stays as it is.
+    The same is done on the same network with random weights: figures that it reaches need no pretraining. The model's
+    directory is unchanged.
 
     Args:
         probe: how the classifier is trained.
         train: AdamW's other settings.
         sample: the embedded sample.
         runtime: the machine.
-        labelled: a file of texts and labels; or `sample`, whose reviews are split as its zip is.
-        test: a file to test on; None holds out a share of `labelled`.
-        model: the model, as `load_any_model` takes it.
+        labelled: a file of texts and labels; or `sample`, whose reviews are split as in its zip.
+        test: a file to test on; None: hold out a share of `labelled`.
+        model: see `load_any_model`.
         out: the JSON file.
-        on_progress: is told how far it has come.
-        on_note: is told what the user should know.
+        on_progress: gets reports of progress.
+        on_note: gets notes for the user.
 
     Raises:
-        MissingInputError: a file or the model is not there.
-        DataError: the texts are not what `read_splits` wants, or one of them holds no word.
-        ModelError: the model cannot be read, or gives what is no number.
-        ParamsError: the device is not there.
+        MissingInputError: a file or the model is missing.
+        DataError: see `read_splits`; or a text holds no word.
+        ModelError: the model cannot be read, or its output is not finite.
+        ParamsError: there is no such device.
         TrainingError: a loss is not finite.
     """
     splits = read_splits(probe, sample, labelled=str(labelled), test=test)
@@ -111,7 +111,7 @@ def run_probe(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """Texts to learn from and to be tested on, and how."""
+    """Texts to train and test on, and how."""
 
     splits: LabelledSplits
     train_rows: TextRows
@@ -121,18 +121,18 @@ class _Task:
     on_progress: Callable[[Progress], None]
 
     def with_frozen(self, bert: Bert, name: str) -> NDArray[np.int64]:
-        """Return the classes that a linear layer on standardised features predicts; the network stays as it is."""
+        """Return the predictions of a linear layer on standardised features; the network is not trained."""
         means = LayerMeans(bert.to(self.device))
-        self._tell(name, "reading texts")
+        self._report(name, "reading texts")
         features = [
             outputs(means, batches_of(rows, self.device), rows.lengths, means.width)
             for rows in (self.train_rows, self.test_rows)
         ]
-        _check_numbers(features, name)
+        _check_finite(features, name)
         train, test = standardised(*features)
         head = zero_linear(means.width, len(self.splits.classes))
-        even = np.zeros(len(train), dtype=np.int64)  # nothing is padded here
-        self._watch(
+        even = np.zeros(len(train), dtype=np.int64)  # no padding here
+        self._run(
             name,
             fit(head, lambda chosen: train[torch.from_numpy(chosen)], self.splits.train_labels, even, self.settings),
         )
@@ -140,21 +140,21 @@ class _Task:
             return _best(head(test))
 
     def with_whole(self, bert: Bert, name: str) -> NDArray[np.int64]:
-        """Return the classes that the network predicts once all of it is trained with a linear layer on top."""
+        """Return the predictions of the network, trained with a linear layer on top."""
         classes = len(self.splits.classes)
         classifier = TextClassifier(bert, classes).to(self.device)
         train, test = self.train_rows, self.test_rows
         steps = fit(classifier, batches_of(train, self.device), self.splits.train_labels, train.lengths, self.settings)
-        self._watch(name, steps)
+        self._run(name, steps)
         logits = outputs(classifier, batches_of(test, self.device), test.lengths, classes)
-        _check_numbers([logits], name)
+        _check_finite([logits], name)
         return _best(logits)
 
-    def _tell(self, name: str, what: str) -> None:
+    def _report(self, name: str, what: str) -> None:
         self.on_progress(Progress(label=f"{name}: {what}", completed=0, total=None, unit="texts"))
 
-    def _watch(self, name: str, steps: Iterable[ClassifierStep]) -> None:
-        """Take all steps, and tell of them an epoch at a time."""
+    def _run(self, name: str, steps: Iterable[ClassifierStep]) -> None:
+        """Run all steps, and report the loss of each epoch."""
         losses: list[float] = []
         for step in steps:
             losses.append(step.loss)
@@ -167,9 +167,11 @@ class _Task:
                 losses.clear()
 
 
-def _check_numbers(found: Sequence[torch.Tensor], name: str) -> None:
+def _check_finite(found: Sequence[torch.Tensor], name: str) -> None:
     if not all(bool(part.isfinite().all()) for part in found):
-        raise ModelError(f"{name} gives what is no number: its weights are damaged or too large; train it again")
+        raise ModelError(
+            f"{name} gives values that are not finite: its weights are damaged or too large; train it again"
+        )
 
 
 def _best(logits: torch.Tensor) -> NDArray[np.int64]:
@@ -207,7 +209,7 @@ def _data_facts(splits: LabelledSplits, train_rows: TextRows, test_rows: TextRow
 
 
 def _predictors(splits: LabelledSplits, predicted: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """Return the figures of the model beside those of simpler predictors, on the same texts."""
+    """Return the figures of the model and of simpler predictors on the same texts."""
     labels, true = splits.train_labels, splits.test_labels
     words = bag_of_words([text.text for text in splits.train], labels, [text.text for text in splits.test])
     return {

@@ -1,4 +1,4 @@
-"""`train`: BERT from random weights or another model's, evaluated and left for the next stages after each epoch."""
+"""`train`: BERT from random weights or from another model, evaluated and saved after each epoch."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from bertpipe.core.artifacts import MODEL
 from bertpipe.core.atomic import check_target
 from bertpipe.core.errors import StoppedError, TrainingError
-from bertpipe.core.locks import LOCK, only_one
+from bertpipe.core.locks import LOCK, exclusive_lock
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
@@ -35,15 +35,15 @@ def run_train(
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
-    """Train a model, leave it at `paths.model`, and return a summary.
+    """Train a model, write it to `paths.model`, and return a summary.
 
-    The model is that of the last epoch; each earlier epoch's stood at the same place before. A run that was stopped
-    goes on after the last step of its newest undamaged checkpoint, unless `resume` is false, and ends with the bytes of
-    a run that was not stopped. Ctrl-C, SIGTERM and SIGHUP, in the main thread, end the run after the current step, with
-    a checkpoint; so does, under DVC, the end of `parent`, the process that started this one (None: as it is now).
+    The model is that of the last epoch. A run that was stopped resumes from its newest undamaged checkpoint, unless
+    `resume` is false, and ends with the bytes of a run that was not stopped. Ctrl-C, SIGTERM and SIGHUP, in the main
+    thread, end the run after the current step, with a checkpoint; so does, under DVC, the end of `parent`, the process
+    that started this one (None: the current parent).
 
-    Where `torchrun` started several processes, each of them calls this: they train one model together, the one of a
-    single process up to rounding. The first of them writes and reports; a run may go on with another number of them.
+    If `torchrun` started several processes, each of them calls this: together they train the model of a single process,
+    up to rounding. Rank 0 writes and reports; a run may resume with another number of processes.
 
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
@@ -52,8 +52,8 @@ def run_train(
         WorldError: one of several processes failed, hangs, or was given something else than the others.
         StoppedError: the run was asked to stop, and its state is saved.
         BusyError: another process trains this run, or trains into the same place.
-        WriteError: something else stands where the model is to go; or the disk is full or refuses, and then the last
-            checkpoint and the model of the last complete epoch stay.
+        WriteError: something else is at `paths.model`; or writing failed, and then the last checkpoint and the model of
+            the last complete epoch stay.
     """
     device = pick_device(runtime.device, local_rank=local_rank())
     with ExitStack() as stack:
@@ -85,8 +85,8 @@ def run_train(
             except (StoppedError, TrainingError) as error:  # in all processes alike
                 error.shown = world.is_main
                 raise
-        # Not before the processes have left each other: where that fails, they are started anew and go on from here.
-        # And where a signal came as the last model was written, torchrun ends with that, and DVC throws the model away.
+        # Only after the processes have left the group: if that fails, they are restarted and resume from here. And if a
+        # signal came while the last model was written, torchrun ends with its code, and DVC deletes the model.
         if world.is_main and not (is_launched() and stop.interruption):
             trainer.checkpoints.clear()
     return summary
@@ -94,14 +94,14 @@ def run_train(
 
 @contextmanager
 def _alone(model: Path, state: Path) -> Iterator[None]:
-    """Keep other processes from the model's place and from the run's state, and leave no state that holds nothing."""
+    """Lock the model's path and the run's state, and remove a state directory that is empty in the end."""
     place = model.resolve()
     try:
         with (
-            only_one(place.with_name(f".{place.name}.lock"), what=f"a training into {model}"),
-            only_one(state / LOCK, what="a training with the same params and data"),
+            exclusive_lock(place.with_name(f".{place.name}.lock"), what=f"a training into {model}"),
+            exclusive_lock(state / LOCK, what="a training with the same params and data"),
         ):
             yield
     finally:
-        with suppress(OSError):  # there are checkpoints, or another process's lock
+        with suppress(OSError):  # it holds checkpoints, or another process's lock
             state.rmdir()

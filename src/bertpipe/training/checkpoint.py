@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bertpipe.core.artifacts import file_sha256, json_text, read_json, write_json
-from bertpipe.core.atomic import whole_directory
+from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, write_errors
 from bertpipe.core.locks import LOCK
 from bertpipe.model.bert import Bert
@@ -69,7 +69,7 @@ class Checkpoints:
         """Write the state after optimizer step `step`, then remove the oldest checkpoints beyond `keep`."""
         if not (self.directory / RUN).exists():
             write_json(self.directory / RUN, self.run)
-        with whole_directory(self._path(step), kind=None) as staging:
+        with atomic_directory(self._path(step), kind=None) as staging:
             save_weights(staging / WEIGHTS, bert)
             save_file(dict(optimizer), staging / OPTIMIZER)
             (staging / RECORDS).write_text(json.dumps(records, allow_nan=False), encoding="utf-8")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import DATA_COMMANDS
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text(self.backend.to_str(pretty=False) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import PairDataset, PairFile, in_row_groups, read_documents
@@ -116,7 +116,7 @@ def convert_zip(conversion: Conversion, on_progress: Callable[[Progress], None],
     """
     params, found = conversion.params, Found()
     with open_archive(shard.path) as archive, ExitStack() as stack:
-        partial = {table: stack.enter_context(whole_file(path)) for table, path in shard.tables.items()}
+        partial = {table: stack.enter_context(atomic_file(path)) for table, path in shard.tables.items()}
         texts = _Texts(file=stack.enter_context(DocumentWriter(partial["documents"])))
         for split in SPLITS:
             member, counts, rejects = member_name(split, params.subset), found.counts[split], list[Reject]()
@@ -150,7 +150,7 @@ def renumber_documents(shard_and_first: tuple[ZipShard, int]) -> Mapping[str, st
     if not first:
         return None
     for table, path in shard.tables.items():
-        with whole_file(renumbered(path)) as temporary:
+        with atomic_file(renumbered(path)) as temporary:
             if table == "documents":
                 with DocumentWriter(temporary) as texts:
                     for number, split, text in read_documents(path):

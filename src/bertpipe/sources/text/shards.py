@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, shard_name
-from bertpipe.core.atomic import whole_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params import MaskingParams, PrepareParams
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
 from bertpipe.data.tokenization.vocabulary import WordCounts, count_words
@@ -83,7 +83,7 @@ def write_shard(
     paths = {table: out / f"{table}{suffix}" for table in TABLES}
     stats, counts = CorpusStats(), {split: Counts() for split in SPLITS}
     with ExitStack() as stack:
-        files = {table: stack.enter_context(whole_file(path)) for table, path in paths.items()}
+        files = {table: stack.enter_context(atomic_file(path)) for table, path in paths.items()}
         rows = {split: stack.enter_context(PairWriter(files[split])) for split in SPLITS}
         texts = stack.enter_context(DocumentWriter(files["documents"]))
 
