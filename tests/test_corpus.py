@@ -172,7 +172,7 @@ def test_a_text_that_is_another_than_before_is_noticed() -> None:
 def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "MOST_DOCUMENTS", 2)
     assert len(shards_of(["a"], ["b", "a"])) == 2
-    with pytest.raises(DataError, match="3 documents are too many, a data set numbers 2: make several of them"):
+    with pytest.raises(DataError, match="3 documents are more than the 2 of a data set: make several data sets"):
         shards_of(["a"], ["b", "c"])
 
 

@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "a column twice": ("x.csv", "text,label,text\na,b,c\n", r"has 2 fields 'text': leave one"),
     "an empty file": ("x.csv", "", r"x\.csv has no field 'text', it has no field at all"),
     "a header alone": ("x.csv", "text,label\n", r"x\.csv has no rows: it needs texts of two classes or more"),
-    "an empty text": ("x.csv", "text,label\na,b\n <br/> ,b\n", r"x\.csv:3: 'text' is empty: mend or drop the row"),
+    "an empty text": ("x.csv", "text,label\na,b\n <br/> ,b\n", r"x\.csv:3: 'text' is empty: correct or drop the row"),
     "an empty label": ("x.csv", "text,label\na,\n", r"x\.csv:2: 'label' is empty, and each text needs a label"),
     "a comma too many": (
         "x.csv", "text,label\na, b,c\n", r"x\.csv:2 has 3 fields and the header 2: a text with a comma.* double quotes"

@@ -64,12 +64,12 @@ _Found = Iterator[tuple[str, object, object]]
 def _labelled(place: str, text: object, label: object, fields: _Fields) -> LabelledText:
     text_is, label_is = (f"{place}: {field!r}" for field in fields)
     if not isinstance(text, str):
-        raise DataError(f"{text_is} is {type_name(text)}, expected a text: mend or drop the row")
+        raise DataError(f"{text_is} is {type_name(text)}, expected a text: correct or drop the row")
     plain = without_line_break_tags(text)
     if not plain.strip():
-        raise DataError(f"{text_is} is empty: mend or drop the row")
+        raise DataError(f"{text_is} is empty: correct or drop the row")
     if label is None or not str(label).strip():
-        raise DataError(f"{label_is} is empty, and each text needs a label: mend or drop the row")
+        raise DataError(f"{label_is} is empty, and each text needs a label: correct or drop the row")
     if not isinstance(label, str | int):  # a boolean is an int
         shown = label if isinstance(label, float) else type_name(label)
         raise DataError(

@@ -49,7 +49,7 @@ def encode_rows(texts: Sequence[LabelledText], tokenizer: ModelTokenizer, *, max
         except InputError as error:
             raise DataError(
                 f"{text.place}: the text {text.text:.60} holds no word that the model's tokenizer keeps: "
-                f"mend or drop the row"
+                f"correct or drop the row"
             ) from error
         kept = words[: max_length - FRAME_TOKENS]
         cut += len(kept) < len(words)
