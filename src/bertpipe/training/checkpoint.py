@@ -52,11 +52,7 @@ class Checkpoints:
     """What defines the run, written beside them for `bertpipe state`."""
 
     def remove_partials(self) -> None:
-        """Remove the partial files of a process that ended while writing.
-
-        Raises:
-            WriteError: something cannot be removed.
-        """
+        """Remove the partial files of a process that ended while writing."""
         self._remove(".*.bertpipe-partial*")  # with their locks
 
     def save(
@@ -95,11 +91,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all state of the run.
-
-        Raises:
-            WriteError: something cannot be removed.
-        """
+        """Remove all checkpoints of the run."""
         self._remove("*")
 
     def _remove(self, pattern: str) -> None:
