@@ -343,7 +343,7 @@ def test_what_an_ended_process_was_writing_is_removed_with_its_lock(tmp_path: Pa
     (tmp_path / ".step-000000099.bertpipe-partial").mkdir()
     for name in (".step-000000099.bertpipe-partial.lock", "lock"):
         (tmp_path / name).touch()
-    Checkpoints(directory=tmp_path, keep=1, run={}).tidy()
+    Checkpoints(directory=tmp_path, keep=1, run={}).clear(partials_only=True)
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 

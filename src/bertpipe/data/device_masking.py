@@ -71,11 +71,7 @@ class DeviceMasking:
     def _spans(self, draws: Tensor, begins: Tensor, special: Tensor, opens: Tensor) -> tuple[Tensor, Tensor]:
         """Return which tokens spans cover, and how far each is from the first of its run; see `SpanDistribution.runs`.
 
-        Args:
-            draws: a number for each token; that of a word's first one counts.
-            begins: which tokens begin a word.
-            special: which are special; those are words of one token.
-            opens: which are a text's first.
+        The number drawn for a word is that of its first token. A special token is a word of its own.
         """
         length = torch.where(opens, _above(self.opening_rising, draws), _above(self.inner_rising, draws))
         starts = begins & ~special & (length > 0)

@@ -160,11 +160,6 @@ def _heads(labels: Tensor, *, queries: int, places: int) -> tuple[Tensor, Tensor
     Places that are left over have the label IGNORE_INDEX. Their flat indices are all different, because a GPU adds up
     the gradients of equal ones one after the other. Each supervised token's place is a running count; all other tokens
     are written to one extra place, which is cut off.
-
-    Args:
-        labels: what to predict at each position, or IGNORE_INDEX; [batch, seq].
-        queries: positions per row that the heads read, enough for `[CLS]` and the row's supervised tokens.
-        places: enough for all supervised tokens.
     """
     rows, seq = labels.shape
     device = labels.device

@@ -55,13 +55,10 @@ class SpanDistribution:
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the index of the first word of each covered run, and the index after its last; each of shape [runs].
 
+        `draws` has a number in [0, 1) for each word. `is_word` is false for special tokens.
+
         A run is the union of spans that overlap or touch. It ends before a token that is not a word and at the end of
         its row; the word after that opens a text.
-
-        Args:
-            draws: a number in [0, 1) for each word; shape [words].
-            is_word: whether it is a word, not a special token; shape [words].
-            opens_row: whether it is the first of its row; shape [words].
         """
         begin = np.flatnonzero(is_word & (draws < self.opening[0]))
         opens = opens_row[begin] | ~is_word[begin - 1]

@@ -19,10 +19,6 @@ class Dropout(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def extra_repr(self) -> str:
-        """Return the rate, for `print(model)`."""
-        return f"rate={self.rate}"
-
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` with dropout."""
         if not self.training or self.rate == 0.0:

@@ -51,14 +51,6 @@ class Checkpoints:
     run: Mapping[str, Any]
     """What defines the run, written beside them for `bertpipe state`."""
 
-    def remove_partials(self) -> None:
-        """Remove the partial files of a process that ended while writing.
-
-        Raises:
-            WriteError: something cannot be removed.
-        """
-        self._remove(".*.bertpipe-partial*")  # with their locks
-
     def save(
         self,
         step: int,
@@ -94,17 +86,10 @@ class Checkpoints:
             return Restored(step, read_json(path / RECORDS), load_file(path / OPTIMIZER))
         return None
 
-    def clear(self) -> None:
-        """Remove all state of the run.
-
-        Raises:
-            WriteError: something cannot be removed.
-        """
-        self._remove("*")
-
-    def _remove(self, pattern: str) -> None:
+    def clear(self, *, partials_only: bool = False) -> None:
+        """Remove all checkpoints of the run, or only the partial files of a process that ended while writing."""
         with write_errors(self.directory):
-            for path in self.directory.glob(pattern):
+            for path in self.directory.glob(".*.bertpipe-partial*" if partials_only else "*"):  # with their locks
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 elif path.name != LOCK:
@@ -184,7 +169,7 @@ def restore(
     restored = None
     with world.together():
         if world.is_main and resume:
-            checkpoints.remove_partials()
+            checkpoints.clear(partials_only=True)
             restored = checkpoints.load_newest(bert, on_note=on_note)
         elif world.is_main:
             checkpoints.clear()

@@ -130,14 +130,9 @@ def fit(
     lengths: NDArray[np.int64],
     train: TrainParams,
 ) -> Iterator[ClassifierStep]:
-    """Train a classifier by cross-entropy, and yield a report after each optimiser step.
+    """Train a classifier by cross-entropy, and yield a report after each optimizer step.
 
-    Args:
-        module: from an input to logits [batch, classes].
-        inputs: from row numbers to the module's input.
-        labels: number of each row's class; shape [rows].
-        lengths: tokens of each row, by which batches are made; all equal if nothing is padded; shape [rows].
-        train: seed, epochs, batch size, schedule and the optimizer's settings.
+    `inputs` returns the module's input for some row numbers; batches have rows of about equal `lengths`.
 
     Raises:
         TrainingError: a loss is not finite.

@@ -110,13 +110,7 @@ def _kind(content: dict[str, Any]) -> str:
 def truncate_longest_first(
     first: NDArray[np.int64] | int, second: NDArray[np.int64] | int, room: NDArray[np.int64] | int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many tokens of A and of B are kept if the longer one is cut until both fit; B if both are equal.
-
-    Args:
-        first: tokens of each A; shape [pairs], or one number.
-        second: tokens of each B, likewise.
-        room: most tokens of both together.
-    """
+    """Return how many tokens of A and B are kept if the longer, or B, is cut until both fit; [pairs] or numbers."""
     fits = np.asarray(first) + second <= room
     first_kept = np.where(fits, first, np.minimum(first, np.maximum(np.subtract(room, second), (np.add(room, 1)) // 2)))
     return first_kept, np.where(fits, second, room - first_kept)

@@ -9,15 +9,12 @@ from bertpipe.data.tokenization.wordpiece import CONTINUATION, wordpiece_tokeniz
 
 
 def given_tokenizer(path: Path, *, lowercase: bool, strip_accents: bool) -> Tokenizer:
-    """Return the tokenizer of a file, without truncation and padding.
+    """Return the tokenizer of a `tokenizer.json`, of a `vocab.txt` (suffix `.txt`), or of a directory with one of them.
+
+    It neither truncates nor pads.
 
     A `vocab.txt` has one token per line. With `##` pieces it is BERT's; without, and beginning with the special tokens
     in our order, it has the words of `basic_english`.
-
-    Args:
-        path: a `tokenizer.json`, or a `vocab.txt` by the suffix `.txt`, or a directory with one of them.
-        lowercase: whether a vocabulary of pieces is of lower-cased text.
-        strip_accents: whether it is of text without accents.
 
     Raises:
         MissingInputError: there is no such file.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from bertpipe.data.tokenization.encoder import BERT_JOINS_AT, WORDS_JOIN_AT
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, basic_english
@@ -46,10 +47,7 @@ def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_
 
 def rank_words(texts: Iterable[Sequence[str]]) -> list[str]:
     """Return a vocabulary in the order of its ids, from the words of each training text."""
-    counts: Counter[str] = Counter()
-    for words in texts:
-        counts.update(words)
-    return rank_counts(counts)
+    return rank_counts(Counter(chain.from_iterable(texts)))
 
 
 def rank_counts(counts: Mapping[str, int]) -> list[str]:
