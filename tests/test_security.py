@@ -484,7 +484,7 @@ def test_a_preparation_in_flight_is_private(
 ) -> None:
     flight = Flight(tmp_path)
     prepare(reviews, tmp_path / name, on_progress=flight.look)
-    assert flight.seen >= {"train.parquet", "test.parquet", "documents.parquet"}
+    assert flight.seen >= {f".{table}.parquet.bertpipe-partial" for table in ("train", "test", "documents")}
     assert_final(tmp_path / name, mask)
 
 
