@@ -323,5 +323,7 @@ def test_texts_are_framed_cut_and_counted() -> None:
 
 def test_a_text_without_a_word_is_named_by_its_row() -> None:
     vocabulary = ModelTokenizer.of(word_level_tokenizer([*SPECIAL_TOKENS, "the"]))
-    with pytest.raises(DataError, match=r"^row 2: the text ;;; holds no word that the model's tokenizer keeps: correct"):
+    with pytest.raises(
+        DataError, match=r"^row 2: the text ;;; holds no word that the model's tokenizer keeps: correct"
+    ):
         encode_rows(labelled(("the", "x"), (";;;", "y")), vocabulary, max_length=5)

@@ -139,7 +139,7 @@ def run_all(params: Params, folder: Path, data: Path, *, draw: bool = False, **c
         history=table(folder / "history.csv"),
         epochs=table(folder / "epochs.csv"),
         trained=trained,
-        pictures=sorted(path.name for path in (folder / "plots").glob("*")),
+        pictures=sorted(path.name for path in (folder / "plots").glob("*.[ps][nv]g")),
     )
 
 
