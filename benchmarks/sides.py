@@ -6,7 +6,7 @@ their users run them, with PyTorch as it comes.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from benchmarks.rows import (
     with_vocabulary,
 )
 from bertpipe.core.params import MaskingUnit, ModelParams, TrainParams
+from bertpipe.core.params_file import load_params
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, label_counts
@@ -35,32 +36,30 @@ from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
 
 DROPOUT = 0.1
+DEFAULTS = load_params(Path(__file__).parent.parent / "params.yaml")
 
 
 def bert_shape(*, width: int, layers: int, heads: int = 4) -> ModelParams:
     """Return the published shape at another size, with tied vocabulary matrices."""
-    return ModelParams(
-        architecture="bert", vocab_size="auto", embedding_dim=width, heads=heads, layers=layers,
+    return replace(
+        DEFAULTS.model, architecture="bert", embedding_dim=width, heads=heads, layers=layers,
         feed_forward_dim=4 * width, max_positions=LONGEST, dropout=DROPOUT, tied=True,
-        activation="auto", norm_epsilon="auto",
     )  # fmt: skip
 
 
 def notebook_shape() -> ModelParams:
     """Return the notebook's network."""
-    return ModelParams(
-        architecture="notebook", vocab_size="auto", embedding_dim=10, heads=2, layers=2,
+    return replace(
+        DEFAULTS.model, architecture="notebook", embedding_dim=10, heads=2, layers=2,
         feed_forward_dim=2048, max_positions=LONGEST, dropout=DROPOUT, tied=False,
-        activation="auto", norm_epsilon="auto",
     )  # fmt: skip
 
 
 def train_params(*, batch_size: int, learning_rate: float = 1e-4, warmup_share: float = 0.1) -> TrainParams:
     """Return the settings of a run that never comes to its end."""
-    return TrainParams(
-        seed=1, init=None, epochs=100, batch_size=batch_size, learning_rate=learning_rate, warmup_share=warmup_share,
-        decay_share=0.0, weight_decay=0.01, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, max_grad_norm=1.0,
-        nsp_weight=1.0, precision="float32", history_every=25, micro_batch_size="all",
+    return replace(
+        DEFAULTS.train, epochs=100, batch_size=batch_size, learning_rate=learning_rate, warmup_share=warmup_share,
+        decay_share=0.0,
     )  # fmt: skip
 
 
