@@ -36,35 +36,30 @@ from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
 
 DROPOUT = 0.1
-_PARAMS = Path(__file__).parent.parent / "params.yaml"
-"""Values of the params that a comparison does not set."""
+DEFAULTS = load_params(Path(__file__).parent.parent / "params.yaml")
 
 
 def bert_shape(*, width: int, layers: int, heads: int = 4) -> ModelParams:
     """Return the published shape at another size, with tied vocabulary matrices."""
     return replace(
-        load_params(_PARAMS).model, architecture="bert", vocab_size="auto", embedding_dim=width, heads=heads,
-        layers=layers, feed_forward_dim=4 * width, max_positions=LONGEST, dropout=DROPOUT, tied=True,
-        activation="auto", norm_epsilon="auto",
+        DEFAULTS.model, architecture="bert", embedding_dim=width, heads=heads, layers=layers,
+        feed_forward_dim=4 * width, max_positions=LONGEST, dropout=DROPOUT, tied=True,
     )  # fmt: skip
 
 
 def notebook_shape() -> ModelParams:
     """Return the notebook's network."""
     return replace(
-        load_params(_PARAMS).model, architecture="notebook", vocab_size="auto", embedding_dim=10, heads=2, layers=2,
+        DEFAULTS.model, architecture="notebook", embedding_dim=10, heads=2, layers=2,
         feed_forward_dim=2048, max_positions=LONGEST, dropout=DROPOUT, tied=False,
-        activation="auto", norm_epsilon="auto",
     )  # fmt: skip
 
 
 def train_params(*, batch_size: int, learning_rate: float = 1e-4, warmup_share: float = 0.1) -> TrainParams:
     """Return the settings of a run that never comes to its end."""
     return replace(
-        load_params(_PARAMS).train, seed=1, init=None, epochs=100,
-        batch_size=batch_size, learning_rate=learning_rate, warmup_share=warmup_share,
-        decay_share=0.0, weight_decay=0.01, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, max_grad_norm=1.0,
-        nsp_weight=1.0, precision="float32", history_every=25, micro_batch_size="all",
+        DEFAULTS.train, epochs=100, batch_size=batch_size, learning_rate=learning_rate, warmup_share=warmup_share,
+        decay_share=0.0,
     )  # fmt: skip
 
 

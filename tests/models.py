@@ -1,6 +1,7 @@
 """Tiny models, made on the spot, for tests of whatever reads a model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from bertpipe.core.params import ModelParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import save_model
+from defaults import DEFAULTS
 
 WORDS = ("the", "cat", "sat", "on", "mat", ".", "dog", "ran")
 PIECES = (
@@ -45,7 +47,7 @@ def tiny_params(architecture: str = "bert", **changes: Any) -> ModelParams:  # n
         "activation": "auto",
         "norm_epsilon": "auto",
     }
-    return ModelParams(**(sizes | changes))
+    return replace(DEFAULTS.model, **(sizes | changes))
 
 
 def tiny_bert(architecture: str = "bert", *, vocab_size: int, seed: int = 7, **changes: Any) -> Bert:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bertpipe.core.params import MaskingParams, MaskingUnit
+from bertpipe.core.params import MaskingUnit
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairFile
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from datasets import Pair, batch_of, pair_dataset, pair_file, word_piece_tokenizer
+from defaults import DEFAULTS
 from test_order import plain_order
 
 UNITS: tuple[MaskingUnit, ...] = ("token", "word", "span")
@@ -36,8 +38,15 @@ def assembled(batcher: Batcher, rows: Sequence[int], *, epoch: int = 0) -> Batch
 def masking(rate: float = 0.5, unit: MaskingUnit = "token") -> Masking:
     """Return a rule for a vocabulary of 40 ids, of which 6, 11, 16, ... continue a word."""
     tokenizer = word_piece_tokenizer([*SPECIAL_TOKENS, *(f"{'##' * (i % 5 == 1)}w{i}" for i in range(5, 40))])
-    params = MaskingParams(
-        mode="dynamic", unit=unit, rate=rate, mask_share=0.5, random_share=0.3, span_p=0.2, span_max=10
+    params = replace(
+        DEFAULTS.masking,
+        mode="dynamic",
+        unit=unit,
+        rate=rate,
+        mask_share=0.5,
+        random_share=0.3,
+        span_p=0.2,
+        span_max=10,
     )
     return Masking.of(params, tokenizer)
 

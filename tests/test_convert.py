@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pytest
 from bertpipe.core.artifacts import ROWS_PER_GROUP, document_schema, file_sha256, pair_schema, reject_schema
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import MANIFEST_NAME
-from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
+from defaults import DEFAULTS
 
 WORDS = [*SPECIAL_TOKENS, "a", "b", "c", "d"]
 OTHER = row_fields([1, 5, 6, 2, 0, 7, 8, 3, 2, 0], [0] * 7 + [5, 0, 0], [1, 1, 1, 1, 0, 2, 2, 2, 2, 0], 0, "Other.")
@@ -28,7 +29,7 @@ BAD = row_fields([1, 99, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2])
 def convert(folder: Path, zip_file: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
     params = {"subset": "full", "max_length": 128, "max_reject_rate": 0.0, "recover": "nothing"} | changes
     return run_convert(
-        ConvertParams(**params),
+        replace(DEFAULTS.convert, **params),
         zip_file=zip_file,
         out=folder / "out",
         rejects_report=folder / "rejects.parquet",
@@ -243,7 +244,7 @@ def test_two_conversions_give_equal_bytes(tmp_path: Path, sample_zip: Path, parq
 def test_progress_is_reported_in_bytes_up_to_the_end(tmp_path: Path, sample_zip: Path) -> None:
     reports: list[Progress] = []
     run_convert(
-        ConvertParams(subset="full", max_length=48, max_reject_rate=0.0, recover="labels"),
+        replace(DEFAULTS.convert, subset="full", max_length=48, max_reject_rate=0.0, recover="labels"),
         zip_file=sample_zip,
         out=tmp_path / "out",
         rejects_report=tmp_path / "r.parquet",

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertpipe.core.errors import BertpipeError, DataError
-from bertpipe.core.params import ConvertParams
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.sources.notebook.archive import member_name
 from bertpipe.sources.notebook.writer import ArchiveWriter
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, csv_text, row_fields, write_zip
+from defaults import DEFAULTS
 
 OTHER = row_fields([1, 3, 8, 2, 9, 2, 0, 0], [0, 9, 0, 0, 9, 0, 0, 0], [1, 1, 1, 1, 2, 2, 0, 0], 0, 'Other "é", 2.')
 LONG = row_fields([1, *[7] * 30, 2, *[8] * 20, 2], [0] * 53, [1] * 32 + [2] * 21, 1, "A\r\nlong one")
@@ -27,7 +28,10 @@ LONG = row_fields([1, *[7] * 30, 2, *[8] * 20, 2], [0] * 53, [1] * 32 + [2] * 21
 def convert(folder: Path, zip_file: Path, recover: str = "nothing") -> dict[str, Any]:
     params: dict[str, Any] = {"subset": "full", "max_length": 20, "max_reject_rate": 0.9, "recover": recover}
     return run_convert(
-        ConvertParams(**params), zip_file=zip_file, out=folder / "out", rejects_report=folder / "rejects.parquet"
+        replace(DEFAULTS.convert, **params),
+        zip_file=zip_file,
+        out=folder / "out",
+        rejects_report=folder / "rejects.parquet",
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bertpipe.sources.notebook.conversion import Conversion, ZipShard, convert_z
 from bertpipe.sources.notebook.recovery.sentences import Lexicon
 from bertpipe.stages.convert import run_convert
 from datasets import GOOD, row_fields, write_zip
+from defaults import DEFAULTS
 
 WORDS = [*SPECIAL_TOKENS, "a", "b", "c", "d"]
 OTHER = row_fields([1, 5, 6, 2, 0, 7, 8, 3, 2, 0], [0] * 7 + [5, 0, 0], [1, 1, 1, 1, 0, 2, 2, 2, 2, 0], 0, "Other.")
@@ -35,7 +37,7 @@ def convert(folder: Path, zips: Path, *, engine: Engine | None = None, **changes
     params = {"subset": "full", "max_length": 128, "max_reject_rate": 0.0, "recover": "nothing"} | changes
     watch = {"on_progress": params.pop("on_progress")} if "on_progress" in params else {}
     return run_convert(
-        ConvertParams(**params),
+        replace(DEFAULTS.convert, **params),
         zip_file=zips,
         out=folder / "out",
         rejects_report=folder / "rejects.parquet",

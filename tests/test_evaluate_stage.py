@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from bertpipe.cli.results import comparison
 from bertpipe.core.errors import MissingInputError, ModelError
-from bertpipe.core.params import ConvertParams, Params
+from bertpipe.core.params import Params
 from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
@@ -23,6 +24,7 @@ from bertpipe.model.store import load_model, save_model
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.evaluate import run_evaluate
 from datasets import row_fields, write_zip
+from defaults import DEFAULTS
 from models import tiny_bert
 
 
@@ -125,7 +127,7 @@ def test_rows_longer_than_the_model_reads_are_refused(tiny: Params, parquet: Pat
 def test_a_test_split_without_labels_has_nulls(tiny: Params, tmp_path: Path) -> None:
     row = row_fields([1, 5, 2, 6, 2], [0] * 5, [1, 1, 1, 2, 2])
     run_convert(
-        ConvertParams(subset="full", max_length=16, max_reject_rate=0.0, recover="nothing"),
+        replace(DEFAULTS.convert, subset="full", max_length=16, max_reject_rate=0.0, recover="nothing"),
         zip_file=write_zip(tmp_path / "x.zip", [row], [row]),
         out=tmp_path / "data",
         rejects_report=tmp_path / "rejects.parquet",

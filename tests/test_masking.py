@@ -1,6 +1,7 @@
 """MLM masking: which tokens are chosen, and what the model reads in their place."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bertpipe.core.params import MaskingParams, MaskingUnit
+from bertpipe.core.params import MaskingUnit
 from bertpipe.data.masking import Corruption, Masking
 from bertpipe.data.tokenization.tokenizer import MASK_ID, SPECIAL_TOKENS, Tokenizer, word_level_tokenizer
 from datasets import word_piece_tokenizer
+from defaults import DEFAULTS
 
 ALMOST_ONE = 1 - 1e-12
 VOCAB = 23
@@ -33,7 +35,7 @@ def rule(
     span_max: int = 10,
     tokenizer: Tokenizer | None = None,
 ) -> Masking:
-    params = MaskingParams(
+    params = replace(DEFAULTS.masking,
         mode="auto", unit=unit, rate=rate, mask_share=mask_share, random_share=random_share,
         span_p=span_p, span_max=span_max,
     )  # fmt: skip

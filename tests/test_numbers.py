@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from bertpipe.cli import results
 from bertpipe.core.artifacts import SPLITS
 from bertpipe.core.errors import DataError, ModelError, TrainingError
-from bertpipe.core.params import ConvertParams, InferParams, MaskingUnit, MlmExample, NspExample, Params
+from bertpipe.core.params import InferParams, MaskingUnit, MlmExample, NspExample, Params
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
@@ -38,6 +38,7 @@ from bertpipe.training.loop import train_steps
 from bertpipe.training.objective import Losses, PretrainingObjective
 from bertpipe.training.optim import make_optimizer
 from datasets import Fields, Pair, pair_dataset, row_fields, write_zip
+from defaults import DEFAULTS
 from models import save_changed, save_tiny_huggingface, tiny_bert
 from prepared import Prepare, folder_of
 from runs import paths_in
@@ -62,7 +63,7 @@ def row(
 def convert(folder: Path, train: Sequence[Fields], test: Sequence[Fields], vocabulary: Sequence[str] = WORDS) -> Path:
     """Return Parquet files of rows whose labels are the true tokens."""
     run_convert(
-        ConvertParams(subset="full", max_length=MAX_LENGTH, max_reject_rate=0.0, recover="labels"),
+        replace(DEFAULTS.convert, subset="full", max_length=MAX_LENGTH, max_reject_rate=0.0, recover="labels"),
         zip_file=write_zip(folder / "x.zip", train, test, vocabulary=vocabulary, labels_are_true=True),
         out=folder / "data",
         rejects_report=folder / "rejects.parquet",

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,22 @@ import pytest
 
 from benchmarks.peers.notebook_data import Notebook, notebook, sentences_of, words_of
 from bertpipe.core.artifacts import vocabulary_schema
-from bertpipe.core.params import ConvertParams
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.sources.notebook.recovery.rank_alignment import fill, rank
 from bertpipe.sources.notebook.recovery.sentences import Lexicon, sentence_table
 from bertpipe.sources.sample.reviews import generate_reviews
 from bertpipe.stages.convert import run_convert
 from datasets import write_zip
+from defaults import DEFAULTS
 
 
 def convert(folder: Path, zip_file: Path, recover: str = "labels", max_length: int = 512) -> dict[str, Any]:
     params: dict[str, Any] = {"subset": "full", "max_length": max_length, "max_reject_rate": 0.0, "recover": recover}
     return run_convert(
-        ConvertParams(**params), zip_file=zip_file, out=folder / recover, rejects_report=folder / "rejects.parquet"
+        replace(DEFAULTS.convert, **params),
+        zip_file=zip_file,
+        out=folder / recover,
+        rejects_report=folder / "rejects.parquet",
     )
 
 
@@ -170,7 +174,7 @@ def test_ids_that_are_no_words_of_the_texts_stay_without_words(made: Notebook, t
 def test_the_vocabulary_of_imdb_is_recovered(tmp_path: Path) -> None:
     params: dict[str, Any] = {"subset": "sampled", "max_length": 512, "max_reject_rate": 0.0, "recover": "words"}
     summary = run_convert(
-        ConvertParams(**params),
+        replace(DEFAULTS.convert, **params),
         zip_file=Path(os.environ["BERTPIPE_IMDB_ZIP"]),
         out=tmp_path / "out",
         rejects_report=tmp_path / "rejects.parquet",

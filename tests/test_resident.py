@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bertpipe.core.params import MaskingParams, MaskingUnit, Params, TrainParams
+from bertpipe.core.params import MaskingUnit, Params, TrainParams
 from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
 from bertpipe.data.device_batcher import DeviceBatcher, DeviceRows, batcher_for
 from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
@@ -28,6 +29,7 @@ from bertpipe.training.loop import StepReport, _backward, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer
 from datasets import Pair, pair_dataset, word_piece_tokenizer
+from defaults import DEFAULTS
 from models import tiny_bert
 
 CPU = torch.device("cpu")
@@ -38,8 +40,15 @@ TOKENIZER = word_piece_tokenizer([*SPECIAL_TOKENS, *(f"{'##' * (i % 5 == 1)}w{i}
 
 
 def masking(unit: MaskingUnit = "token", rate: float = 0.15) -> Masking:
-    params = MaskingParams(
-        mode="dynamic", unit=unit, rate=rate, mask_share=0.8, random_share=0.1, span_p=0.2, span_max=10
+    params = replace(
+        DEFAULTS.masking,
+        mode="dynamic",
+        unit=unit,
+        rate=rate,
+        mask_share=0.8,
+        random_share=0.1,
+        span_p=0.2,
+        span_max=10,
     )
     return Masking.of(params, TOKENIZER)
 

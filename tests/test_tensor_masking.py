@@ -1,6 +1,7 @@
 """Masks made from tensors are those of the NumPy arrays, bit by bit, without an operation whose shape they decide."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bertpipe.core import randomness
-from bertpipe.core.params import MaskingParams, MaskingUnit
+from bertpipe.core.params import MaskingUnit
 from bertpipe.data import device_masking
 from bertpipe.data.device_masking import DeviceMasking
 from bertpipe.data.masking import Masking
 from bertpipe.data.ragged import places_within
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
 from datasets import word_piece_tokenizer
+from defaults import DEFAULTS
 
 CPU = torch.device("cpu")
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
@@ -27,8 +29,15 @@ ROWS = st.lists(st.lists(st.sampled_from([0, 1, 2, 3, 4, 4, *range(5, 23)]), min
 
 
 def rule(unit: MaskingUnit, rate: float, mask_share: float = 0.5, span_p: float = 0.2, span_max: int = 10) -> Masking:
-    params = MaskingParams(
-        mode="dynamic", unit=unit, rate=rate, mask_share=mask_share, random_share=0.3, span_p=span_p, span_max=span_max
+    params = replace(
+        DEFAULTS.masking,
+        mode="dynamic",
+        unit=unit,
+        rate=rate,
+        mask_share=mask_share,
+        random_share=0.3,
+        span_p=span_p,
+        span_max=span_max,
     )
     return Masking.of(params, PIECES)
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS
 from bertpipe.core.errors import DataError, MissingInputError, ModelError, ParamsError, TrainingError, WriteError
-from bertpipe.core.params import ConvertParams, Params, TrainParams
+from bertpipe.core.params import Params, TrainParams
 from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
@@ -27,6 +28,7 @@ from bertpipe.training.loop import StepSchedule, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import Optimizer, learning_rate, make_optimizer
 from datasets import GOOD, Pair, pair_dataset, row_fields, write_zip
+from defaults import DEFAULTS
 from models import save_tiny_model, tiny_bert
 from runs import crash_in, results, train
 
@@ -243,7 +245,7 @@ def without_truth(tmp_path: Path) -> Path:
     """Return Parquet files of a zip as the notebook's, which does not tell what stands under its masks."""
     rows = [row_fields([1, 5, 3, 2, 6 + i % 3, 2], [0, 0, 7, 0, 0, 0], [1, 1, 1, 1, 2, 2], i % 2) for i in range(40)]
     run_convert(
-        ConvertParams(subset="full", max_length=16, max_reject_rate=0.0, recover="nothing"),
+        replace(DEFAULTS.convert, subset="full", max_length=16, max_reject_rate=0.0, recover="nothing"),
         zip_file=write_zip(tmp_path / "x.zip", rows, [GOOD]),
         out=tmp_path / "parquet",
         rejects_report=tmp_path / "rejects.parquet",
