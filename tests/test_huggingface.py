@@ -18,8 +18,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "hf"
 
 
-def test_importing_the_module_does_not_import_transformers() -> None:
-    modules = "bertpipe.model.huggingface_load, bertpipe.inference.predictor"
+def test_transformers_is_imported_only_once_it_is_used() -> None:
+    names = ("model.huggingface_load", "inference.predictor", "stages.export", "export.hub")
+    modules = ", ".join(f"bertpipe.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
