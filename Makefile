@@ -4,7 +4,10 @@ PYTHON ?= python3
 PARAMS ?= params.yaml
 TORCH_INDEX ?=
 # As many test files at once as there are cores.
-PYTEST := pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST := pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+ALL_TESTS := tests/test_*.py tests/process
+# Else each of hundreds of processes would compile the sources.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -16,7 +19,7 @@ help:
 	@echo "make repro PARAMS=params/notebook.yaml run it on other params, in a copy under .bertpipe/runs"
 	@echo "make test                              install, then run the quick tests"
 	@echo "make torture                           test every kill and every point of failure; writes docs/explanation/reliability.md"
-	@echo "make check                             format, lint, types, import floors, all tests, coverage of the quick ones"
+	@echo "make check                             format, lint, types, import floors, all tests with coverage"
 	@echo "make results                           check that dvc.lock and reports/ are of these sources and params"
 	@echo "make docs                              build the documentation into site/; a dead link or a stale page fails it"
 	@echo "make audit                             check the pinned versions for known vulnerabilities (network)"
@@ -45,7 +48,7 @@ test: setup
 	$(BIN)/python -m $(PYTEST)
 
 torture: setup
-	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise tests/test_*.py tests/process
+	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise $(ALL_TESTS)
 	$(BIN)/python scripts/reliability.py
 
 check: setup
@@ -54,10 +57,9 @@ check: setup
 	mypy
 	lint-imports
 	coverage erase
-	coverage run -m $(PYTEST)
+	coverage run -m $(PYTEST) $(ALL_TESTS)
 	coverage combine --quiet
 	coverage report
-	$(BIN)/python -m $(PYTEST) tests/process
 
 # Not part of the check: an edited docstring must not ask for a new training.
 results: setup

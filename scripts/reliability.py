@@ -56,8 +56,8 @@ PROMISES = {
     ),
     "Other people's files": Promise(
         promise="No command replaces or removes a file that bertpipe did not write.",
-        how="A user's files and links in a directory of ours or in its place; our own files edited, linked or "
-        "kept from being written half-way; mount points; damaged manifests",
+        how="A user's files and links in a directory of ours or in its place; our own files edited or linked; "
+        "writing broken off half-way; mount points; damaged manifests",
         file="tests/test_manifest.py",
     ),
     "Damage": Promise(
@@ -79,7 +79,7 @@ PROMISES = {
         promise="Nothing that is read runs, leaves its folder, or shows a secret.",
         how="Rules over the sources, each with bad examples; malicious pickles, archives and model directories; "
         "permissions in flight; secrets in the environment",
-        file="tests/test_security.py",
+        file="tests/test_security.py, tests/process/test_commands.py",
     ),
 }
 

@@ -23,6 +23,7 @@ from bertpipe.stages.download import run_download
 from bertpipe.training import flops
 from models import save_tiny_huggingface, save_tiny_model
 from prepared import REVIEWS, Prepare, folder_of, preparer
+from projects import Copy, copy_in, make_copy
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, results, train
 from websites import Site, running
 
@@ -37,6 +38,12 @@ BuiltOnce = Callable[[str, Callable[[Path], object]], Path]
 _PROMISE, _CASES, _POINTS = "promise", "cases", "points"
 _COUNTS_VARIABLE = "BERTPIPE_COUNTS"
 """Names the JSON file that gets the number of cases of each promise; see docs/explanation/reliability.md."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no worker begins one when the others have nothing left to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -176,6 +183,12 @@ def crashed(tiny: Params, parquet: Path, built_once: BuiltOnce) -> Path:
             train(tiny, folder, parquet, runtime=EACH_STEP, **SMALL)
 
     return built_once("crashed", build)
+
+
+@pytest.fixture(scope="session")
+def repro(built_once: BuiltOnce) -> Copy:
+    """Return a copy of the project in which DVC has run the pipeline; its outputs are read only."""
+    return copy_in(built_once("repro", lambda folder: make_copy(folder).dvc("repro")))
 
 
 @pytest.fixture(scope="session")

@@ -47,31 +47,34 @@ class Copy:
 
 def make_copy(folder: Path) -> Copy:
     """Make a copy of the project in an empty folder."""
-    project = folder / "project"
-    shutil.copytree(PROJECT / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    copy = copy_in(folder)
+    shutil.copytree(PROJECT / "src", copy.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for name in COPIED:
-        (project / name).parent.mkdir(exist_ok=True)
-        shutil.copy(PROJECT / name, project / name)
-    (project / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
-    programs = folder / "bin"
-    programs.mkdir()
-    script = programs / "bertpipe"
+        (copy.folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / name, copy.folder / name)
+    (copy.folder / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
+    script = folder / "bin" / "bertpipe"
+    script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bertpipe "$@"\n', encoding="utf-8")
     script.chmod(0o755)
+    copy.run("git", "init", "--quiet")
+    return copy
+
+
+def copy_in(folder: Path) -> Copy:
+    """Return the copy that `make_copy` has made, or makes, in a folder."""
     identity = {f"GIT_{who}_{what}": "nobody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     # The package itself is read from where it stands: its files are those of the copy.
     source = str(Path(bertpipe.__file__).parent.parent)
     environment = os.environ | identity | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": source,
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
         "DVC_GLOBAL_CONFIG_DIR": str(folder / "global"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder / "system"),
         "NO_COLOR": "1",
     }  # fmt: skip
-    copy = Copy(project, environment)
-    copy.run("git", "init", "--quiet")
-    return copy
+    return Copy(folder / "project", environment)
 
 
 @contextlib.contextmanager

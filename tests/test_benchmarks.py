@@ -17,8 +17,7 @@ from benchmarks.measure import Turns, Work, alternate, ratio
 from benchmarks.peers.huggingface import HuggingFaceLoop
 from benchmarks.peers.notebook import NotebookLoop
 from benchmarks.rows import bert_masking, huggingface_batch, notebook_rows, with_vocabulary
-from benchmarks.streaming import WholeEpoch, limited, write_copies
-from benchmarks.workers import workers
+from benchmarks.streaming import WholeEpoch, write_copies
 from bertpipe.core.params import MaskingUnit
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.parquet_writer import table_of
@@ -50,24 +49,6 @@ def test_a_ratio_is_the_median_of_the_rounds() -> None:
     theirs = Turns([1.0, 1.0, 1.0], [Work(tokens=5), Work(tokens=5), Work(tokens=10)])
     assert ours.rate("tokens") == 20
     assert ratio(ours, theirs, "tokens") == 4  # of 2, 4 and 9
-
-
-class Counting:
-    """A side that counts its turns, in whichever process it is made."""
-
-    def __init__(self) -> None:
-        self.turns = 0
-
-    def turn(self) -> Work:
-        self.turns += 1
-        return Work(tokens=self.turns)
-
-
-def test_a_worker_keeps_its_side_in_another_process() -> None:
-    with workers(one=Counting, two=Counting) as sides:
-        assert [sides["one"]().tokens for _ in range(3)] == [1, 2, 3]
-        assert sides["two"]().tokens == 1
-        assert sides["one"].peak_bytes() > 1e6
 
 
 def test_the_notebooks_rows_pad_each_half_to_the_longer_one() -> None:
@@ -137,25 +118,6 @@ def test_copies_of_a_corpus_are_numbered_on(tmp_path: Path) -> None:
     assert copies.row.tolist() == copies.document.tolist() == list(range(9000))
     assert np.array_equal(copies.token_ids, np.tile(rows.token_ids, 3))
     assert WholeEpoch(tmp_path / "three.parquet")() == {"rows": 9000, "tokens": 45_000}
-
-
-class Allocating:
-    """A task that takes memory."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self) -> dict[str, Any]:
-        return {"rows": len(np.ones(self.size, dtype=np.uint8)), "tokens": 1}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere RLIMIT_DATA limits other memory")
-def test_a_task_beyond_its_limit_runs_out_of_memory() -> None:
-    small, large = (limited(Allocating(size), 1 << 30) for size in (1 << 28, 1 << 30))
-    assert (small["ended"], small["rows"]) == ("well", 1 << 28)
-    assert small["peak_mb"] > small["start_mb"] + (1 << 28) / 1e6 - 1
-    assert large["ended"].endswith("MemoryError")
-    assert large["rows"] == 0
 
 
 def test_the_gpu_benchmark_packs_all_words_into_rows_of_one_length() -> None:

@@ -1,14 +1,12 @@
 """The command line: exit codes, where results and messages go, and what a command shows."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -64,15 +62,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Ended(int(caught.value.code or 0), written.out, written.err)
 
     return call
-
-
-def process(*arguments: str, **environment: str) -> Ended:
-    """Run one command line in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bertpipe", *arguments],
-        capture_output=True, text=True, check=False, env=os.environ | environment,
-    )  # fmt: skip
-    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -145,18 +134,6 @@ def test_a_usage_error_exits_with_2(run: Run, arguments: tuple[str, ...]) -> Non
 
 
 # Many inputs
-
-
-def test_a_pipe_is_answered_line_by_line_and_a_bad_line_is_named_at_the_end(project: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bertpipe", "infer", "mlm", "--top-k", "1"],
-        input='{"text": "the [MASK] ."}\n{"text": "no mask"}\n"a [MASK]"', capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["line"] for row in rows] == [1, 2, 3]
-    assert ["answer" in row for row in rows] == [True, False, True]
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: 1 of 3 inputs have no answer; the first is line 2: there is no [MASK] in")
 
 
 def test_a_terminal_is_not_waited_for(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,13 +496,6 @@ def test_a_label_is_told_once_where_there_is_nothing_more_to_say(capsys: pytest.
 # Processes
 
 
-def test_a_process_ends_as_main_does() -> None:
-    assert process("--version") == Ended(0, f"bertpipe {__version__}\n", "")
-    ended = process("convert", "--params", "none.yaml", NO_COLOR="1")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "error: no params file at none.yaml: run in the project's folder, or name one with --params\n"
-
-
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"]], ids=["import", "help", "train help"])
 def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
     code = (
@@ -541,11 +511,3 @@ def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]"
-
-
-def test_the_same_question_gets_the_same_bytes_in_any_process(project: Path) -> None:
-    one, other = (process("infer", "nsp", "the film .", "the music .", "--json", PYTHONHASHSEED=s) for s in "12")
-    assert one.code == 0
-    assert one == other
-    answer: dict[str, Any] = json.loads(one.out)
-    assert answer["probability_next"] + answer["probability_not_next"] == pytest.approx(1, abs=1e-5)

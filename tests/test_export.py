@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,11 +225,6 @@ def test_a_failure_leaves_the_earlier_export(model: Path, monkeypatch: pytest.Mo
         export_of(model)
     assert contents(directory) == before
     assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
-
-
-def test_the_stage_loads_no_transformers() -> None:
-    code = "import sys, bertpipe.stages.export, bertpipe.export.hub; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_model_without_nsp_answers_of_its_own_metrics_still_has_a_card(model: Path) -> None:

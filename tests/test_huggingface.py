@@ -1,6 +1,4 @@
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +18,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "hf"
 
 
-def test_importing_the_module_does_not_import_transformers() -> None:
-    modules = "bertpipe.model.huggingface_load, bertpipe.inference.predictor"
+def test_transformers_is_imported_only_once_it_is_used() -> None:
+    names = ("model.huggingface_load", "inference.predictor", "stages.export", "export.hub")
+    modules = ", ".join(f"bertpipe.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -111,50 +110,3 @@ def test_weights_of_another_size_are_refused(directory: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 13}))
     with pytest.raises(ModelError, match=r"weights of .* cannot be read"):
         load_huggingface(directory)
-
-
-def _load_by_name(name: str, tmp_path: Path, **environment: str) -> tuple[str, float]:
-    """Load a hub name in a process of its own; return its output and the seconds of loading."""
-    code = (
-        "import sys, time, transformers\n"
-        "from transformers import AutoConfig, AutoTokenizer, BertForPreTraining\n"
-        "from bertpipe.core.errors import ModelError\n"
-        "from bertpipe.model.huggingface_load import load_huggingface\n"
-        "started_at = time.perf_counter()\n"
-        "try:\n"
-        "    print(load_huggingface(sys.argv[1]).missing_heads)\n"
-        "except ModelError as error:\n"
-        "    print(error)\n"
-        "print(time.perf_counter() - started_at)\n"
-    )
-    env = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"} | environment
-    run = subprocess.run(
-        [sys.executable, "-c", code, name], env=env, capture_output=True, text=True, check=True, timeout=120
-    )
-    *message, seconds = run.stdout.splitlines()
-    return "\n".join(message), float(seconds)
-
-
-def test_a_hub_that_cannot_be_reached_gives_one_line_within_seconds(tmp_path: Path) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
-        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        message, elapsed_s = _load_by_name("owner/name", tmp_path, HF_ENDPOINT=endpoint)
-    assert message.startswith("owner/name is not in the local cache, and the Hugging Face hub cannot be reached")
-    assert "\n" not in message
-    assert elapsed_s < 10
-
-
-def test_offline_mode_is_named_as_the_reason(tmp_path: Path) -> None:
-    message, _ = _load_by_name("owner/name", tmp_path, HF_HUB_OFFLINE="1")
-    assert "HF_HUB_OFFLINE" in message
-
-
-def test_a_cached_name_is_loaded_without_the_network(tmp_path: Path) -> None:
-    """The cache's layout is the one huggingface_hub documents: refs/main names a folder below snapshots."""
-    repository = tmp_path / "home" / "hub" / "models--owner--name"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    save_tiny_huggingface(repository / "snapshots" / ("0" * 40))
-    message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
-    assert message == "frozenset()"

@@ -45,13 +45,16 @@ def write_run(directory: Path, *, epochs: int, intervals: int) -> dict[str, Path
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Return the figures that are saved, by name."""
+    """Return the figures that would be saved, by name; they are laid out, and their files are empty."""
     seen: dict[str, Figure] = {}
-    save = plot._save
 
     def keep(figure: Figure, stem: Path) -> list[str]:
         seen[stem.name] = figure
-        return save(figure, stem)
+        figure.draw_without_rendering()
+        names = [f"{stem.name}.{kind}" for kind in ("png", "svg")]
+        for name in names:
+            (stem.parent / name).touch()
+        return names
 
     monkeypatch.setattr(plot, "_save", keep)
     return seen
@@ -196,6 +199,7 @@ def test_a_missing_table_names_the_command_that_makes_it(tmp_path: Path, name: s
         run_plot(**paths, out=tmp_path / "plots")
 
 
+@pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -218,6 +222,7 @@ def test_a_malformed_table_is_refused_and_leaves_the_earlier_pictures(
     assert sorted((tmp_path / "plots").iterdir()) == before
 
 
+@pytest.mark.usefixtures("figures")
 def test_progress_names_each_picture(tmp_path: Path) -> None:
     reports: list[Progress] = []
     run_plot(**write_run(tmp_path, epochs=1, intervals=2), out=tmp_path / "plots", on_progress=reports.append)

@@ -1,10 +1,6 @@
 """`export --push`: what reaches the hub, what does not, and that the token goes nowhere else."""
 
-import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +8,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from bertpipe.core.artifacts import write_json
 from bertpipe.core.errors import PushError
 from bertpipe.core.manifest import MANIFEST_NAME
-from bertpipe.core.params_file import merged_text
 from bertpipe.export.hub import push_directory
-from exports import METRICS, export_of, save_model_with, word_tokenizer
+from exports import export_of, save_model_with, word_tokenizer
 from hubs import Hub, Repository, running_hub
 
 PROJECT = Path(__file__).parent.parent
@@ -57,63 +51,6 @@ def push(hub: Hub, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Push:
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != MANIFEST_NAME}
-
-
-def export_in_a_process(folder: Path, hub: Hub, *arguments: str, **environment: str) -> Any:  # noqa: ANN401
-    """Run `bertpipe export` in a project folder as a user does."""
-    settings = {
-        "HF_ENDPOINT": hub.base, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",  # the library asks for more than the files, and without a token
-    }  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-m", "bertpipe", "export", *arguments],
-        cwd=folder, env=os.environ | settings | environment, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Return a folder with a model and its metrics at their default places."""
-    folder = tmp_path / "project"
-    save_model_with(folder / "models" / "bert", word_tokenizer())
-    (folder / "reports").mkdir()
-    write_json(folder / "reports" / "metrics.json", METRICS)
-    (folder / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
-    return folder
-
-
-def test_without_push_nobody_is_asked_and_with_it_the_hub_has_what_is_here(project: Path, hub: Hub) -> None:
-    done = export_in_a_process(project, hub, HF_TOKEN=TOKEN)
-    assert done.returncode == 0, done.stderr
-    assert hub.requests == []
-    done = export_in_a_process(project, hub, "--push", NAME, "--json", HF_TOKEN=TOKEN)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "writing models/huggingface\npushing to the hub\n"
-    shown = json.loads(done.stdout)
-    assert (shown["pushed_to"], shown["visibility"]) == (f"{hub.base}/{NAME}", "private")
-    assert hub.repositories[NAME].files == contents(project / "models" / "huggingface")
-    assert len(hub.repositories[NAME].files) == 6
-    asked = {(method, path): authorization for method, path, authorization in hub.requests}
-    assert asked["POST", f"/api/models/{NAME}/commit/main"] == f"Bearer {TOKEN}"
-    assert [path for (_, path), sent in asked.items() if sent is None] == [
-        path for (_, path) in asked if path.startswith("/store/")
-    ]
-    written = b"".join(path.read_bytes() for path in project.rglob("*") if path.is_file())
-    assert TOKEN not in done.stdout + done.stderr
-    assert TOKEN.encode() not in written
-    assert not any(TOKEN.encode() in content for content in hub.repositories[NAME].files.values())
-
-
-def test_without_a_token_nothing_is_sent_and_the_directory_stays(project: Path, hub: Hub) -> None:
-    done = export_in_a_process(project, hub, "--push", NAME, HF_TOKEN="")
-    assert done.returncode == 1
-    assert done.stderr == (
-        "writing models/huggingface\n"
-        "error: there is no token for the Hugging Face hub: set HF_TOKEN, or log in with `hf auth login`; "
-        "models/huggingface is complete\n"
-    )
-    assert hub.requests == []
-    assert len(contents(project / "models" / "huggingface")) == 6
 
 
 def test_a_push_again_is_one_more_commit_and_leaves_other_files(push: Push, hub: Hub, directory: Path) -> None:

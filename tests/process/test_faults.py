@@ -26,6 +26,7 @@ from torture.operations import OPERATIONS, empty, tree
 
 pytestmark = [
     pytest.mark.promise("Every point of failure"),
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the faults library is of Linux"),
 ]
 

@@ -15,7 +15,7 @@ from runs import results
 from torture.forks import FULL, Forks, forks
 from torture.operations import empty
 
-pytestmark = pytest.mark.promise("SIGKILL at a random moment")
+pytestmark = [pytest.mark.promise("SIGKILL at a random moment"), pytest.mark.slow]
 
 KILLS = 50 if FULL else 5
 

@@ -1,0 +1,91 @@
+"""`bertpipe` as a user starts it, in a process of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertpipe import __version__
+from bertpipe.core.params_file import merged_text
+from test_security import SECRETS
+
+PARAMS = Path(__file__).parent.parent.parent / "params"
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+def process(*arguments: str, **environment: str) -> Ended:
+    """Run one command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bertpipe", *arguments],
+        capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def model(workdir: Path, trained: Path) -> None:
+    """Fill the working folder with params and a model at their default places."""
+    (workdir / "params.yaml").write_text(merged_text(PARAMS / "tiny.yaml"), encoding="utf-8")
+    shutil.copytree(trained / "model", workdir / "models/bert")
+
+
+def test_a_process_ends_as_main_does() -> None:
+    assert process("--version") == Ended(0, f"bertpipe {__version__}\n", "")
+    ended = process("convert", "--params", "none.yaml", NO_COLOR="1")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "error: no params file at none.yaml: run in the project's folder, or name one with --params\n"
+
+
+@pytest.mark.usefixtures("model")
+def test_a_pipe_is_answered_line_by_line_and_a_bad_line_is_named_at_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bertpipe", "infer", "mlm", "--top-k", "1"],
+        input='{"text": "the [MASK] ."}\n{"text": "no mask"}\n"a [MASK]"', capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 3]
+    assert ["answer" in row for row in rows] == [True, False, True]
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 1 of 3 inputs have no answer; the first is line 2: there is no [MASK] in")
+
+
+@pytest.mark.usefixtures("model")
+def test_the_same_question_gets_the_same_bytes_in_any_process() -> None:
+    one, other = (process("infer", "nsp", "the film .", "the music .", "--json", PYTHONHASHSEED=s) for s in "12")
+    assert one.code == 0
+    assert one == other
+    answer: dict[str, Any] = json.loads(one.out)
+    assert answer["probability_next"] + answer["probability_not_next"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.promise("Security")
+def test_a_hub_that_fails_does_not_tell_the_token(tmp_path: Path) -> None:
+    environment = os.environ | SECRETS | {
+        "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "bertpipe", "infer", "nsp", "a", "b", "--model", "owner/name"]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert "the Hugging Face hub cannot be reached" in done.stderr
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for value in SECRETS.values():
+        assert value not in done.stdout + done.stderr
+        assert value.encode() not in written
