@@ -201,7 +201,7 @@ def test_bad_rows_beyond_the_limit_fail_and_the_earlier_output_stays(tmp_path: P
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert not (tmp_path / "rejects.parquet").exists()
     bad = write_zip(tmp_path / "bad.zip", [GOOD, BAD[:2]], [OTHER, GOOD])
-    with pytest.raises(DataError, match=r"1 of 4 rows are bad, .* 0\.2: see .*rejects\.parquet, mend the data"):
+    with pytest.raises(DataError, match=r"1 of 4 rows are bad, .* 0\.2: see .*rejects\.parquet, fix the data"):
         convert(tmp_path, bad, max_reject_rate=0.2)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert len(table(tmp_path / "rejects.parquet")) == 1

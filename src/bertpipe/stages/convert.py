@@ -124,7 +124,7 @@ def _summary(
 
 
 def _are_restored(found: Converted) -> bool:
-    """Return whether so many masked tokens were restored that training can mask anew."""
+    """Return whether enough masked tokens were restored for dynamic masks."""
     masked = sum(count.words_masked for count in found.recovered.values())
     restored = sum(count.words_restored for count in found.recovered.values())
     return masked > 0 and restored >= _RESTORED_SHARE * masked
@@ -151,7 +151,7 @@ def _check_counts(
     if total and rejected / total > convert.max_reject_rate:
         raise DataError(
             f"{rejected} of {total} rows are bad, more than convert.max_reject_rate {convert.max_reject_rate}: "
-            f"see {rejects_report}, mend the data or raise the limit"
+            f"see {rejects_report}, fix the data or raise the limit"
         )
     for split, count in counts.items():
         if not count.rows:
