@@ -121,12 +121,12 @@ def spoil(content: bytes, seed: int) -> bytes:
 
 def with_checksums(content: bytes) -> bytes:
     """Return a tar whose headers have the right checksums: their other fields are then believed."""
-    mended = bytearray(content)
-    for at in range(0, len(mended) - 511, 512):
-        if mended[at + 257 : at + 262] == b"ustar":
-            mended[at + 148 : at + 156] = b" " * 8
-            mended[at + 148 : at + 156] = b"%06o\0 " % sum(mended[at : at + 512])
-    return bytes(mended)
+    repaired = bytearray(content)
+    for at in range(0, len(repaired) - 511, 512):
+        if repaired[at + 257 : at + 262] == b"ustar":
+            repaired[at + 148 : at + 156] = b" " * 8
+            repaired[at + 148 : at + 156] = b"%06o\0 " % sum(repaired[at : at + 512])
+    return bytes(repaired)
 
 
 def check(path: Path, text_format: TextFormat) -> None:
@@ -149,11 +149,11 @@ def check(path: Path, text_format: TextFormat) -> None:
 @given(st.integers(0, 12), st.integers(0), FORMATS, st.booleans())
 @examples(max_examples=1500)
 def test_a_spoiled_file_is_documents_or_an_error_of_ours(
-    which: int, seed: int, text_format: TextFormat, mended: bool
+    which: int, seed: int, text_format: TextFormat, repaired: bool
 ) -> None:
     name, content = whole_files()[which]
     content = spoil(content, seed)
-    if mended and name == "x.tar":
+    if repaired and name == "x.tar":
         content = with_checksums(content)
     with tempfile.TemporaryDirectory() as folder:
         check(write(Path(folder) / name, content), text_format)

@@ -35,7 +35,7 @@ _PNG_DPI = 150
 _SMOOTHED_SHARE = 0.05
 """Share of the intervals that one point of the smoothed line averages over."""
 _MARKED_POINTS = 12
-"""Up to so many rows a line shows its points: a single row gives no line."""
+"""Most rows of a line that shows its points: a single row gives no line."""
 
 Metrics = Mapping[str, Any]
 Baselines = Sequence[tuple[str, float | None]]
