@@ -6,24 +6,62 @@ import itertools
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from ruamel.yaml.error import YAMLError
 
-from bertpipe.sources.sample.facts import COUNTRIES
-from bertpipe.sources.sample.genres import GENRES
-from bertpipe.sources.sample.lexicon import gerund, past, plural, third_person, with_articles
-from bertpipe.sources.sample.patterns import ACTING, CAMERA, CLOSING, JOINERS, MUSIC, OPENING, PLOT, SETTING, WRITING
+from bertpipe.sources.sample import english
+from bertpipe.sources.sample.english import gerund, past, plural, third_person, with_articles
 from bertpipe.sources.sample.reviews import Review, generate_reviews
 from bertpipe.sources.sample.template import Template
-from bertpipe.sources.sample.tones import TONES
+from bertpipe.sources.sample.texts import Genre, Tone, texts
 from bertpipe.sources.sample.world import Film, Person, generate_films
 
-GENERIC_PATTERNS = OPENING + PLOT + SETTING + ACTING + CAMERA + MUSIC + WRITING + CLOSING
+TEXTS = Path(english.__file__).parent
+COUNTRIES = texts().facts.countries
+GENRES = texts().genres
+TONES = texts().voices.tones
+OPENING = texts().patterns.opening
+GENERIC_PATTERNS = tuple(itertools.chain.from_iterable(asdict(texts().patterns).values()))
 REMARKS = tuple(remark for genre in GENRES for remark in genre.remarks)
-OWNER = {word: genre.name for genre in GENRES for word in genre.topic_words}
+SHARED_LABEL_WORDS = {
+    "film",
+    "story",
+    "drama",
+    "tale",
+    "adventure",
+    "comedy",
+    "thriller",
+    "saga",
+    "opera",
+    "epic",
+    "farce",
+}
+"""The words of a label that any genre may use."""
+
+
+def topic_words(genre: Genre) -> set[str]:
+    """Return the words that mark this genre and occur in no review of another."""
+    marking = {word for label in genre.labels for word in label.split()} - SHARED_LABEL_WORDS
+    for scene in genre.scenes:  # any genre may use the verb and the preposition
+        nouns = (scene.person, scene.object, scene.event)
+        marking |= {*nouns, *map(plural, nouns), scene.place, scene.quality}
+    return marking.union(genre.flavours)
+
+
+def tone_words(tone: Tone) -> set[str]:
+    """Return the single words of this tone, which no other tone uses."""
+    verbs = (form(verb) for verb in tone.shine for form in (third_person, past))
+    return {*tone.good, *tone.well, *tone.marvel, *verbs}
+
+
+OWNER = {word: genre.name for genre in GENRES for word in topic_words(genre)}
 PRONOUNS = {
     **dict.fromkeys(("she", "her", "herself"), True),
     **dict.fromkeys(("he", "his", "him", "himself"), False),
@@ -67,7 +105,7 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
     text = re.sub(r"([a-z]+)/([a-z]+)", r"(?:\1|\2)", text)
     text = re.sub(r"\ba\b", "an?", text)
     text = text.replace("[", "(?:").replace("]", ")").replace("<", "(?:").replace(">", ")")
-    return re.compile(f"(?:(?:{'|'.join(JOINERS)}) )?{text}", re.IGNORECASE)
+    return re.compile(f"(?:(?:{'|'.join(texts().voices.joiners)}) )?{text}", re.IGNORECASE)
 
 
 def test_same_arguments_give_the_same_reviews() -> None:
@@ -167,7 +205,7 @@ def test_articles_agree(reviews: list[Review]) -> None:
 def test_topic_words_belong_to_one_genre() -> None:
     assert len(GENRES) == 14
     for one, other in itertools.combinations(GENRES, 2):
-        assert not one.topic_words & other.topic_words
+        assert not topic_words(one) & topic_words(other)
     for genre in GENRES:
         singular = {word for s in genre.scenes for word in (s.person, s.object, s.place, s.event, s.quality)}
         assert len(singular) == 50  # ten scenes of five words, none of them twice
@@ -181,20 +219,20 @@ def test_every_sentence_tells_its_genre_and_no_other(reviews: list[Review]) -> N
 
 
 def test_no_fixed_word_of_a_generic_pattern_tells_a_genre_or_a_tone() -> None:
-    telling = OWNER.keys() | {word for tone in TONES for word in tone.words}
+    telling = OWNER.keys() | {word for tone in TONES for word in tone_words(tone)}
     for pattern in GENERIC_PATTERNS:
         assert not telling & set(words(re.sub(r"\{[^}]*\}", " ", pattern))), pattern
 
 
 def test_judging_words_belong_to_one_tone() -> None:
     for one, other in itertools.combinations(TONES, 2):
-        assert not one.words & other.words
+        assert not tone_words(one) & tone_words(other)
 
 
 def test_a_review_keeps_one_tone_and_it_is_that_of_the_verdict(reviews: list[Review]) -> None:
     judged = 0
     for review in reviews:
-        heard = [tone for tone in TONES if tone.words & set(words(review.text))]
+        heard = [tone for tone in TONES if tone_words(tone) & set(words(review.text))]
         assert len(heard) <= 1
         assert all(tone.positive == review.positive for tone in heard)
         judged += len(heard)
@@ -312,3 +350,49 @@ def test_inflections() -> None:
 def test_articles_follow_the_sound() -> None:
     text = "A owl, a heiress, a uniformed one, a one."
     assert with_articles(text) == "An owl, an heiress, a uniformed one, a one."
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "fault"),
+    [
+        ("genres.yaml", "  idioms:\n    - a long", "  idiom:\n    - a long", r"genres\.0\.idioms\s+Field required"),
+        ("genres.yaml", "- name: western\n", "- name: western\n  mood: grim\n", r"genres\.0\.mood\s+Unexpected"),
+        ("genres.yaml", "badge, in, jail", "badge, jail", r"genres\.0\.scenes\.0\b"),
+        ("genres.yaml", "badge, in, jail", "badge, in, the, jail", r"genres\.0\.scenes\.0\b"),
+        ("facts.yaml", "river: Seine", "river: 7", r"facts\.countries\.0\.river\s+Input should be a valid string"),
+        ("facts.yaml", "[1923, 1926, 1928]", "[early]", r"facts\.eras\.0\.years\.0\s+Input should be a valid integer"),
+        ("patterns.yaml", "plot:", "story:", r"patterns\.plot\s+Field required"),
+        ("voices.yaml", "marvel: [joy", "marvel: []\n    gift: [joy", r"voices\.tones\.0\.marvel\s.*at least 1"),
+        ("voices.yaml", "[and, then,", '["", then,', r"voices\.joiners\.0\s+.*at least 1 char"),
+        ("voices.yaml", "positive: true", "positive: yes", r"voices\.tones\.0\.positive\s+Input should be a .* bool"),
+        ("english.yaml", "  blow: blew", "  blow: blew\n  blow: blowed", "duplicate key"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_the_texts_is_named(tmp_path: Path, file: str, old: str, new: str, fault: str) -> None:
+    folder = Path(shutil.copytree(TEXTS, tmp_path / "texts", ignore=shutil.ignore_patterns("*.py")))
+    content = (folder / file).read_text("utf-8")
+    assert old in content
+    (folder / file).write_text(content.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises((ValueError, YAMLError), match=fault):
+        texts(folder)
+
+
+def test_each_file_of_texts_is_needed_and_no_other_is(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(TEXTS, tmp_path / "texts", ignore=shutil.ignore_patterns("*.py")))
+    (folder / "voices.yaml").rename(folder / "tones.yaml")
+    with pytest.raises(ValueError, match=r"(?s)voices\s+Field required.*tones\s+Unexpected keyword"):
+        texts(folder)
+
+
+def test_the_texts_are_read_when_a_film_is_made_and_not_before() -> None:
+    code = (
+        "import sys\n"
+        "from bertpipe.sources.sample import dataset, reviews, texts\n"
+        "assert texts.texts.cache_info().misses == 0\n"
+        "assert not {'ruamel.yaml', 'pydantic'} & sys.modules.keys()\n"
+        "list(reviews.generate_reviews(seed=1, films=1, reviews=1))\n"
+        "assert texts.texts.cache_info().misses == 1"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-from bertpipe.sources.sample.patterns import ACTING, CAMERA, CLOSING, JOINERS, MUSIC, OPENING, PLOT, SETTING, WRITING
 from bertpipe.sources.sample.template import Deck, Template
+from bertpipe.sources.sample.texts import texts
 from bertpipe.sources.sample.world import Film, generate_films
 
 # The share of critics that agree with the others about a film.
@@ -28,16 +28,6 @@ _MIDDLE: Final[tuple[tuple[str, int], ...]] = (
 )
 _TOPICS: Final = tuple(topic for topic, _ in _MIDDLE)
 _TOPIC_WEIGHTS: Final = tuple(weight for _, weight in _MIDDLE)
-_PATTERNS: Final[dict[str, tuple[str, ...]]] = {
-    "opening": OPENING,
-    "plot": PLOT,
-    "setting": SETTING,
-    "acting": ACTING,
-    "camera": CAMERA,
-    "music": MUSIC,
-    "writing": WRITING,
-    "closing": CLOSING,
-}
 # A joiner stands only before a plain subject: "Then the sheriff", not "Then after the duel".
 _PLAIN_STARTS: Final = ("the ", "a ", "each ", "{lead}", "{second}", "{director}", "{composer}")
 
@@ -67,13 +57,15 @@ def _topics(rng: random.Random) -> Iterator[str]:
 
 
 def _joiner(pattern: str, rng: random.Random) -> str:
-    return rng.choice(JOINERS) if pattern.startswith(_PLAIN_STARTS) and rng.random() < _JOINER_SHARE else ""
+    joined = pattern.startswith(_PLAIN_STARTS) and rng.random() < _JOINER_SHARE
+    return rng.choice(texts().voices.joiners) if joined else ""
 
 
 def _review(film: Film, rng: random.Random) -> Review:
     positive = film.acclaimed == (rng.random() < _AGREEMENT)
     template = Template(film=film, positive=positive, rng=rng)
-    decks = {topic: Deck(patterns, rng) for topic, patterns in _PATTERNS.items()}
+    patterns = texts().patterns
+    decks = {topic.name: Deck(getattr(patterns, topic.name), rng) for topic in fields(patterns)}
     decks["remark"] = Deck(film.genre.remarks, rng)
     sentences: list[str] = []
     for topic in _topics(rng):

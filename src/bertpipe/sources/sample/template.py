@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
-from bertpipe.sources.sample.lexicon import past, third_person, with_articles
-from bertpipe.sources.sample.tones import TONES
+from bertpipe.sources.sample.english import gerund, past, plural, third_person, with_articles
+from bertpipe.sources.sample.texts import Scene, texts
 from bertpipe.sources.sample.world import Film, Person
 
 # How often a person who was the last one named becomes "she" or "he" in the next sentence.
@@ -20,18 +20,7 @@ _HE: Final = {"he": "he", "his": "his", "him": "him", "self": "himself", "actor"
 # How a person is named: as subject, as object, or where it has to be the name ("Luna and Ibarra").
 _NAMING: Final[dict[str, str | None]] = {"": "he", "whom": "him", "name": None}
 
-# A reviewer uses one of each through the whole review, so that one sentence predicts a word of another.
-_VOICES: Final[tuple[dict[str, str], ...]] = (
-    {"I": "I", "me": "me", "my": "my", "am": "am"},
-    {"I": "we", "me": "us", "my": "our", "am": "are"},
-)
-_FILM_WORDS: Final = ("film", "picture", "movie", "feature")
-_VIEWER_WORDS: Final = (("audience", "audiences"), ("crowd", "crowds"), ("house", "people"))
-_SCRIPT_WORDS: Final = ("script", "screenplay", "text")
-_WHILE_WORDS: Final = ("while", "as", "when")
-_BUT_WORDS: Final = ("but", "yet", "though")
 _FLAVOURED: Final = frozenset({"person", "persons", "object", "objects", "event", "events"})
-_NUMBERS: Final = ("two", "three", "four", "five", "six", "forty", "a hundred", "a thousand")
 
 _VERDICT_CHOICE: Final = re.compile(r"\[([^|\]]*)\|([^|\]]*)\]")
 _TENSE_CHOICE: Final = re.compile(r"([a-z]+)/([a-z]+)")
@@ -83,19 +72,21 @@ class Template:
         self._positive = positive
         self._present = rng.random() < 0.5
         self._rng = rng
-        tone = rng.choice([tone for tone in TONES if tone.positive == positive])
+        voices = texts().voices
+        tone = rng.choice([tone for tone in voices.tones if tone.positive == positive])
         self._decks: dict[str, Deck[str]] = {
             "label": Deck(film.genre.labels, rng),
             "flavour": Deck(film.genre.flavours, rng),
             "idiom": Deck(film.genre.idioms, rng),
-            "number": Deck(_NUMBERS, rng),
+            "number": Deck(voices.numbers, rng),
             "good": Deck(tone.good, rng),
             "well": Deck(tone.well, rng),
             "marvel": Deck(tone.marvel, rng),
             "shine": Deck(tone.shine, rng),
             "verdict": Deck(tone.verdict, rng),
         }
-        self._facts: dict[str, str | _Mention] = {**self._film_facts(), **self._voice()}
+        habits = {slot: word for habit in voices.habits for slot, word in rng.choice(habit).items()}
+        self._facts: dict[str, str | _Mention] = {**self._film_facts(), **habits}
         self._scenes = dict(zip(("0", "1", "", "2"), (*film.roles, *film.plot), strict=True))
         self._introduced: set[Person] = set()
         self._named_before: list[Person] = []
@@ -131,18 +122,6 @@ class Template:
             "composer": _Mention(film.composer, self),
         }
 
-    def _voice(self) -> dict[str, str]:
-        viewer, viewers = self._rng.choice(_VIEWER_WORDS)
-        return {
-            **self._rng.choice(_VOICES),
-            "while": self._rng.choice(_WHILE_WORDS),
-            "but": self._rng.choice(_BUT_WORDS),
-            "film": self._rng.choice(_FILM_WORDS),
-            "script": self._rng.choice(_SCRIPT_WORDS),
-            "viewer": viewer,
-            "viewers": viewers,
-        }
-
     def sentence(self, pattern: str, *, joiner: str = "") -> str:
         """Return `pattern` with every choice made and every slot filled, after `joiner` if there is one."""
         self._named_before, self._named = self._named, []
@@ -172,8 +151,21 @@ class Template:
             return self._verb(self._decks["shine"].take())
         field = slot.rstrip("012")
         scene = self._scenes[slot.removeprefix(field)]
-        word = self._verb(scene.do) if field == "does" else getattr(scene, field)
+        word = self._scene_word(scene, field)
         return self._flavoured(word) if field in _FLAVOURED else word
+
+    def _scene_word(self, scene: Scene, field: str) -> str:
+        match field:
+            case "persons" | "objects" | "events":
+                return plural(getattr(scene, field[:-1]))
+            case "does":
+                return self._verb(scene.do)
+            case "doing":
+                return gerund(scene.do)
+            case "at_place":
+                return f"{scene.preposition} the {scene.place}"
+            case _:
+                return str(scene._asdict()[field])
 
     def _flavoured(self, noun: str) -> str:
         """Return `noun`, after an adjective of the genre if it is the sentence's first that can take one."""

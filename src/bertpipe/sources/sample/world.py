@@ -6,29 +6,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bertpipe.sources.sample.facts import COUNTRIES, ERAS, INSTRUMENTS, SEASONS, Country, Era, Instrument, Season
-from bertpipe.sources.sample.genres import GENRES
-from bertpipe.sources.sample.lexicon import Genre, Scene, with_articles
+from bertpipe.sources.sample.english import plural, with_articles
+from bertpipe.sources.sample.texts import Country, Era, Genre, Instrument, Scene, Season, texts
 
 # Where in a country's list of surnames each trade begins; women and men alternate within a trade.
 _DIRECTORS = range(0, 3)
 _ACTORS = range(3, 9)
 _COMPOSERS = range(9, 10)
 
-_TITLES = (
-    "the last {object}",
-    "the {person} of {city}",
-    "a {object} for {city}",
-    "{city} {event}",
-    "no {object} for the {person}",
-    "the {quality} {person}",
-    "beyond the {place}",
-    "return to the {place}",
-    "my brother the {person}",
-    "seven {objects}",
-    "the {event} of {year}",
-    "one {quality} {season}",
-)
 _SMALL_WORDS = frozenset({"a", "an", "the", "of", "for", "to"})
 
 
@@ -79,30 +64,20 @@ def _person(country: Country, index: int) -> Person:
 
 
 def _title(rng: random.Random, *, scene: Scene, city: str, year: int, season: str) -> str:
-    words = rng.choice(_TITLES).format_map(
-        {
-            "person": scene.person,
-            "object": scene.object,
-            "objects": scene.objects,
-            "place": scene.place,
-            "event": scene.event,
-            "quality": scene.quality,
-            "city": city,
-            "year": year,
-            "season": season,
-        }
-    )
+    slots = {**scene._asdict(), "objects": plural(scene.object), "city": city, "year": year, "season": season}
+    words = rng.choice(texts().facts.titles).format_map(slots)
     first, *rest = words.split()
     cased = (word if word in _SMALL_WORDS else word.capitalize() for word in rest)
     return with_articles(" ".join((first.capitalize(), *cased)))
 
 
 def _film(rng: random.Random, genre: Genre) -> Film:
-    country = rng.choice(COUNTRIES)
+    facts = texts().facts
+    country = rng.choice(facts.countries)
     city = rng.choice(country.cities)
-    era = rng.choice(ERAS if genre.name != "musical" else ERAS[1:])  # nobody sings in a silent film
+    era = rng.choice(facts.eras if genre.name != "musical" else facts.eras[1:])  # nobody sings in a silent film
     year = rng.choice(era.years)
-    season = rng.choice(SEASONS)
+    season = rng.choice(facts.seasons)
     role, other_role, *plot = rng.sample(genre.scenes, 4)
     lead = rng.choice(_ACTORS)
     # The second actor's index has the other parity: a film's two actors never share their pronouns.
@@ -115,7 +90,7 @@ def _film(rng: random.Random, genre: Genre) -> Film:
         era=era,
         year=year,
         season=season,
-        instrument=rng.choice(INSTRUMENTS),
+        instrument=rng.choice(facts.instruments),
         director=_person(country, rng.choice(_DIRECTORS)),
         lead=_person(country, lead),
         second=_person(country, second),
@@ -129,9 +104,9 @@ def _film(rng: random.Random, genre: Genre) -> Film:
 def generate_films(*, seed: int, films: int) -> Iterator[Film]:
     """Yield `films` films with distinct titles; the genres take turns. A pure function of `seed`."""
     rng = random.Random(f"{seed}:films")
-    titles: set[str] = set()
+    genres, titles = texts().genres, set[str]()
     for index in range(films):
-        film = _film(rng, GENRES[index % len(GENRES)])
+        film = _film(rng, genres[index % len(genres)])
         while film.title in titles:
             film = _film(rng, film.genre)
         titles.add(film.title)
