@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from prepared import REVIEWS, folder_of
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 
 
-def commands_in(group: Any, *names: str) -> Iterator[tuple[str, ...]]:
+def commands_in(group: object, *names: str) -> Iterator[tuple[str, ...]]:
     """Yield the words of each command and of each group of them."""
     for name, command in getattr(group, "commands", {}).items():
         yield (*names, name)
