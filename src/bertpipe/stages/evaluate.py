@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require_data, split_path, write_json
+from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require, split_path, write_json
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -22,6 +22,9 @@ from bertpipe.evaluation.baselines import (
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.device import pick_device, set_up_cpu
 from bertpipe.model.loading import LoadedModel, load_any_model
+
+_MLM = ("loss", "perplexity", "bits_per_byte", "top1_accuracy", "top5_accuracy")
+"""Figures of masked-language modelling, in their order in the file."""
 
 
 def run_evaluate(
@@ -68,7 +71,7 @@ def run_evaluate(
 
 def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which must be the model's."""
-    path = require_data(data / TOKENIZER_NAME)
+    path = require(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
     if not model.reads(tokenizer):
         raise ModelError(
@@ -109,7 +112,7 @@ def _metrics(
     return {
         "mlm": {
             "tokens": result.mlm_tokens,
-            "model": None if "mlm" in model.missing_heads else _mlm_figures(result),
+            "model": None if "mlm" in model.missing_heads else {name: getattr(result, f"mlm_{name}") for name in _MLM},
             "constant": asdict(constant_predictor(train, test, vocab_size=model.bert.vocab_size)),
             "two_neighbours": {"top1_accuracy": two_neighbour_accuracy(train, test, tokenizer)},
         },
@@ -119,16 +122,6 @@ def _metrics(
             "sentence_b_alone": {"accuracy": second_sentence_accuracy(train, test, tokenizer)},
             "word_overlap": {"accuracy": word_overlap_accuracy(train, test, tokenizer)},
         },
-    }
-
-
-def _mlm_figures(result: Evaluation) -> dict[str, float | None]:
-    return {
-        "loss": result.mlm_loss,
-        "perplexity": result.mlm_perplexity,
-        "bits_per_byte": result.mlm_bits_per_byte,
-        "top1_accuracy": result.mlm_top1_accuracy,
-        "top5_accuracy": result.mlm_top5_accuracy,
     }
 
 
