@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bertpipe.core import artifacts
-from bertpipe.core.artifacts import file_sha256, json_text, read_json, require, require_data, write_csv, write_json
+from bertpipe.core.artifacts import file_sha256, json_text, read_json, require, write_csv, write_json
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.progress import Progress, ignore_progress
 
@@ -56,9 +56,9 @@ def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path) -> None
 
 
 def test_missing_data_name_both_commands_that_make_data(tmp_path: Path) -> None:
-    assert require_data(tmp_path) == tmp_path
+    assert require(tmp_path) == tmp_path
     with pytest.raises(MissingInputError) as caught:
-        require_data(tmp_path / "none")
+        require(tmp_path / "none")
     assert str(caught.value) == (
         f"{tmp_path}/none does not exist: run `bertpipe convert` or `bertpipe prepare` first, or name another path"
     )

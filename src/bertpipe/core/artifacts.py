@@ -132,22 +132,16 @@ def _schema(columns: str) -> "pa.Schema":
     )
 
 
-def require(path: Path, *, made_by: str) -> Path:
+def require(path: Path, *, made_by: str | None = None) -> Path:
     """Return `path`, which must exist.
 
     Raises:
-        MissingInputError: it does not; the message names the command that makes it.
+        MissingInputError: it does not; the message names the command that makes it, by default one that makes data.
     """
-    return _existing(path, f"`{made_by}`")
-
-
-def require_data(path: Path) -> Path:
-    """Return the path of something in a data set, which must exist.
-
-    Raises:
-        MissingInputError: it does not; the message names the commands that make data sets.
-    """
-    return _existing(path, DATA_COMMANDS)
+    commands = DATA_COMMANDS if made_by is None else f"`{made_by}`"
+    if not path.exists():
+        raise MissingInputError(f"{path} does not exist: run {commands} first, or name another path")
+    return path
 
 
 def split_path(data: Path, name: str) -> Path:
@@ -186,7 +180,7 @@ def table_files(path: Path) -> list[Path]:
         MissingInputError: there is nothing at `path`, a shard is missing, or the directory holds other files.
     """
     if not path.is_dir():
-        return [require_data(path)]
+        return [require(path)]
     found = {entry.name for entry in path.iterdir()}
     expected = [shard_name(number) for number in range(max(1, len(found)))]
     missing = [name for name in expected if name not in found]
@@ -247,12 +241,6 @@ def shards_sha256(digests: Sequence[str]) -> str:
     """Return the SHA-256 of a directory of shards from those of the shards, as `table_sha256` does."""
     lines = (f"{digest}  {shard_name(number)}\n" for number, digest in enumerate(digests))
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
-
-
-def _existing(path: Path, commands: str) -> Path:
-    if not path.exists():
-        raise MissingInputError(f"{path} does not exist: run {commands} first, or name another path")
-    return path
 
 
 def _finite(content: object) -> object:

@@ -12,9 +12,9 @@ from pathlib import Path
 class BertpipeError(Exception):
     """A problem in the user's input, files or machine; the command line shows its message and exits with a code."""
 
-    shown = True
-    """Whether this process shows it: where several raise it together, one does."""
-    exit_code = 1
+    def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.shown, self.exit_code = shown, exit_code  # where several processes raise it together, one shows it
 
 
 class ParamsError(BertpipeError):
@@ -56,10 +56,6 @@ class Interrupted(BaseException):
 class StoppedError(BertpipeError):
     """A run was asked to stop, and it did, with its state saved."""
 
-    def __init__(self, message: str, *, exit_code: int, shown: bool = True) -> None:
-        super().__init__(message)
-        self.shown, self.exit_code = shown, exit_code
-
 
 class DownloadError(BertpipeError):
     """A source could not be fetched, or its content is not the expected one."""
@@ -83,10 +79,6 @@ class TrainingError(BertpipeError):
 
 class WorldError(BertpipeError):
     """Processes that train together had to end: one failed, hangs, differs, or never joined."""
-
-    def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.shown, self.exit_code = shown, exit_code
 
 
 class InputError(BertpipeError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require_data, table_files
+from bertpipe.core.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require, table_files
 from bertpipe.core.errors import DataError
 from bertpipe.data.layout import GROUPS_PER_WINDOW, Layout
 from bertpipe.data.ragged import flat_indices
@@ -210,7 +210,7 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    require_data(path)
+    require(path)
     try:
         with pq.ParquetFile(path) as file:  # read_table imports a library that one file does not need
             yield file

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require_data, split_path, write_json
+from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require, split_path, write_json
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -63,7 +63,7 @@ def run_evaluate(
 
 def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which must be the model's."""
-    path = require_data(data / TOKENIZER_NAME)
+    path = require(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
     if not model.has_ids_of(tokenizer):
         raise ModelError(

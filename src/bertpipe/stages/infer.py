@@ -8,7 +8,7 @@ from bertpipe.core.artifacts import write_json
 from bertpipe.core.errors import BertpipeError, InputError, MissingInputError, ModelError
 from bertpipe.core.params import InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_progress
-from bertpipe.inference.answers import MlmAnswer, NspAnswer
+from bertpipe.inference.answers import MlmAnswer
 from bertpipe.inference.predictor import Predictor, load_predictor
 
 
@@ -78,7 +78,8 @@ def _ask(
             raise predictor
         if isinstance(example, NspExample):
             verdict = predictor.next_sentence(example.first, example.second)
-            answer, as_expected = verdict.to_dict(), _nsp_as_expected(verdict, example.expect)
+            answer = verdict.to_dict()
+            as_expected = None if example.expect is None else verdict.is_next == example.expect
         else:
             filled = predictor.fill_masks(example.text, top_k)
             answer, as_expected = filled.to_dict(), _mlm_as_expected(filled, example.expect)
@@ -87,10 +88,6 @@ def _ask(
             raise
         row["reason"] = str(error)
     return row | {"answer": answer, "expect": example.expect, "as_expected": as_expected}
-
-
-def _nsp_as_expected(answer: NspAnswer, expect: bool | None) -> bool | None:
-    return None if expect is None else answer.is_next == expect
 
 
 def _mlm_as_expected(answer: MlmAnswer, expect: str | None) -> bool | None:

@@ -13,7 +13,7 @@ from bertpipe.core.artifacts import (
     TOKENIZER_NAME,
     file_sha256,
     read_json,
-    require_data,
+    require,
     split_path,
     table_sha256,
 )
@@ -87,7 +87,7 @@ def read_training_data(directory: Path) -> TrainingData:
     Raises:
         MissingInputError, DataError: a file or a shard is missing or damaged.
     """
-    summary = read_json(require_data(directory / SUMMARY_NAME))
+    summary = read_json(require(directory / SUMMARY_NAME))
     paths = [split_path(directory, split) for split in SPLITS]
     train, test = map(PairFile, paths)
     tokenizer_file = directory / TOKENIZER_NAME
