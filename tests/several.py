@@ -70,7 +70,7 @@ def rows() -> PairDataset:
 def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> dict[str, Any]:
     """Return what a case comes to: figures of each step, the evaluation after it, and a digest of the weights.
 
-    After step `stop_after` all but weights and the optimizer's memory is made anew.
+    After step `stop_after` all but weights and the optimizer's memory is made again.
     """
     train = dataclasses.replace(
         load_params(Path(__file__).parent.parent / "params" / "tiny.yaml").train,

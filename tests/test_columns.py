@@ -20,7 +20,7 @@ from test_rows import BAD
 VOCAB = 19
 
 
-def at_once(rows: list[Fields], vocab_size: int | None) -> tuple[RowColumns, dict[int, str]]:
+def read_all(rows: list[Fields], vocab_size: int | None) -> tuple[RowColumns, dict[int, str]]:
     (block,) = MemberReader(io.BytesIO(csv_text(rows).encode("utf-8")), "some.csv").blocks()
     found, faults = read_block(block, vocab_size)
     return found, {place: f"{fault.column}: {fault.reason}" for place, fault in faults}
@@ -79,7 +79,7 @@ def fields(draw: st.DrawFn) -> list[str]:
 @settings(max_examples=500)
 @given(st.lists(fields(), min_size=1, max_size=6), st.sampled_from([None, VOCAB]))
 def test_rows_read_at_once_are_the_rows_read_one_by_one(rows: list[Fields], vocab_size: int | None) -> None:
-    found, faults = at_once(rows, vocab_size)
+    found, faults = read_all(rows, vocab_size)
     expected, expected_faults = one_by_one(rows, vocab_size)
     assert as_rows(found) == [asdict(row) for row in expected]
     assert faults == expected_faults
@@ -88,7 +88,7 @@ def test_rows_read_at_once_are_the_rows_read_one_by_one(rows: list[Fields], voca
 @pytest.mark.parametrize("row", [fields for fields, _, _ in BAD], ids=lambda value: None)
 def test_a_bad_row_has_the_same_fault_at_once(row: Fields) -> None:
     _, expected = one_by_one([GOOD, row], VOCAB)
-    found, faults = at_once([GOOD, row], VOCAB)
+    found, faults = read_all([GOOD, row], VOCAB)
     assert (len(found), faults) == (1, expected)
     assert faults
 
@@ -99,7 +99,7 @@ def test_rows_as_the_notebook_writes_them_need_no_python_step_each(monkeypatch: 
 
     monkeypatch.setattr(columns, "parse_row", refuse)
     other = row_fields([1, 100686, 2, 0, 6, 3, 2], [0, 5, 0, 0, 0, 8, 0], [1, 1, 1, 0, 2, 2, 2], 0, "é\n")
-    found, faults = at_once([GOOD, other, GOOD], None)
+    found, faults = read_all([GOOD, other, GOOD], None)
     assert (len(found), faults) == (3, {})
 
 

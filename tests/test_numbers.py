@@ -415,7 +415,7 @@ def test_rows_at_their_limits_are_taken(tiny: Params, tmp_path: Path, with_model
     assert train_on(tiny, tmp_path, with_model, epochs=1)["steps"] == 1
 
 
-# Losses and gradients that are no numbers, or too large ones
+# Losses and gradients that are not finite, or too large
 
 Spoil = Callable[[Losses], Losses]
 
@@ -425,7 +425,7 @@ def scaled(loss: Tensor, by: float) -> Tensor:
     return loss.detach() + by * (loss - loss.detach())
 
 
-# Each of them is alone: a loss that is no number has the gradient it would have had.
+# Each of them is alone: a loss that is not finite has the gradient it would have had.
 SPOILED: dict[str, tuple[Spoil, str]] = {
     "MLM loss NaN": (lambda losses: dataclasses.replace(losses, mlm=losses.mlm + math.nan), "the MLM loss nan"),
     "MLM loss infinite": (lambda losses: dataclasses.replace(losses, mlm=losses.mlm + math.inf), "the MLM loss inf"),
@@ -579,7 +579,7 @@ def test_the_history_shows_a_spike_and_the_run_goes_on(
     assert float(found.epochs[1]["loss"]) < float(found.epochs[0]["loss"]) + 1
 
 
-# Models whose answers are no numbers
+# Models whose answers are not finite
 
 
 def with_weight(bert: Bert, value: float) -> Bert:

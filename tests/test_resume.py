@@ -271,7 +271,7 @@ def test_a_run_over_many_windows_resumes_to_equal_bytes(
     assert results(tmp_path / "whole")["history.csv"] != results(trained)["history.csv"]
 
 
-# What is not gone on from
+# What is not resumed
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def sentences_of(documents: Sequence[Sequence[Sequence[int]]], first_number: int
     )
 
 
-def told(documents: int, lengths: Sequence[int]) -> Sentences:
+def lengths_of(documents: int, lengths: Sequence[int]) -> Sentences:
     """Return documents whose tokens tell where they are from: 1000 times the document and the place in it."""
     made = []
     for number in range(documents):
@@ -55,7 +55,7 @@ def drawn(
 
 def test_sentences_are_packed_until_there_is_no_more_room() -> None:
     # Room for 10: 4 + 4 + 4 reach it, then 4 + 4 are what is left; every run in two parts.
-    sentences = told(40, [4, 4, 4, 4, 4])
+    sentences = lengths_of(40, [4, 4, 4, 4, 4])
     pairs, left_out = drawn(sentences)
     assert left_out == 0
     true = [(a, b) for a, b, is_next in tokens(sentences, pairs) if is_next]
@@ -66,13 +66,13 @@ def test_sentences_are_packed_until_there_is_no_more_room() -> None:
 
 
 def test_a_single_sentence_at_the_end_joins_the_last_run() -> None:
-    sentences = told(30, [5, 5, 5])
+    sentences = lengths_of(30, [5, 5, 5])
     true = [(a, b) for a, b, is_next in tokens(sentences, drawn(sentences)[0]) if is_next]
     assert {len(a) + len(b) for a, b in true} == {15}
 
 
 def test_a_run_has_two_sentences_even_if_the_first_fills_the_room() -> None:
-    sentences = told(30, [50, 5])
+    sentences = lengths_of(30, [50, 5])
     true = [(a, b) for a, b, is_next in tokens(sentences, drawn(sentences)[0]) if is_next]
     assert {(len(a), len(b)) for a, b in true} == {(50, 5)}
 
@@ -89,7 +89,7 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_short_pairs_come_at_their_rate_and_of_every_length() -> None:
-    sentences = told(3000, [1] * 10)
+    sentences = lengths_of(3000, [1] * 10)
     room = drawn(sentences, short_share=0.25)[0].room
     begins = room[np.r_[True, np.diff(drawn(sentences, short_share=0.25)[0].document) > 0]]
     short = int((begins < 10).sum())  # of each document's first run; a tenth of the short ones draw 10
@@ -99,7 +99,7 @@ def test_short_pairs_come_at_their_rate_and_of_every_length() -> None:
 
 
 def test_no_pair_is_short_at_a_rate_of_zero_and_all_are_at_one() -> None:
-    sentences = told(100, [1] * 10)
+    sentences = lengths_of(100, [1] * 10)
     assert set(drawn(sentences)[0].room.tolist()) == {10}
     assert len(set(drawn(sentences, short_share=1.0)[0].room.tolist())) == 9
 
@@ -108,7 +108,7 @@ def test_no_pair_is_short_at_a_rate_of_zero_and_all_are_at_one() -> None:
 
 
 def test_false_pairs_exchange_their_b_and_nothing_is_lost() -> None:
-    sentences = told(50, [3, 4, 5, 2, 6, 3])
+    sentences = lengths_of(50, [3, 4, 5, 2, 6, 3])
     pairs, left_out = drawn(sentences)
     assert left_out == 0
     own = set(zip(pairs.first_end.tolist(), pairs.document.tolist(), strict=True))

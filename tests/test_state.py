@@ -1,4 +1,4 @@
-"""`bertpipe state`: what is kept to go on from, and what is cleared."""
+"""`bertpipe state`: what is kept for a later run, and what is cleared."""
 
 import shutil
 from pathlib import Path

@@ -257,8 +257,8 @@ def test_the_facts_of_another_version_are_written_before_more_than_its_first_byt
     assert seen[0] == ('"two"', 2)
 
 
-def partial(content: bytes, told: str | None, **headers: str | None) -> Answer:
-    return lambda request: reply(request, 206, content, **{"Content_Range": told, "ETag": ETAG} | headers)
+def partial(content: bytes, content_range: str | None, **headers: str | None) -> Answer:
+    return lambda request: reply(request, 206, content, **{"Content_Range": content_range, "ETag": ETAG} | headers)
 
 
 WRONG_PARTIALS = {

@@ -79,8 +79,7 @@ def sources() -> list[Path]:
     """Return the files that the words are kept out of."""
     docs = [*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")]
     python = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "tests").rglob("*.py")]
-    generated = PROJECT / "src" / "bertpipe" / "sources" / "sample" / "genres.py"  # the words of the reviews
-    spared = {PROJECT / "docs" / "explanation" / "log.md", generated, Path(__file__).resolve()}
+    spared = {PROJECT / "docs" / "explanation" / "log.md", Path(__file__).resolve()}
     return sorted(path for path in [*docs, *python] if path not in spared)
 
 
@@ -113,10 +112,11 @@ def unwanted(text: str, *, python: bool) -> list[tuple[int, str, str]]:
     """Return line, word and the word to use, for each that a file should not have."""
     names = names_in(text) if python else code_in(text)
     found = [(line, name, NAMES[name]) for line, name in names if name in NAMES]
-    prose = re.sub(r'^[ \t]*(#|[frb]?"+)|"+[ \t]*$', lambda quote: " " * len(quote[0]), text, flags=re.MULTILINE)
+    prose = text.lower()
+    prose = re.sub(r'^[ \t]*(#|[frb]?"+)|"+[ \t]*$', lambda quote: " " * len(quote[0]), prose, flags=re.MULTILINE)
     for phrase, better in PHRASES.items():
         pattern = rf"\b{phrase}\b".replace(" ", r"\s+")
-        for match in re.finditer(pattern, prose, flags=re.IGNORECASE):
+        for match in re.finditer(pattern, prose):
             found.append((prose.count("\n", 0, match.start()) + 1, " ".join(match[0].split()), better))
     return sorted(set(found))
 

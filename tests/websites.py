@@ -30,7 +30,7 @@ class Request(BaseHTTPRequestHandler):
         pass
 
     def asked_from(self, etag: str | None) -> int:
-        """Return the byte that the request wants to go on from, if it is of the version `etag`; else 0."""
+        """Return the byte that the request wants to resume from, if it is of the version `etag`; else 0."""
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return int(found[1]) if found and self.headers.get("If-Range") == etag else 0
 

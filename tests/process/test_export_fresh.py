@@ -159,7 +159,7 @@ def test_the_weights_are_whole_and_nothing_is_left_over(seen: dict[str, Seen], n
     assert left <= {"cls.seq_relationship", "bert.pooler.dense"}
 
 
-def joined(tokenizer: Tokenizer, *texts: str) -> dict[str, list[int]]:
+def encoded_by(tokenizer: Tokenizer, *texts: str) -> dict[str, list[int]]:
     """Return what BERT reads of one or two texts, put together by hand from our own ids."""
     _, cls_id, sep_id, _, _ = tokenizer.special_ids
     parts = [[cls_id, *tokenizer.encode(texts[0]), sep_id], *([*tokenizer.encode(text), sep_id] for text in texts[1:])]
@@ -171,8 +171,8 @@ def joined(tokenizer: Tokenizer, *texts: str) -> dict[str, list[int]]:
 @pytest.mark.parametrize("name", MODELS)
 def test_token_ids_and_segments_are_ours(seen: dict[str, Seen], name: str) -> None:
     model = seen[name]
-    assert model.answers["single"] == [joined(model.tokenizer, text) for text in TEXTS]
-    assert model.answers["pairs"] == [joined(model.tokenizer, *pair) for pair in PAIRS]
+    assert model.answers["single"] == [encoded_by(model.tokenizer, text) for text in TEXTS]
+    assert model.answers["pairs"] == [encoded_by(model.tokenizer, *pair) for pair in PAIRS]
 
 
 def test_the_texts_are_what_they_are_here_for() -> None:
@@ -193,12 +193,12 @@ def test_the_texts_are_what_they_are_here_for() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_long_pairs_are_cut_to_the_models_positions_and_batches_are_padded(seen: dict[str, Seen], name: str) -> None:
     model = seen[name]
-    whole = joined(model.tokenizer, *LONG_PAIR)["input_ids"]
+    whole = encoded_by(model.tokenizer, *LONG_PAIR)["input_ids"]
     assert len(model.answers["cut"]["input_ids"]) == min(len(whole), model.bert.params.max_positions)
     padded, pad_id = model.answers["padded"], model.tokenizer.special_ids[0]
     longest = max(len(ids) for ids in padded["input_ids"])
     for text, ids, mask in zip(TEXTS, padded["input_ids"], padded["attention_mask"], strict=True):
-        own = joined(model.tokenizer, text)["input_ids"]
+        own = encoded_by(model.tokenizer, text)["input_ids"]
         assert ids == own + [pad_id] * (longest - len(own))
         assert mask == [1] * len(own) + [0] * (longest - len(own))
 

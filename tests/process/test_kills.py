@@ -29,7 +29,7 @@ def run(parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[For
 def test_killed_at_random_moments_a_training_ends_with_equal_bytes(
     run: Forks, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """A training that ends before its next kill begins anew from an empty folder. Moments are seeded, in shares of the
+    """A training that ends before its next kill starts over from an empty folder. Moments are seeded, in shares of the
     time that a whole training took; where they strike is the machine's chance."""
     whole = empty(tmp_path / "whole")
     assert run("set_up", "longer training", whole)["exit"] == 0  # once it answers, its imports are done

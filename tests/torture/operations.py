@@ -153,7 +153,7 @@ LONGER_TRAINING = Operation(
 
 
 def empty(folder: Path) -> Path:
-    """Return the folder, made anew."""
+    """Return the folder, made again, empty."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -37,7 +37,7 @@ def bucket_length(longest: int, *, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeBudget:
-    """How many places for supervised tokens a batch gets, so that almost all batches of a size get the same number.
+    """How many places for supervised tokens each batch gets, so that almost all batches of a size get the same number.
 
     The usual number is the expected one plus six standard deviations. A batch that needs more gets twice that, or four
     times: no supervised token is left out, and the rare batch has a shape of its own. The number depends on the batch

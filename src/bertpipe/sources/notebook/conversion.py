@@ -43,7 +43,7 @@ class SplitCounts(RowCounts):
 
 
 @dataclass(slots=True, kw_only=True)
-class Found:
+class ConversionStats:
     """What was found in one zip or in several."""
 
     counts: Mapping[str, SplitCounts] = field(default_factory=lambda: {split: SplitCounts() for split in SPLITS})
@@ -54,7 +54,7 @@ class Found:
     """Distinct texts of each zip."""
     rejects: list[Reject] = field(default_factory=list)
 
-    def merge(self, other: "Found") -> None:
+    def merge(self, other: "ConversionStats") -> None:
         """Add what was found in another zip."""
         for split in SPLITS:
             self.counts[split].merge(other.counts[split])
@@ -100,7 +100,7 @@ class ZipShard:
 class ConvertedZip:
     """What was found in a zip, and the SHA-256 of the zip and of its file of each table."""
 
-    found: Found
+    found: ConversionStats
     source_sha256: str
     sha256: Mapping[str, str]
 
@@ -114,7 +114,7 @@ def convert_zip(conversion: Conversion, on_progress: Callable[[Progress], None],
         DataError: the zip or a member is damaged.
         WriteError: writing failed.
     """
-    params, found = conversion.params, Found()
+    params, found = conversion.params, ConversionStats()
     with open_archive(shard.path) as archive, ExitStack() as stack:
         partial = {table: stack.enter_context(atomic_file(path)) for table, path in shard.tables.items()}
         texts = _Texts(file=stack.enter_context(DocumentWriter(partial["documents"])))

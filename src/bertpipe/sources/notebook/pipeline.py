@@ -15,7 +15,7 @@ from bertpipe.sources.notebook.archive import ZipFacts, common_facts, member_nam
 from bertpipe.sources.notebook.columns import RowColumns
 from bertpipe.sources.notebook.conversion import (
     Conversion,
-    Found,
+    ConversionStats,
     ZipShard,
     convert_zip,
     renumber_documents,
@@ -31,7 +31,7 @@ class ConvertedZips:
 
     facts: ZipFacts
     recovered: RecoveredVocabulary | None
-    found: Found
+    found: ConversionStats
     source_sha256: str
     sha256: Mapping[str, str]
     """Of the file or the shards of each table."""
@@ -69,7 +69,7 @@ def convert_zips(
     # Of one zip each member is reported; of several, which other processes may read, each zip.
     within, across = (ignore_progress, on_progress) if is_folder else (on_progress, ignore_progress)
     sizes = [path.stat().st_size for path in zips]
-    found, digests, lines = Found(), list[Mapping[str, str]](), ""
+    found, digests, lines = ConversionStats(), list[Mapping[str, str]](), ""
     with engine.session():
         converted = engine.map(partial(convert_zip, conversion, within), shards)
         parts = [*with_progress(converted, sizes, "converting", across)]

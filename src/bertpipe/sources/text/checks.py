@@ -46,12 +46,12 @@ def check_splits(documents: Mapping[str, int], prepare: PrepareParams, text: Pat
         if count:
             continue
         if total == 1:
-            mend = "give a folder of several files, or set prepare.text_format to what parts a file into documents"
+            advice = "give a folder of several files, or set prepare.text_format to what parts a file into documents"
         elif prepare.test_share == "source":
-            mend = f"the corpus marks none as its {split} split: set prepare.test_share to a share such as 0.1"
+            advice = f"the corpus marks none as its {split} split: set prepare.test_share to a share such as 0.1"
         else:
-            mend = f"bring more text, or another prepare.test_share than {prepare.test_share} or prepare.seed"
-        raise DataError(f"{text} holds {total} document(s) and none of them is in the {split} split: {mend}")
+            advice = f"bring more text, or another prepare.test_share than {prepare.test_share} or prepare.seed"
+        raise DataError(f"{text} holds {total} document(s) and none of them is in the {split} split: {advice}")
 
 
 def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
