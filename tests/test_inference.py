@@ -215,7 +215,7 @@ def test_a_long_text_is_read_around_its_mask(own: Path) -> None:
     assert inner.masks[0].position == 8
     assert answer.masks[0].candidates == inner.masks[0].candidates
     assert answer.warnings == (
-        "the model reads 17 tokens at most: of 41 tokens it read numbers 14 to 28, which hold every [MASK]",
+        "the model reads 17 tokens at most: of 41 tokens it read numbers 14 to 28, with every [MASK]",
     )
     assert answer.filled_text.count("dog") >= 20
     assert answer.filled_text.endswith("cat " * 19 + "cat")
