@@ -139,7 +139,7 @@ def test_cuda_graphs_are_refused_where_they_would_be_wrong(
 def test_a_cpu_trains_as_before_and_says_so(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     train(tiny, tmp_path, parquet, runtime={"compile": "default"}, options={"on_note": notes.append})
-    assert notes == ["runtime.compile default is for a GPU: this run does without"]
+    assert notes == ["runtime.compile default needs a GPU: this run is not compiled"]
     assert results(tmp_path) == results(trained)
 
 

@@ -102,14 +102,14 @@ def test_a_long_text_is_scored_in_windows(own: Path) -> None:
     answer = load_predictor(str(own)).score(words)
     assert len(answer.log_probabilities) == 27
     assert answer.warnings == (
-        "the model reads 17 tokens at most: each of the 27 tokens is scored among the 15 around it",
+        "the model reads 17 tokens at most: each of the 27 tokens is scored with the 15 around it",
     )
     middle = load_predictor(str(own)).score(" ".join(words.split()[13 - 7 : 13 + 8])).log_probabilities[7]
     assert answer.log_probabilities[13] == pytest.approx(middle, rel=1e-5)
 
 
 def test_a_score_of_a_mask_is_refused(own: Path) -> None:
-    with pytest.raises(InputError, match=r"there is a \[MASK\] in 'the \[MASK\]': a score is of a whole text"):
+    with pytest.raises(InputError, match=r"there is a \[MASK\] in 'the \[MASK\]': a score needs a text without masks"):
         load_predictor(str(own)).score("the [MASK]")
 
 

@@ -164,7 +164,7 @@ def test_notebook_fault_predict_mlm_failed_on_two_masks_and_on_none(kind: str, t
     answer = predictor.fill_masks("the [MASK] sat on [MASK]", 2)
     assert [mask.position for mask in answer.masks] == [2, 5]
     assert [len(mask.candidates) for mask in answer.masks] == [2, 2]
-    assert any("each of the 2 [MASK] is answered by itself" in warning for warning in answer.warnings)
+    assert any("each of the 2 [MASK] is filled on its own" in warning for warning in answer.warnings)
     with pytest.raises(InputError, match=r"no \[MASK\] in 'the cat': write \[MASK\] where"):
         predictor.fill_masks("the cat", 2)
     with pytest.raises(InputError, match=r"write \[MASK\], in capitals"):
@@ -215,7 +215,7 @@ def test_a_long_text_is_read_around_its_mask(own: Path) -> None:
     assert inner.masks[0].position == 8
     assert answer.masks[0].candidates == inner.masks[0].candidates
     assert answer.warnings == (
-        "the model reads 17 tokens at most: of 41 tokens it read numbers 14 to 28, which hold every [MASK]",
+        "the model reads 17 tokens at most: of 41 tokens it read numbers 14 to 28, with every [MASK]",
     )
     assert answer.filled_text.count("dog") >= 20
     assert answer.filled_text.endswith("cat " * 19 + "cat")

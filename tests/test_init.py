@@ -72,7 +72,7 @@ def test_a_run_from_a_checkpoint_evaluates_like_it_before_its_first_step_and_lea
     assert still["test_mlm_loss"] == pytest.approx(metrics["mlm"]["model"]["loss"], rel=1e-5)
     assert still["test_nsp_loss"] == pytest.approx(metrics["nsp"]["model"]["loss"], rel=1e-5)
     assert said == [
-        f"starting from {init} (width 12, 2 layers, 3 heads); of the params' model section, dropout alone counts"
+        f"starting from {init} (width 12, 2 layers, 3 heads); only dropout is taken from the params' model section"
     ]
     learned = train(tiny, tmp_path / "learned", parquet, epochs=1, init=init, learning_rate=1e-2)
     assert learned["test_mlm_loss"] < still["test_mlm_loss"] - 0.5
