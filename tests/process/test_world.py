@@ -1,12 +1,14 @@
 """Messages between processes, and what is said where they fail."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,32 +29,35 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def said(*cases: str, size: int = 2) -> list[list[str]]:
-    """Run cases in some processes and return the lines that each has printed."""
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(TESTS / "world_cases.py"), *cases],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)]),
-                "RANK": str(number), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            },
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )
-        for number in range(size)
-    ]  # fmt: skip
-    until = time.monotonic() + PATIENCE_S
-    while None in [process.poll() for process in processes]:  # takes note of each that ends, as torchrun does
-        if time.monotonic() > until:
-            for process in processes:
-                process.kill()
-        time.sleep(0.05)
-    return [process.communicate()[0].splitlines() for process in processes]
+Said = Callable[..., list[list[str]]]
 
 
 @pytest.fixture(scope="module")
-def lines() -> list[list[str]]:
+def said() -> Iterator[Said]:
+    """Return a function that runs cases in some processes and returns the lines that each has printed."""
+    path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+    with subprocess.Popen(
+        [sys.executable, str(TESTS / "world_cases.py")], env={**os.environ, "PYTHONPATH": path}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as server:  # fmt: skip
+        assert server.stdin is not None
+        assert server.stdout is not None
+
+        def said(*cases: str, size: int = 2) -> list[list[str]]:
+            request = {"cases": cases, "size": size, "port": free_port()}
+            timer = threading.Timer(PATIENCE_S, os.killpg, (server.pid, signal.SIGKILL))
+            timer.start()
+            print(json.dumps(request), file=server.stdin, flush=True)
+            lines: list[list[str]] = json.loads(server.stdout.readline())
+            timer.cancel()
+            return lines
+
+        yield said
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def lines(said: Said) -> list[list[str]]:
     """Return what two processes print whose errors are shared, one case after the other in the same two."""
     return said("messages", "differs", "fails", "leader_fails")
 
@@ -95,15 +100,22 @@ def test_an_error_of_the_first_reaches_those_who_wait_for_it_elsewhere(lines: li
     assert of_case(lines[1], "leader_fails") == ["WorldError, shown False: the disk is full"]
 
 
-def said_last(case: str, size: int) -> list[str]:
-    """Return what is shown after a case in which one process is lost."""
-    last = [mine[-1] for mine in said(case, size=size)]
-    return [line.removeprefix("WorldError, shown True: ") for line in last if "shown True" in line]
+@pytest.fixture
+def said_last(said: Said) -> Callable[[str, int], list[str]]:
+    """Return a function that returns what is shown after a case in which one process is lost."""
+
+    def said_last(case: str, size: int) -> list[str]:
+        last = [mine[-1] for mine in said(case, size=size)]
+        return [line.removeprefix("WorldError, shown True: ") for line in last if "shown True" in line]
+
+    return said_last
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "size", "rank"), [("hangs", 2, 1), ("hangs", 4, 1), ("freezes", 3, 0)])
-def test_a_process_that_hangs_is_named_within_the_time_set(case: str, size: int, rank: int) -> None:
+def test_a_process_that_hangs_is_named_within_the_time_set(
+    said_last: Callable[[str, int], list[str]], case: str, size: int, rank: int
+) -> None:
     (text,) = said_last(case, size)
     assert re.fullmatch(
         rf"rank {rank} \(\S+, process \d+\): no answer for 2 s \(runtime.timeout_s\), the others waited: it hangs, or "
@@ -114,7 +126,9 @@ def test_a_process_that_hangs_is_named_within_the_time_set(case: str, size: int,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "size", "rank"), [("ends", 2, 1), ("ends", 4, 1), ("first_ends", 4, 0)])
-def test_a_process_that_has_ended_is_named(case: str, size: int, rank: int) -> None:
+def test_a_process_that_has_ended_is_named(
+    said_last: Callable[[str, int], list[str]], case: str, size: int, rank: int
+) -> None:
     """Of four, the one opposite still waits for a neighbour: it hears of the failure, and is not named."""
     (text,) = said_last(case, size)
     assert re.fullmatch(
