@@ -112,13 +112,9 @@ def convert(
     workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
     with terminal.progress() as on_progress:
         summary = run_convert(
-            loaded.convert,
-            zip_file=zip_file,
-            out=out,
-            rejects_report=artifacts.REJECTS_REPORT,
-            engine=workers,
-            on_progress=on_progress,
-        )
+            loaded.convert, zip_file=zip_file, out=out, rejects_report=artifacts.REJECTS_REPORT,
+            engine=workers, on_progress=on_progress,
+        )  # fmt: skip
     results.show(summary, results.show_conversion, out, as_json=json_)
 
 
@@ -184,13 +180,9 @@ def train(
     changed = [name for name in ("epochs", "init") if getattr(section, name) != getattr(loaded.train, name)]
     overrides = {f"train.{name}": getattr(section, name) for name in changed}
     paths = TrainPaths(
-        data=data or Path(loaded.data.dir),
-        model=out,
-        history=history,
-        epochs=epoch_history,
-        timing=timing,
+        data=data or Path(loaded.data.dir), model=out, history=history, epochs=epoch_history, timing=timing,
         state=artifacts.STATE_DIR,
-    )
+    )  # fmt: skip
     with terminal.progress() as on_progress:
         summary = run_train(
             loaded.model, section, loaded.masking, loaded.evaluate, loaded.runtime,
@@ -274,12 +266,7 @@ def plot(
 
     with terminal.progress() as on_progress:
         result = run_plot(
-            history=history,
-            epochs=epoch_history,
-            timing=timing,
-            metrics=metrics,
-            out=out,
-            on_progress=on_progress,
+            history=history, epochs=epoch_history, timing=timing, metrics=metrics, out=out, on_progress=on_progress
         )
     results.show(result, results.show_facts, "Plotted", as_json=json_)
 
