@@ -340,11 +340,7 @@ def inspect(
 
 
 def main() -> None:
-    """Run the command line.
-
-    An error that the user can fix is one message and exit code 1; a signal is one message and 128 plus its number, 130
-    for Ctrl-C.
-    """
+    """Run the command line; after an error that the user can fix it exits with 1, after a signal with 128 plus it."""
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for number in INTERRUPTIONS:
