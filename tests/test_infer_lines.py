@@ -42,7 +42,7 @@ def answers(task: Any, model: Path, lines: list[Any], folder: Path, **options: A
 
 
 def test_batches_are_of_rows_of_like_length_and_within_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_TOKENS_A_BATCH", 12)
+    monkeypatch.setattr(engine, "_TOKENS_PER_BATCH", 12)
     monkeypatch.setattr(engine, "_MOST_ROWS", 3)
     rows = [
         engine.Row(token_ids=tuple(range(length)), second_segment_start=length) for length in (5, 1, 4, 1, 30, 1, 6, 1)
@@ -53,7 +53,7 @@ def test_batches_are_of_rows_of_like_length_and_within_their_limits(monkeypatch:
 
 @pytest.mark.parametrize("tokens", [1, 40, 10_000])
 def test_answers_do_not_depend_on_the_batches(own: Path, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    monkeypatch.setattr(engine, "_TOKENS_A_BATCH", tokens)
+    monkeypatch.setattr(engine, "_TOKENS_PER_BATCH", tokens)
     monkeypatch.setattr(predictor, "_MOST_LOGITS", 3 * 13)  # three masks at a time
     asked = load_predictor(str(own))
     texts = random_texts(37)
@@ -307,7 +307,7 @@ def test_what_standard_input_is(
 def test_scores_do_not_depend_on_how_many_rows_are_made_at_a_time(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = load_predictor(str(own))
     whole = asked.answer_scores([asked.ask_score(text) for text in TEXTS])
-    monkeypatch.setattr(predictor, "_MOST_SCORE_ROWS", 4)
+    monkeypatch.setattr(predictor, "_MAX_SCORE_ROWS", 4)
     parts = asked.answer_scores([asked.ask_score(text) for text in TEXTS])
     for one, other in zip(whole, parts, strict=True):
         assert one.tokens == other.tokens

@@ -420,7 +420,7 @@ def test_a_second_training_of_the_same_run_into_another_place_is_refused_too(
     (run,) = (tmp_path / "state").iterdir()
     with (
         exclusive_lock(run / "lock", what="x"),
-        pytest.raises(BusyError, match="the same params and data is under way"),
+        pytest.raises(BusyError, match="the same params and data is already under way"),
     ):
         train(tiny, tmp_path, parquet, **SMALL)
     assert train(tiny, tmp_path, parquet, **SMALL)["resumed_after_step"] > 0

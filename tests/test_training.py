@@ -74,10 +74,11 @@ def test_the_process_own_random_state_does_not_matter(
 
 def test_a_place_where_something_else_stands_is_refused_at_once(tiny: Params, parquet: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "notes.txt").write_text("precious", encoding="utf-8")
-    with pytest.raises(WriteError, match=r"model holds notes\.txt and no config\.json"):
+    (tmp_path / "model" / "config.json").write_text("precious", encoding="utf-8")
+    with pytest.raises(WriteError, match=r"model holds config\.json, which bertpipe did not write"):
         train(tiny, tmp_path, parquet, options={"on_progress": pytest.fail})
-    assert [path.name for path in tmp_path.rglob("*")] == ["model", "notes.txt"]
+    assert (tmp_path / "model" / "config.json").read_text(encoding="utf-8") == "precious"
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "config.json"]
 
 
 # What a run leaves
