@@ -18,7 +18,7 @@ from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.stages import infer_lines
 from bertpipe.stages.infer_lines import run_infer_lines
-from models import WORDS, save_tiny_huggingface
+from models import WORDS, save_tiny_huggingface, tiny_bert
 
 TEXTS = [
     "the cat sat on the mat .",
@@ -42,19 +42,20 @@ def answers(task: Any, model: Path, lines: list[Any], folder: Path, **options: A
 
 
 def test_batches_are_of_rows_of_like_length_and_within_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_TOKENS_A_BATCH", 12)
-    monkeypatch.setattr(engine, "_MOST_ROWS", 3)
+    monkeypatch.setattr(engine, "_TOKENS_PER_BATCH", 12)
+    monkeypatch.setattr(engine, "_MAX_ROWS", 3)
     rows = [
         engine.Row(token_ids=tuple(range(length)), second_segment_start=length) for length in (5, 1, 4, 1, 30, 1, 6, 1)
     ]
-    batches = [batch.tolist() for batch in engine._batches(rows)]
+    bert = tiny_bert("bert", vocab_size=30, max_positions=30)
+    batches = [chosen.tolist() for chosen, _ in engine.states_at(bert, rows)]
     assert batches == [[1, 3, 5], [7, 2], [0, 6], [4]]  # 30 tokens are one batch, though they are too many
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 10_000])
 def test_answers_do_not_depend_on_the_batches(own: Path, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    monkeypatch.setattr(engine, "_TOKENS_A_BATCH", tokens)
-    monkeypatch.setattr(predictor, "_MOST_LOGITS", 3 * 13)  # three masks at a time
+    monkeypatch.setattr(engine, "_TOKENS_PER_BATCH", tokens)
+    monkeypatch.setattr(predictor, "_MAX_LOGITS", 3 * 13)  # three masks at a time
     asked = load_predictor(str(own))
     texts = random_texts(37)
     masked = [text.replace("the", "[MASK]") if "the" in text else f"{text} [MASK]" for text in texts]
@@ -307,7 +308,7 @@ def test_what_standard_input_is(
 def test_scores_do_not_depend_on_how_many_rows_are_made_at_a_time(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = load_predictor(str(own))
     whole = asked.answer_scores([asked.ask_score(text) for text in TEXTS])
-    monkeypatch.setattr(predictor, "_MOST_SCORE_ROWS", 4)
+    monkeypatch.setattr(predictor, "_MAX_SCORE_ROWS", 4)
     parts = asked.answer_scores([asked.ask_score(text) for text in TEXTS])
     for one, other in zip(whole, parts, strict=True):
         assert one.tokens == other.tokens
