@@ -47,7 +47,8 @@ def test_batches_are_of_rows_of_like_length_and_within_their_limits(monkeypatch:
     rows = [
         engine.Row(token_ids=tuple(range(length)), second_segment_start=length) for length in (5, 1, 4, 1, 30, 1, 6, 1)
     ]
-    batches = [chosen.tolist() for chosen, _ in engine._batches(tiny_bert(vocab_size=31), rows)]
+    bert = tiny_bert("bert", vocab_size=30, max_positions=30)
+    batches = [chosen.tolist() for chosen, _ in engine.states_at(bert, rows)]
     assert batches == [[1, 3, 5], [7, 2], [0, 6], [4]]  # 30 tokens are one batch, though they are too many
 
 

@@ -50,7 +50,7 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
     said = list[str]()
     assert train(tiny, folder, parquet, options={"on_note": said.append}, **EXACT)["resumed_after_step"] == 8
     (note,) = said
-    assert note.startswith(f"resuming after step 8 of 12; parallel {parallel} before and - now, processes 2 until ")
+    assert note.startswith(f"resuming after step 8 of 12; parallel {parallel} before and - now, processes 2 before ")
     assert not list((folder / "state").iterdir())
     for name in ("history.csv", "epochs.csv"):
         found, expected = (pd.read_csv(path / name) for path in (folder, tmp_path / "whole"))
@@ -73,7 +73,7 @@ def what_happens(what: str, folder: Path, data: Path) -> str:
 def test_a_signal_in_the_last_evaluation_is_followed(tiny: Params, parquet: Path, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     assert what_happens("signal", folder, parquet).startswith(
-        "stopped by SIGTERM after step 12 of 12; the same command"
+        "stopped by SIGTERM after step 12 of 12; run the same command"
     )
     assert steps_of(folder)[0] == 12
     assert train(tiny, folder, parquet, **EXACT)["resumed_after_step"] == 12
