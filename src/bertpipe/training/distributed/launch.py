@@ -60,8 +60,11 @@ def run_in_processes(arguments: Sequence[str], *, processes: int, max_restarts: 
     except SignalException as stopped:
         raise StoppedError(_SAID, exit_code=Interrupted(stopped.sigval).exit_code, shown=False) from None
     except ChildFailedError as failed:
-        # A process killed by a signal comes before those that failed because of it in the same second.
-        rank, failure = min(failed.failures.items(), key=lambda item: (item[1].timestamp, item[1].exitcode >= 0))
+        # Of the same second, a process that was killed comes first, and one that torchrun ended because of it last.
+        rank, failure = min(
+            failed.failures.items(),
+            key=lambda item: (item[1].timestamp, item[1].exitcode == -signal.SIGTERM, item[1].exitcode >= 0),
+        )
         code = failure.exitcode
         if code < 0:
             name = signal.Signals(-code).name
