@@ -15,8 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from requests import Response, Session, TooManyRedirects
 from requests.exceptions import SSLError
 from requests.utils import get_environ_proxies
-from urllib3 import Retry
-from urllib3.exceptions import HTTPError
+from urllib3 import Retry, exceptions
 
 from bertpipe import __version__
 from bertpipe.core.artifacts import DOWNLOAD_FACTS, DOWNLOAD_PART, DOWNLOADS_DIR, read_json, write_json
@@ -92,7 +91,7 @@ class _Download:
         while True:
             try:
                 return self._try()
-            except (RetryableError, OSError, HTTPError, ValueError) as caught:
+            except (RetryableError, OSError, exceptions.HTTPError, ValueError) as caught:
                 error = caught if isinstance(caught, RetryableError) else self._retryable(caught)
                 if self._size >= farthest + _PROGRESS_BYTES:  # then all retries are available again
                     farthest, failed = self._size, 0
@@ -187,7 +186,7 @@ def _check(answer: Response, **_: object) -> None:
             raise DownloadError(f"{name} redirects to {redact_url(target)}: only https, or http to http, is followed")
     elif status in (*_MAY_PASS, _PARTIAL):
         error = RetryableError(told)
-        with suppress(HTTPError, ValueError, OverflowError):
+        with suppress(exceptions.HTTPError, ValueError, OverflowError):
             error.wait_s = Retry().get_retry_after(answer.raw) or 0.0
         raise error
     elif not (ranged and status in _NO_RANGES):
