@@ -362,3 +362,12 @@ def test_a_directorys_permissions_follow_the_umask_down_to_its_files(tmp_path: P
         private.touch(mode=0o600)
     assert mode(tmp_path / "out") == mode(tmp_path / "out" / "inner") == 0o777 & ~mask
     assert mode(tmp_path / "out" / "inner" / "private.txt") == 0o666 & ~mask
+
+
+def test_a_lock_that_could_not_be_removed_at_once_is_not_published(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "out", kind=KIND) as staging:
+        (staging / "a").touch()
+        (staging / "inner").mkdir()
+        for left in (staging / ".a.bertpipe-partial.lock", staging / "inner" / ".b.bertpipe-partial.lock"):
+            left.touch()
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a", MANIFEST_NAME]

@@ -74,6 +74,10 @@ def atomic_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
             if kind is not None:
                 check_target(place, kind)
             yield partial
+            # Locks of files in it that could not be removed at once.
+            _remove_files(
+                partial, {str(left.relative_to(partial)) for left in partial.rglob(".*.bertpipe-partial.lock")}
+            )
             if kind is not None:
                 write_manifest(partial, kind, digests_of(partial))
             _finish(partial)
@@ -211,10 +215,7 @@ def _exchange(partial: Path, path: Path) -> None:
 
 
 def _put_into(partial: Path, path: Path, kind: Kind, contents: Contents) -> None:
-    """Move the files of `partial` into `path`, one by one, and remove those of an earlier manifest.
-
-    Meanwhile the manifest allows the earlier and the new hash of each file: an interrupted writer can start over.
-    """
+    """Move the files of `partial` into `path` one by one; meanwhile the manifest allows earlier and new hashes."""
     before, new = read_manifest(path), digests_of(partial)
     earlier: Digests = before.digests if before else {}
     _check_replaceable(path, contents, kind, [*new, MANIFEST_NAME])
