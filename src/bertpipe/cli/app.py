@@ -240,8 +240,7 @@ def probe(
         from bertpipe.stages.probe import run_probe
 
     loaded = load_params(params)
-    section = loaded.probe
-    section = replace(section, mode=mode or section.mode, train_texts=train_texts or section.train_texts)
+    section = replace(loaded.probe, mode=mode or loaded.probe.mode, train_texts=train_texts or loaded.probe.train_texts)
     with terminal.progress() as on_progress:
         report = run_probe(
             section, loaded.train, loaded.sample, loaded.runtime,
