@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -265,8 +264,23 @@ def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_again(
     assert list(tmp_path.iterdir()) == []
 
 
+def _listed(path: Path) -> tuple[str, ...] | None:
+    """Return the names in a directory; None if there is none, or if another took its place while they were read."""
+    try:
+        handle = os.open(path, os.O_RDONLY)  # while it is open no other directory gets its number
+    except FileNotFoundError:
+        return None
+    try:
+        names = tuple(sorted(os.listdir(handle)))  # noqa: PTH208 (of a handle)
+        return names if os.path.samestat(path.stat(), os.fstat(handle)) else None
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(handle)
+
+
 def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:
-    path, done, refused = tmp_path / "out", [], []
+    path, done, refused, seen = tmp_path / "out", [], [], []
 
     def write(number: int) -> None:
         for turn in range(40):
@@ -277,17 +291,16 @@ def test_two_changes_of_a_directory_at_once_leave_one_of_them_whole(tmp_path: Pa
                 done.append(number)
             except BusyError:
                 refused.append(number)
-            # `path` may be another directory from one read to the next, or none for a moment, but no half-written one.
-            with suppress(FileNotFoundError):
-                assert {entry.name for entry in path.iterdir()} in ({"a", "b", MANIFEST_NAME}, set())
+            seen.append(_listed(path))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) + len(refused) == 160
+    assert len(done) + len(refused) == len(seen) == 160
     assert done
+    assert {names for names in seen if names} == {("a", "b", MANIFEST_NAME)}
     assert (path / "a").read_text(encoding="utf-8") == (path / "b").read_text(encoding="utf-8")
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
