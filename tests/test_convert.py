@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -194,6 +195,16 @@ def test_bad_rows_within_the_limit_are_set_aside_and_reported(tmp_path: Path) ->
         assert table(rejects) == [expected]
     assert (summary["splits"]["train"]["rows"], summary["splits"]["train"]["rejects"]) == (2, 1)
     assert [row["row"] for row in table(tmp_path / "out" / "train.parquet")] == [0, 1]
+
+
+def test_a_file_that_is_not_a_report_of_bad_rows_stays(tmp_path: Path) -> None:
+    mine = tmp_path / "rejects.parquet"
+    path = write_zip(tmp_path / "x.zip", [GOOD], [OTHER])
+    for write in (lambda: mine.write_text("notes"), lambda: pq.write_table(pa.table({"vector": [1.0]}), mine)):
+        write()
+        before = mine.read_bytes()
+        convert(tmp_path, path)
+        assert mine.read_bytes() == before
 
 
 def test_bad_rows_beyond_the_limit_fail_and_the_earlier_output_stays(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_what_is_being_written_is_private_and_nobody_elses(tmp_path: Path, mask:
 def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, take, taken = tmp_path / "lock", locks._locked, []
+    lock, take, taken = tmp_path / "lock", locks.try_lock, []
 
     def removed_first(handle: int) -> bool:
         if not taken:
@@ -256,7 +256,7 @@ def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_again(
         taken.append(take(handle))
         return taken[-1]
 
-    monkeypatch.setattr(locks, "_locked", removed_first)
+    monkeypatch.setattr(locks, "try_lock", removed_first)
     with locks.exclusive_lock(lock, what="a test"):
         assert taken == [True, True]
         assert locks.is_held(lock)

@@ -236,7 +236,7 @@ needs_mounts = pytest.mark.skipif(
 
 
 @needs_mounts
-@pytest.mark.parametrize("kind", ["volume", "read-only parent"])
+@pytest.mark.parametrize("kind", ["volume", "read-only parent", "lower layer"])
 def test_a_directory_that_cannot_be_renamed_takes_the_files(tmp_path: Path, kind: str) -> None:
     """A container's volume is a mount point, and often the only place that can be written to."""
     code = (
@@ -252,6 +252,15 @@ def test_a_directory_that_cannot_be_renamed_takes_the_files(tmp_path: Path, kind
     mounts = [f"mount -t tmpfs none {volume}"]
     if kind == "read-only parent":
         mounts = [f"mount --bind {volume.parent} {volume.parent}", *mounts, f"mount -o remount,bind,ro {volume.parent}"]
+    if kind == "lower layer":  # of a container's image: a folder there cannot be renamed, though its parent is writable
+        image, layer, work, shown = (tmp_path / name for name in ("image", "layer", "work", "shown"))
+        for folder in (image / "volume", layer, work, shown):
+            folder.mkdir(parents=True)
+        options = f"lowerdir={image},upperdir={layer},workdir={work},redirect_dir=off"
+        # Not every file system can be an upper layer.
+        mounts = [f"mount -t tmpfs none {tmp_path}", f"mkdir -p {image}/volume {layer} {work} {shown}"]
+        mounts.append(f"mount -t overlay overlay -o {options} {shown}")
+        volume = shown / "volume"
     script = " && ".join([*mounts, 'exec "$@"'])
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", code, str(volume)],

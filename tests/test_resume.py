@@ -431,7 +431,7 @@ def test_a_lock_left_by_a_dead_process_does_not_block(
 ) -> None:
     shutil.copytree(crashed, tmp_path / "run")
     (run,) = (tmp_path / "run" / "state").iterdir()
-    for lock in (run / "lock", tmp_path / "run" / ".model.lock"):
+    for lock in (run / "lock", tmp_path / "run" / ".model.bertpipe-training.lock"):
         lock.write_text(json.dumps({"process": 1, "host": "x", "since": "y"}), encoding="utf-8")
     assert train(tiny, tmp_path / "run", parquet, **SMALL)["resumed_after_step"] == 7
     assert results(tmp_path / "run") == whole

@@ -70,6 +70,14 @@ def test_all_are_cleared(work: Path) -> None:
     assert run_state(work)["kept"] == []
 
 
+def test_a_file_that_bertpipe_did_not_write_stays(work: Path) -> None:
+    notes = [path / "notes.txt" for folder in ("state", "downloads") for path in (work / folder).iterdir()]
+    for path in notes:
+        path.write_text("what the user wrote")
+    run_state(work, clear=["all"])
+    assert sorted(path for path in work.rglob("*") if path.is_file()) == sorted(notes)
+
+
 def test_an_unknown_name_clears_nothing(work: Path) -> None:
     with pytest.raises(InputError, match=rf"no state nope: there is {key(work)}, 0123456789abcdef"):
         run_state(work, clear=["nope", key(work)])

@@ -127,7 +127,7 @@ def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, byte
 def test_dvc_killed_alone_ends_the_training_with_its_state_saved(project: Copy, whole: dict[str, bytes]) -> None:
     with started_in(project.folder, project.environment, *DVC_TRAIN) as process:
         wait_for(lambda: checkpoints(project))
-        (lock,) = project.folder.glob("models/.bert.lock")
+        (lock,) = project.folder.glob("models/.bert.bertpipe-training.lock")
         training = json.loads(lock.read_text(encoding="utf-8"))["process"]
         assert training != process.pid
         process.kill()
@@ -215,7 +215,7 @@ def test_a_background_job_hears_no_ctrl_c(project: Copy, whole: dict[str, bytes]
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_for(lambda: checkpoints(project))
-    (lock,) = project.folder.glob("models/.bert.lock")
+    (lock,) = project.folder.glob("models/.bert.bertpipe-training.lock")
     os.kill(json.loads(lock.read_text(encoding="utf-8"))["process"], signal.SIGINT)
     assert json.loads(process.communicate(timeout=PATIENCE_S)[0])["resumed_after_step"] == 0
     assert trained(project) == whole

@@ -1,5 +1,6 @@
 """The command line: each command loads params, calls one stage and shows what it returned."""
 
+import logging
 import os
 import signal
 import sys
@@ -342,6 +343,7 @@ def main() -> None:
     """Run the command line; after an error that the user can fix it exits with 1, after a signal with 128 plus it."""
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    logging.getLogger("bertpipe").addHandler(terminal.NoteHandler())
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`, or a shell's `&`
             signal.signal(number, _interrupt)

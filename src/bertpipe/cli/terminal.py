@@ -1,5 +1,6 @@
 """Notes, errors and progress on standard error; lines of text on standard output."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,14 @@ def show_error(message: str) -> None:
 def show_note(message: str) -> None:
     """Print a note for the user."""
     _say(f"note: {message}", style="yellow")
+
+
+class NoteHandler(logging.Handler):
+    """Prints what is logged as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one note."""
+        show_note(record.getMessage())
 
 
 def warn_of_overrides(overrides: Mapping[str, object], params: Path) -> None:

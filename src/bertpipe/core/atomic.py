@@ -5,6 +5,7 @@ the process. A partial without a lock was left by an ended process; the next wri
 """
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bertpipe.core.errors import WriteError, write_errors
+from bertpipe.core.filesystem import flush, set_mode
 from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.manifest import (
     MANIFEST_NAME,
@@ -24,8 +26,10 @@ from bertpipe.core.manifest import (
     write_manifest,
 )
 
-_INSIDE = ".bertpipe-partial"
-"""The partial within a directory that cannot be renamed."""
+_LONG_NAME = 100
+"""Bytes; of a longer name the file beside it has a hash, since names end at 255 bytes or, encrypted, at 143."""
+_NO_RENAME = {errno.EXDEV, errno.EBUSY, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP}
+"""Of a directory: a lower layer of an overlay, a mount point, another owner's, a file system without it."""
 _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 
@@ -40,10 +44,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with write_errors(path), _partial(path) as partial:
         partial.touch(_PRIVATE_FILE)
         yield partial
-        _sync(partial)
-        partial.chmod(0o666 & ~_umask())
+        flush(partial)
+        set_mode(partial, 0o666 & ~_umask())
         partial.replace(path)
-        _sync(path.parent)
+        flush(path.parent)
 
 
 @contextmanager
@@ -68,11 +72,11 @@ def atomic_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
         place, path = path, path.resolve()
         inside = _must_stay(path)
         with _partial(path, inside=inside) as partial:
-            partial.mkdir(_PRIVATE_DIRECTORY)
+            _make_renamable(partial)
             if not inside:
                 _finish_earlier_change(path, private=kind is None)
             if kind is not None:
-                check_target(place, kind)
+                _check_contents(place, kind)
             yield partial
             # Locks of files in it that could not be removed at once.
             _remove_files(
@@ -82,7 +86,7 @@ def atomic_directory(path: Path, *, kind: Kind | None) -> Iterator[Path]:
                 write_manifest(partial, kind, digests_of(partial))
             _finish(partial)
             _put_at(partial, path, kind, inside=inside)
-            _sync(path.parent)
+            flush(path.parent)
 
 
 @contextmanager
@@ -101,7 +105,7 @@ def scratch_directory(path: Path) -> Iterator[Path]:
 @contextmanager
 def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iterator[Path]:
     """Yield a path beside `path`, or in it, that only this process uses; nothing is there before and after."""
-    partial = path / _INSIDE if inside else _beside(path, role)
+    partial = path / f".bertpipe-{role}" if inside else _beside(path, role)
     with exclusive_lock(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
         _discard(partial)
         try:
@@ -111,22 +115,39 @@ def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iter
 
 
 def check_target(path: Path, kind: Kind) -> None:
-    """Refuse a target directory where writing would destroy something of the user's.
+    """Refuse a target directory that cannot be written, or where writing would destroy something of the user's.
 
     Args:
         path: where the directory is written.
         kind: what will be written.
 
     Raises:
+        BusyError: another process is writing there.
         WriteError: `path` is a file; bertpipe wrote another kind of directory there; it has an entry of this kind that
-            bertpipe did not write, or a file that was changed since; or it is not writable.
+            bertpipe did not write, or a file that was changed since; or nothing can be written or renamed there.
+    """
+    with write_errors(path):
+        _check_contents(path, kind)
+        _try_to_write(path.resolve())
+
+
+def check_target_file(path: Path) -> None:
+    """Refuse a target file that cannot be written.
+
+    Raises:
+        BusyError: another process is writing there.
+        WriteError: `path` is a directory, or nothing can be written or renamed there.
     """
     with write_errors(path):
         if path.is_dir():
-            _check_replaceable(path, contents_of(path), kind, [*kind.entries, MANIFEST_NAME])
-        elif path.exists():
-            raise WriteError(f"{path} is a file, and the output is a directory: name another path, or remove it")
-        _check_writable(path.resolve())
+            raise WriteError(f"{path} is a directory, and the output is a file: name another path")
+        _try_to_write(path)
+
+
+def lock_path(path: Path, role: str) -> Path:
+    """Return the lock file of an output directory for one kind of work: beside it, or in it if it cannot be renamed."""
+    path = path.resolve()
+    return path / f".bertpipe-{role}.lock" if _must_stay(path) else _beside(path, f"{role}.lock")
 
 
 def remove_own(directory: Path) -> None:
@@ -152,12 +173,31 @@ def _check_replaceable(path: Path, contents: Contents, kind: Kind, names: Collec
         )
 
 
-def _check_writable(path: Path) -> None:
-    """Raise an OSError if nothing can be written at `path`, which may not exist yet."""
-    folder = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
-        raise OSError(code, os.strerror(code), str(folder))
+def _check_contents(path: Path, kind: Kind) -> None:
+    if path.is_dir():
+        _check_replaceable(path, contents_of(path), kind, [*kind.entries, MANIFEST_NAME])
+    elif path.exists():
+        raise WriteError(f"{path} is a file, and the output is a directory: name another path, or remove it")
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise an OSError if nothing can be written at `path`, or what was written cannot be renamed."""
+    while not path.parent.exists():
+        path = path.parent
+    with _partial(path, inside=_must_stay(path)) as partial:
+        _make_renamable(partial)
+
+
+def _make_renamable(partial: Path) -> None:
+    """Make a private directory; raise an OSError if files in it cannot be renamed, as on some mounts of object stores.
+
+    Permissions alone do not tell: a server has its own.
+    """
+    partial.mkdir(_PRIVATE_DIRECTORY)
+    before, after = partial / "before", partial / "after"
+    before.touch()
+    before.replace(after)
+    after.unlink()
 
 
 def _must_stay(path: Path) -> bool:
@@ -175,47 +215,56 @@ def _discard(path: Path) -> None:
 
 
 def _beside(path: Path, role: str) -> Path:
-    return path.with_name(f".{path.name}.bertpipe-{role}")
+    encoded = os.fsencode(path.name)
+    name = path.name if len(encoded) <= _LONG_NAME else hashlib.sha256(encoded).hexdigest()
+    return path.with_name(f".{name}.bertpipe-{role}")
 
 
 def _finish(directory: Path) -> None:
     """Give everything the user's default permissions, and flush it to the disk."""
     for file in directory.rglob("*"):
         # safetensors makes its files private.
-        file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
-        _sync(file)
-    directory.chmod(0o777 & ~_umask())
-    _sync(directory)
+        set_mode(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
+        flush(file)
+    set_mode(directory, 0o777 & ~_umask())
+    flush(directory)
 
 
 def _put_at(partial: Path, path: Path, kind: Kind | None, *, inside: bool) -> None:
     """Put the content of `partial` at `path`, and remove what bertpipe wrote there before."""
-    if not path.exists():
-        partial.replace(path)
-        return
-    contents = Contents() if kind is None else contents_of(path)
+    contents = Contents() if kind is None or not path.exists() else contents_of(path)
     if kind is not None and (inside or contents.foreign):
         _put_into(partial, path, kind, contents)
         return
     if kind is not None:
         _check_replaceable(path, contents, kind, ())
-    _exchange(partial, path)
-    _remove_earlier(_beside(path, "earlier"), private=kind is None)
+    try:
+        _exchange(partial, path)
+    except OSError as error:
+        if kind is None or error.errno not in _NO_RENAME:
+            raise
+        _put_into(partial, path, kind, contents)
+    else:
+        _remove_earlier(_beside(path, "earlier"), private=kind is None)
 
 
 def _exchange(partial: Path, path: Path) -> None:
-    """Move what is at `path` aside, and `partial` to `path`."""
+    """Move what is at `path`, if anything, aside, and `partial` to `path`."""
     earlier = _beside(path, "earlier")
-    path.replace(earlier)
+    had_one = path.exists()
+    if had_one:
+        path.replace(earlier)
     try:
         partial.replace(path)
     except BaseException:
-        earlier.replace(path)
+        if had_one:
+            earlier.replace(path)
         raise
 
 
 def _put_into(partial: Path, path: Path, kind: Kind, contents: Contents) -> None:
     """Move the files of `partial` into `path` one by one; meanwhile the manifest allows earlier and new hashes."""
+    path.mkdir(exist_ok=True)
     before, new = read_manifest(path), digests_of(partial)
     earlier: Digests = before.digests if before else {}
     _check_replaceable(path, contents, kind, [*new, MANIFEST_NAME])
@@ -226,10 +275,10 @@ def _put_into(partial: Path, path: Path, kind: Kind, contents: Contents) -> None
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(target)
-        _sync(target.parent)
+        flush(target.parent)
     _remove_files(path, contents.own - {*new, MANIFEST_NAME})
     (partial / MANIFEST_NAME).replace(path / MANIFEST_NAME)
-    _sync(path)
+    flush(path)
 
 
 def _remove_files(directory: Path, names: Collection[str]) -> None:
@@ -245,28 +294,20 @@ def _remove_files(directory: Path, names: Collection[str]) -> None:
 def _finish_earlier_change(path: Path, *, private: bool) -> None:
     """Undo or finish the renames of a writer that ended between them."""
     earlier = _beside(path, "earlier")
-    if not earlier.exists():
-        return
     if path.exists():
         _remove_earlier(earlier, private=private)
-    else:
+    elif earlier.exists():
         earlier.replace(path)
 
 
 def _remove_earlier(earlier: Path, *, private: bool) -> None:
-    """Remove a directory that has been replaced, except for files of the user's."""
+    """Remove a directory that has been replaced, if there was one, except for files of the user's."""
+    if not earlier.exists():
+        return
     if private:
         _discard(earlier)
     else:
         remove_own(earlier)  # the user may have added a file at the last moment
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

@@ -135,8 +135,8 @@ def _check_counts(
     if rejected:
         with atomic_file(rejects_report) as temporary:
             shutil.copyfile(rejects_file, temporary)
-    else:
-        rejects_report.unlink(missing_ok=True)  # of an earlier run
+    elif _is_report(rejects_report):
+        rejects_report.unlink()  # of an earlier run
     if total and rejected / total > convert.max_reject_rate:
         raise DataError(
             f"{rejected} of {total} rows are bad, more than convert.max_reject_rate {convert.max_reject_rate}: "
@@ -146,3 +146,14 @@ def _check_counts(
         if not count.rows:
             problem = f"no valid row: see {rejects_report}" if rejected else "no rows"
             raise DataError(f"the {split} split has {problem}")
+
+
+def _is_report(path: Path) -> bool:
+    """Return whether a file is a report of bad rows."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        return bool(pq.read_schema(path).equals(reject_schema()))
+    except (OSError, pa.ArrowInvalid):
+        return False

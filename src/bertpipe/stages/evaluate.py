@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME, require, split_path, write_json
+from bertpipe.core.atomic import check_target_file
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -36,7 +37,9 @@ def run_evaluate(
         DataError: a split has no rows, or a row breaks the contract.
         ModelError: the model was trained with another tokenizer than the data's, rows are too long for it, or its
             losses are not finite.
+        WriteError: `out` cannot be written.
     """
+    check_target_file(out)
     loaded = load_any_model(model)
     for note in loaded.notes:
         on_note(note)

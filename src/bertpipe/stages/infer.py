@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpipe.core.artifacts import write_json
+from bertpipe.core.atomic import check_target_file
 from bertpipe.core.errors import BertpipeError, InputError, MissingInputError, ModelError
 from bertpipe.core.params import InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_progress
@@ -29,7 +30,9 @@ def run_infer_examples(
         InputError: no model can answer an example; the message names it.
         MissingInputError: there is no model at `model`, and an example needs it.
         ModelError: it cannot be read.
+        WriteError: `out` cannot be written.
     """
+    check_target_file(out)
     predictors: dict[str, Predictor | BertpipeError] = {}
     rows: list[dict[str, Any]] = []
     for number, example in enumerate(infer.examples):

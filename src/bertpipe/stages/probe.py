@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import write_json
+from bertpipe.core.atomic import check_target_file
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import ProbeParams, RuntimeParams, SampleParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -70,7 +71,9 @@ def run_probe(
         ModelError: the model cannot be read, or its output is not finite.
         ParamsError: there is no such device.
         TrainingError: a loss is not finite.
+        WriteError: `out` cannot be written.
     """
+    check_target_file(out)
     splits = read_splits(probe, sample, labelled=str(labelled), test=test)
     loaded = load_any_model(model)
     on_progress(Progress(label="encoding texts", completed=0, total=None, unit="texts"))

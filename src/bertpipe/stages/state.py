@@ -1,6 +1,5 @@
 """`state`: the saved state of interrupted commands, listed or cleared."""
 
-import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from bertpipe.core.artifacts import DOWNLOAD_FACTS, DOWNLOAD_PART, DOWNLOADS_DIR, STATE_DIR, read_json
 from bertpipe.core.errors import BusyError, DataError, InputError, write_errors
 from bertpipe.core.locks import LOCK, exclusive_lock, is_held
-from bertpipe.training.checkpoint import RUN, check_checkpoint, checkpoints_in
+from bertpipe.training.checkpoint import RUN, check_checkpoint, checkpoints_in, remove_checkpoints
 
 ALL = "all"
 
@@ -57,7 +56,11 @@ def run_state(work: Path, *, clear: Sequence[str] = ()) -> dict[str, Any]:
             continue
         try:
             with write_errors(path), exclusive_lock(path / LOCK, what=f"work on {state.name}"):
-                shutil.rmtree(path)
+                remove_checkpoints(path)
+                for name in (DOWNLOAD_PART, DOWNLOAD_FACTS):
+                    (path / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it holds a file that bertpipe did not write
+                path.rmdir()
         except BusyError:
             if state.name in clear:
                 raise

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bertpipe.core.artifacts import MODEL
-from bertpipe.core.atomic import check_target
+from bertpipe.core.atomic import check_target, check_target_file, lock_path
 from bertpipe.core.errors import StoppedError, TrainingError
 from bertpipe.core.locks import LOCK, exclusive_lock
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
 from bertpipe.model.device import pick_device
+from bertpipe.training.checkpoint import RUN
 from bertpipe.training.distributed.environment import is_launched, local_rank
 from bertpipe.training.distributed.world import init_distributed
 from bertpipe.training.run_spec import TrainPaths, make_run_spec
@@ -65,6 +66,8 @@ def run_train(
             with world.together():
                 if world.is_main:
                     check_target(paths.model, MODEL)
+                    for file in (paths.history, paths.epochs, paths.timing, paths.state / RUN):
+                        check_target_file(file)
                 spec = make_run_spec(
                     model, train, masking, evaluation, runtime,
                     paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
@@ -95,10 +98,9 @@ def run_train(
 @contextmanager
 def _alone(model: Path, state: Path) -> Iterator[None]:
     """Lock the model's path and the run's state, and remove a state directory that is empty in the end."""
-    place = model.resolve()
     try:
         with (
-            exclusive_lock(place.with_name(f".{place.name}.lock"), what=f"a training into {model}"),
+            exclusive_lock(lock_path(model, "training"), what=f"a training into {model}"),
             exclusive_lock(state / LOCK, what="a training with the same params and data"),
         ):
             yield

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from torch import Tensor
 from bertpipe.core.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, write_errors
-from bertpipe.core.locks import LOCK
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
 from bertpipe.training.distributed.world import World
@@ -25,6 +24,9 @@ WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safete
 RUN = "run.json"
 """What defines the run: its params, data and versions."""
 _STEP = re.compile(r"step-\d{9}")
+_PARTIALS = (".*.bertpipe-partial*",)
+"""Patterns of what an ended process was writing, and its locks."""
+_OURS = ("step-*", RUN, *_PARTIALS)
 _MAX_SHARE = 0.01
 """Largest share of a run's time for checkpoints if `checkpoint_every_s` is auto."""
 _MIN_INTERVAL_S = 30.0
@@ -89,11 +91,7 @@ class Checkpoints:
     def clear(self, *, partials_only: bool = False) -> None:
         """Remove all checkpoints of the run, or only the partial files of a process that ended while writing."""
         with write_errors(self.directory):
-            for path in self.directory.glob(".*.bertpipe-partial*" if partials_only else "*"):  # with their locks
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                elif path.name != LOCK:
-                    path.unlink()
+            remove_checkpoints(self.directory, _PARTIALS if partials_only else _OURS)
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:09d}"
@@ -125,6 +123,15 @@ def run_key(identity: Mapping[str, Any]) -> str:
     """Return a short name of a run: a hash of everything that defines its result."""
     content = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
+
+
+def remove_checkpoints(directory: Path, names: Sequence[str] = _OURS) -> None:
+    """Remove what bertpipe wrote into the directory of a run, except for its lock."""
+    for path in [path for name in names for path in directory.glob(name)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def checkpoints_in(directory: Path) -> list[Path]:
