@@ -103,10 +103,14 @@ def scratch_directory(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _partial(path: Path, role: str = "partial", *, inside: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path`, or in it, that only this process uses; nothing is there before and after."""
+def _partial(path: Path, role: str = "partial", *, inside: bool = False, output: Path | None = None) -> Iterator[Path]:
+    """Yield a path beside `path`, or in it, that only this process uses; nothing is there before and after.
+
+    An error names `output`, or `path`.
+    """
+    output = output or path
     partial = path / f".bertpipe-{role}" if inside else _beside(path, role)
-    with exclusive_lock(partial.with_name(f"{partial.name}.lock"), what=f"writing {path}", output=path):
+    with exclusive_lock(partial.with_name(f"{partial.name}.lock"), what=f"writing {output}", output=output):
         _discard(partial)
         try:
             yield partial
@@ -182,9 +186,10 @@ def _check_contents(path: Path, kind: Kind) -> None:
 
 def _try_to_write(path: Path) -> None:
     """Raise an OSError if nothing can be written at `path`, or what was written cannot be renamed."""
-    while not path.parent.exists():
-        path = path.parent
-    with _partial(path, inside=_must_stay(path)) as partial:
+    place = path
+    while not place.parent.exists():
+        place = place.parent
+    with _partial(place, inside=_must_stay(place), output=path) as partial:
         _make_renamable(partial)
 
 
