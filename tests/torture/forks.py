@@ -15,7 +15,7 @@ import pytest
 
 TESTS = Path(__file__).parent.parent
 FULL = bool(os.environ.get("BERTPIPE_TORTURE"))
-"""Whether all cases run (`make torture`), or a seeded tenth of them."""
+"""Whether all cases run (`make torture`), or a seeded part of them."""
 
 
 @dataclass(frozen=True, slots=True)
