@@ -184,8 +184,11 @@ def test_a_target_that_is_checked_leaves_nothing(tmp_path: Path) -> None:
     check_target(tmp_path / "a" / "b" / "out", KIND)
     check_target_file(tmp_path / "a" / "b" / "file")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(WriteError, match="is a directory, and the output is a file"):
-        check_target_file(tmp_path)
+    for path in (tmp_path, Path()):
+        with pytest.raises(WriteError, match="is a directory, and the output is a file"):
+            check_target_file(path)
+        with pytest.raises(WriteError, match="is a directory, and the output is a file"), atomic_file(path):
+            pytest.fail("the work began")
 
 
 def test_a_name_of_any_length_has_room_for_what_stands_beside_it(tmp_path: Path) -> None:
@@ -197,3 +200,35 @@ def test_a_name_of_any_length_has_room_for_what_stands_beside_it(tmp_path: Path)
             (staging / "a").write_text(name)
     assert len(list(tmp_path.iterdir())) == 6
     assert lock_path(tmp_path / ("n" * 255), "training") != lock_path(tmp_path / ("n" * 254), "training")
+
+
+# What must not be replaced
+
+
+def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_target_file(pipe)
+    check_target_file(Path("/dev/null"))
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        with atomic_file(pipe) as temporary:
+            temporary.write_text("all of it")
+        assert reader.communicate()[0] == b"all of it"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with atomic_file(Path("/dev/null")) as temporary:
+        temporary.write_text("nothing")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_standard_output_may_be_an_output(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from bertpipe.core.artifacts import write_json; print('first', flush=True)\n"
+        "write_json(Path('/dev/stdout'), {'a': 1})"
+    )
+    with (tmp_path / "shown").open("wb") as shown:
+        subprocess.run([sys.executable, "-c", code], stdout=shown, check=True)
+    assert (tmp_path / "shown").read_text() == 'first\n{\n  "a": 1\n}\n'
+    piped = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert piped.stdout == 'first\n{\n  "a": 1\n}\n'
+    assert Path("/dev/stdout").is_symlink()

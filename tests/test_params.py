@@ -253,11 +253,31 @@ def test_a_missing_file_names_the_next_step(tmp_path: Path) -> None:
         load_params(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"train:\n  seed: 1\n  seed: 2\n", b"\tx: 1"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a: [",
+        b"\xff\xfe",
+        b"train:\n  seed: 1\n  seed: 2\n",
+        b"\tx: 1",
+        b"a: 2024-13-45",
+        b"[" * 5000,
+        b"a: " + b"9" * 5000,
+    ],
+    ids=range(7),
+)
 def test_what_is_not_yaml_is_said_to_be_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "p.yaml"
     path.write_bytes(content)
     with pytest.raises(ParamsError, match=r"p\.yaml is not YAML: "):
+        load_params(path)
+
+
+@pytest.mark.parametrize("content", ["a: &x [*x]", "? [1, 2]\n: 3", "? 2024-01-01\n: 1"])
+def test_sections_that_json_has_not_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"p\.yaml has sections that cannot be read: "):
         load_params(path)
 
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bertpipe.core.errors import WriteError, write_errors
 from bertpipe.core.filesystem import flush, set_mode
@@ -37,10 +38,19 @@ _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which is renamed to `path` when the block ends without an error.
 
+    A device or a pipe, such as `/dev/null` or `/dev/stdout`, is written to instead.
+
     Raises:
         BusyError: another process is writing `path`.
-        WriteError: writing failed; an earlier file at `path` is unchanged.
+        WriteError: `path` is a directory; or writing failed, and an earlier file at `path` is unchanged.
     """
+    _check_no_directory(path)
+    if _is_device(path):
+        with write_errors(path), TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            with (Path(folder) / path.name).open("rb") as source, path.open("ab") as device:
+                shutil.copyfileobj(source, device)
+        return
     with write_errors(path), _partial(path) as partial:
         partial.touch(_PRIVATE_FILE)
         yield partial
@@ -142,10 +152,10 @@ def check_target_file(path: Path) -> None:
         BusyError: another process is writing there.
         WriteError: `path` is a directory, or nothing can be written or renamed there.
     """
-    with write_errors(path):
-        if path.is_dir():
-            raise WriteError(f"{path} is a directory, and the output is a file: name another path")
-        _try_to_write(path)
+    _check_no_directory(path)
+    if not _is_device(path):
+        with write_errors(path):
+            _try_to_write(path)
 
 
 def lock_path(path: Path, role: str) -> Path:
@@ -177,6 +187,11 @@ def _check_replaceable(path: Path, contents: Contents, kind: Kind, names: Collec
         )
 
 
+def _check_no_directory(path: Path) -> None:
+    if path.is_dir():
+        raise WriteError(f"{path} is a directory, and the output is a file: name a file in it, or another path")
+
+
 def _check_contents(path: Path, kind: Kind) -> None:
     if path.is_dir():
         _check_replaceable(path, contents_of(path), kind, [*kind.entries, MANIFEST_NAME])
@@ -203,6 +218,12 @@ def _make_renamable(partial: Path) -> None:
     before.touch()
     before.replace(after)
     after.unlink()
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a name must not be replaced by a file."""
+    # /dev/stdout leads to a file where standard output does.
+    return path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _must_stay(path: Path) -> bool:

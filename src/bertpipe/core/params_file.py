@@ -13,7 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bertpipe.core.errors import ParamsError
+from bertpipe.core.errors import ParamsError, first_line
 from bertpipe.core.params import Params
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def load_params(path: Path) -> Params:
     layers = _read_layers(path)
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
-        return TypeAdapter(Params).validate_json(json.dumps(_merge_layers(layers), default=str), strict=True)
+        content = json.dumps(_merge_layers(layers), default=str)
+    except (ValueError, TypeError, RecursionError) as error:  # a value within itself, a key that is not text
+        raise ParamsError(f"{path} has sections that cannot be read: {first_line(error)}") from error
+    try:
+        return TypeAdapter(Params).validate_json(content, strict=True)
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
         for detail in error.errors():
@@ -102,7 +106,7 @@ def _read_yaml(path: Path, *, comments: bool, extended_by: Path | None) -> Any: 
     try:
         reader = YAML(typ="rt") if comments else YAML(typ="safe", pure=True)
         return reader.load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a date or number that there is not, too deep
         raise ParamsError(f"{path} is not YAML: {error}") from error
 
 
