@@ -26,6 +26,7 @@ from bertpipe.cli.options import (
     ZipOption,
     signals_blocked,
 )
+from bertpipe.cli.process import settle_process
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
 from bertpipe.core.params import ProbeMode
@@ -340,8 +341,7 @@ def inspect(
 
 def main() -> None:
     """Run the command line; after an error that the user can fix it exits with 1, after a signal with 128 plus it."""
-    if sys.stdout is None:  # closed, as by `>&-`
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    settle_process()
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`, or a shell's `&`
             signal.signal(number, _interrupt)
