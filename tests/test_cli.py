@@ -577,6 +577,59 @@ def test_a_label_is_told_once_where_there_is_nothing_more_to_say(capsys: pytest.
     assert capsys.readouterr().err == "a\nb\na\n"
 
 
+# Texts that begin with a dash
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    "text", ["- the [MASK]", "-- the [MASK]", "-the film. the [MASK]", "-[MASK]", "-5 [MASK]", "-a\n[MASK]"]
+)
+def test_a_text_may_begin_with_a_dash(run: Run, text: str) -> None:
+    for arguments in (("infer", "mlm", "--top-k", "1", text), ("infer", "mlm", text, "--top-k=1")):
+        assert run(*arguments, "--json") == run("infer", "mlm", "--top-k", "1", "--json", "--", text)
+    plain = text.replace("[MASK]", "film!")
+    for command in (("infer", "nsp"), ("inspect",)):
+        answer = run(*command, "--json", plain, "-- no, it is not")
+        assert answer.code == 0
+        assert answer == run(*command, "--json", "--", plain, "-- no, it is not")
+    for command in (("infer", "score"), ("infer", "embed")):
+        assert run(*command, "--json", plain) == run(*command, "--json", "--", plain)
+
+
+@pytest.mark.usefixtures("project")
+def test_what_looks_like_an_option_is_one_or_the_error_says_what_to_write(run: Run) -> None:
+    for word in ("-the", "--no", "--no=yes it is"):
+        ended = run("infer", "score", word)
+        assert ended.code == 2
+        assert "write -- before a text that begins with a dash" in " ".join(ended.err.replace("│", " ").split())
+        assert run("infer", "score", "--", word).code == 0
+    ended = run("plot", "--nonsense")
+    assert ended.code == 2
+    assert "before a text" not in ended.err
+    assert run("infer", "mlm", "- the [MASK]", "--out", "- a.jsonl").code == 0
+    assert Path("- a.jsonl").is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_path_in_an_option_may_begin_with_home(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(project / "models"))
+    asked = ("infer", "mlm", "~/ [MASK]", "--json")
+    assert run(*asked, "--model=~/bert") == run(*asked)
+    assert "~/" in run(*asked).out
+    assert run("plot", "--out=~/plots").code == 0
+    assert (project / "models/plots/loss.png").is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_bytes_that_a_locale_does_not_have_are_a_text(run: Run) -> None:
+    as_ascii = "año 音乐".encode().decode("ascii", "surrogateescape")
+    assert run("infer", "score", as_ascii, "--json") == run("infer", "score", "año 音乐", "--json")
+    ended = run("infer", "score", "a\udcf1o")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("error: the argument 'a\\udcf1o' is not UTF-8: use a terminal in UTF-8")
+    assert "PYTHONUTF8=1" in ended.err
+
+
 # Processes
 
 
