@@ -1,5 +1,6 @@
 """The command line: exit codes, where results and messages go, and what a command shows."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ import typer.main
 
 from bertpipe import __version__
 from bertpipe.cli import app
-from bertpipe.cli.terminal import progress
+from bertpipe.cli.results import show_facts
+from bertpipe.cli.terminal import progress, show_error
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
@@ -297,18 +299,18 @@ def test_train_shows_its_summary_and_its_progress_apart(run: Run, tiny: Params) 
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
-    ("encoding", "out", "reason"),
-    [("utf-8", "models/other", "No space left on device"), ("ascii", "models/modèle", "'ascii' codec can't encode")],
+    ("encoding", "out"),
+    [("utf-8", "models/other"), ("ascii", "models/modèle")],
 )
 def test_a_summary_that_cannot_be_printed_is_no_failure(
-    run: Run, monkeypatch: pytest.MonkeyPatch, encoding: str, out: str, reason: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, encoding: str, out: str
 ) -> None:
     with Path("/dev/full").open("w", encoding=encoding) as full:
         monkeypatch.setattr(sys, "stdout", full)
         ended = run("train", "--epochs", 1, "--out", out)
     assert ended.code == 0
     assert ended.err.splitlines()[-1].startswith(
-        f"note: the work is done, but its summary could not be printed ({reason}"
+        "note: the work is done, but its summary could not be printed (No space left on device"
     )
     assert (Path(out) / "model.safetensors").is_file()
 
@@ -317,6 +319,13 @@ def test_a_closed_output_is_no_failure() -> None:
     command = ["/bin/sh", "-c", 'exec "$0" -m bertpipe --version >&-', sys.executable]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("project")
+def test_a_closed_input_holds_no_questions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("infer", "mlm") == Ended(0, "", "")
+    sys.stdin.close()
 
 
 @pytest.mark.usefixtures("project")
@@ -436,6 +445,50 @@ def test_a_download_from_a_path_with_a_wrong_hash_names_both(run: Run, project: 
     assert Path("data/raw/dataset.zip").read_bytes() == before
 
 
+# Terminals with other encodings
+
+FOREIGN = "- 音乐 [MASK] 🎬 año"
+
+
+def run_in_encoding(monkeypatch: pytest.MonkeyPatch, run: Run, encoding: str, *arguments: object) -> tuple[Ended, str]:
+    """Run a command whose output has an encoding, and return how it ended, with its output decoded."""
+    raw = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+        ended = run(*arguments)
+        sys.stdout.flush()
+        return ended, raw.getvalue().decode(encoding)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-16", "shift_jis"])
+@pytest.mark.parametrize("task", ["mlm", "score", "embed", "nsp"])
+def test_json_is_json_in_every_encoding(run: Run, monkeypatch: pytest.MonkeyPatch, encoding: str, task: str) -> None:
+    text = FOREIGN if task == "mlm" else FOREIGN.replace("[MASK] ", "")
+    texts = [text] * (2 if task == "nsp" else 1)
+    Path("lines.jsonl").write_text(json.dumps({"text": text, "first": text, "second": text}), encoding="utf-8")
+    for arguments in (("infer", task, "--json", "--", *texts), ("infer", task, "--input", "lines.jsonl")):
+        plain = run(*arguments)
+        ended, out = run_in_encoding(monkeypatch, run, encoding, *arguments)
+        assert (ended.code, ended.err) == (0, plain.err)
+        assert json.loads(out) == json.loads(plain.out)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-16"])
+def test_what_a_terminal_cannot_show_is_escaped(run: Run, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    escaped = FOREIGN.encode(encoding, "backslashreplace").decode(encoding)
+    for arguments in (("infer", "mlm"), ("inspect",)):
+        ended, out = run_in_encoding(monkeypatch, run, encoding, *arguments, "--", FOREIGN)
+        assert ended.code == 0
+        assert out.strip()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict"))
+    assert run("infer", "mlm", "--input", FOREIGN).code == 1
+    sys.stderr.flush()
+    told = sys.stderr.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert told.startswith(f"error: there is no file {escaped}: name one")
+
+
 # Colours and bars
 
 
@@ -472,6 +525,37 @@ def test_a_terminal_has_a_bar_and_no_color_is_honoured(monkeypatch: pytest.Monke
     assert has_colour is not no_color
 
 
+@pytest.mark.parametrize("value", ["1", "3"])
+def test_a_log_is_plain_whatever_the_environment_forces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, value)
+    with progress() as draw:
+        draw(Progress(label="fetching", completed=1, total=2, unit="rows"))
+    show_error("nothing")
+    show_facts({"rows": 1}, "Done")
+    written = capsys.readouterr()
+    assert written.err == "fetching\nerror: nothing\n"
+    assert "\x1b" not in written.out
+
+
+@pytest.mark.usefixtures("project")
+def test_a_name_is_shown_as_it_is(run: Run) -> None:
+    name = "[red]a[/x] :dog:"
+    assert name in run("plot", "--out", name).out
+    assert run("infer", "mlm", "--input", "a\x1b[2Jb\x9bc").err.startswith("error: there is no file a\\x1b[2Jb\\x9bc: ")
+
+
+def test_a_terminal_that_draws_nothing_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    with progress() as draw:
+        draw(Progress(label="fetching", completed=1, total=2, unit="rows"))
+    assert terminal.written == "fetching\n"
+
+
 @pytest.mark.parametrize(
     ("report", "line"),
     [
@@ -491,6 +575,59 @@ def test_a_label_is_told_once_where_there_is_nothing_more_to_say(capsys: pytest.
         for label in ("a", "a", "b", "a"):
             draw(Progress(label=label, completed=0, total=None, unit="rows"))
     assert capsys.readouterr().err == "a\nb\na\n"
+
+
+# Texts that begin with a dash
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    "text", ["- the [MASK]", "-- the [MASK]", "-the film. the [MASK]", "-[MASK]", "-5 [MASK]", "-a\n[MASK]"]
+)
+def test_a_text_may_begin_with_a_dash(run: Run, text: str) -> None:
+    for arguments in (("infer", "mlm", "--top-k", "1", text), ("infer", "mlm", text, "--top-k=1")):
+        assert run(*arguments, "--json") == run("infer", "mlm", "--top-k", "1", "--json", "--", text)
+    plain = text.replace("[MASK]", "film!")
+    for command in (("infer", "nsp"), ("inspect",)):
+        answer = run(*command, "--json", plain, "-- no, it is not")
+        assert answer.code == 0
+        assert answer == run(*command, "--json", "--", plain, "-- no, it is not")
+    for command in (("infer", "score"), ("infer", "embed")):
+        assert run(*command, "--json", plain) == run(*command, "--json", "--", plain)
+
+
+@pytest.mark.usefixtures("project")
+def test_what_looks_like_an_option_is_one_or_the_error_says_what_to_write(run: Run) -> None:
+    for word in ("-the", "--no", "--no=yes it is"):
+        ended = run("infer", "score", word)
+        assert ended.code == 2
+        assert "write -- before a text that begins with a dash" in " ".join(ended.err.replace("│", " ").split())
+        assert run("infer", "score", "--", word).code == 0
+    ended = run("plot", "--nonsense")
+    assert ended.code == 2
+    assert "before a text" not in ended.err
+    assert run("infer", "mlm", "- the [MASK]", "--out", "- a.jsonl").code == 0
+    assert Path("- a.jsonl").is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_path_in_an_option_may_begin_with_home(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(project / "models"))
+    asked = ("infer", "mlm", "~/ [MASK]", "--json")
+    assert run(*asked, "--model=~/bert") == run(*asked)
+    assert "~/" in run(*asked).out
+    assert run("plot", "--out=~/plots").code == 0
+    assert (project / "models/plots/loss.png").is_file()
+
+
+@pytest.mark.usefixtures("project")
+def test_bytes_that_a_locale_does_not_have_are_a_text(run: Run) -> None:
+    as_ascii = "año 音乐".encode().decode("ascii", "surrogateescape")
+    assert run("infer", "score", as_ascii, "--json") == run("infer", "score", "año 音乐", "--json")
+    ended = run("infer", "score", "a\udcf1o")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("error: the argument 'a\\udcf1o' is not UTF-8: use a terminal in UTF-8")
+    assert "PYTHONUTF8=1" in ended.err
 
 
 # Processes

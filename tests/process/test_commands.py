@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from bertpipe import __version__
+from bertpipe.core.artifacts import write_json
 from bertpipe.core.params_file import merged_text
+from exports import METRICS
 from test_security import SECRETS
 
 PARAMS = Path(__file__).parent.parent.parent / "params"
@@ -89,3 +91,53 @@ def test_a_hub_that_fails_does_not_tell_the_token(tmp_path: Path) -> None:
     for value in SECRETS.values():
         assert value not in done.stdout + done.stderr
         assert value.encode() not in written
+
+
+def other_tools(folder: Path) -> dict[str, str]:
+    """Return variables as notebooks, builds, shells and clusters set them, some of them broken."""
+    (folder / "matplotlibrc").write_bytes(b"figure.figsize: 1, 1\nunknown: \xff\n")
+    return {
+        "MPLBACKEND": "module://not_installed.backend_inline", "MATPLOTLIBRC": str(folder / "matplotlibrc"),
+        "MPLCONFIGDIR": "/proc/none", "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "HF_HOME": "/proc/none",
+        "PYTHONWARNINGS": "error", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "COLUMNS": "²", "LINES": "-1",
+        "TERMINAL_WIDTH": "wide", "TERM": "dumb", "TQDM_MININTERVAL": "often", "OMP_NUM_THREADS": "none",
+        "OMP_DISPLAY_ENV": "true", "SOURCE_DATE_EPOCH": "today", "TZ": "Nowhere/None", "LC_ALL": "xx_YY.none",
+        "JPY_PARENT_PID": "1", "COLAB_GPU": "1", "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "info",
+    }  # fmt: skip
+
+
+NOBODY = """import os, pwd, sys
+def getpwuid(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = getpwuid
+for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+    os.environ.pop(name, None)
+from bertpipe.cli.app import main
+sys.argv = ["bertpipe", *sys.argv[1:]]
+main()
+"""
+"""Runs bertpipe for a user without a name."""
+
+
+@pytest.mark.usefixtures("model")
+def test_what_other_tools_set_decides_nothing(
+    workdir: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    hostile = other_tools(tmp_path_factory.mktemp("settings"))
+    (workdir / "reports").mkdir()
+    for name in ("history", "epochs", "timing"):
+        shutil.copy(trained / f"{name}.csv", workdir / "reports")
+    write_json(workdir / "reports/metrics.json", METRICS)
+    commands = ("plot", "--json"), ("export",), ("infer", "score", "the film .", "--json")
+    for command in commands:
+        told, written = [], []
+        for starter, environment in ((["-m", "bertpipe"], {}), (["-c", NOBODY], hostile)):
+            done = subprocess.run(
+                [sys.executable, *starter, *command],
+                capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+            )  # fmt: skip
+            told.append(Ended(done.returncode, done.stdout, done.stderr))
+            written.append({p: p.read_bytes() for p in sorted(workdir.rglob("*")) if p.is_file()})
+        assert told[0].code == 0
+        assert told[0] == told[1]
+        assert written[0] == written[1]

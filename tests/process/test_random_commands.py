@@ -21,7 +21,7 @@ from bertpipe.core.params import Params, cores
 from bertpipe.core.params_file import merged_text
 from bertpipe.stages.evaluate import run_evaluate
 from torture.command_cases import Case, make_case
-from torture.forks import TESTS
+from torture.forks import FULL, TESTS
 
 pytestmark = [pytest.mark.promise("Random command lines"), pytest.mark.slow]
 

@@ -13,6 +13,7 @@ import typer
 
 from bertpipe import __version__
 from bertpipe.cli import results, terminal
+from bertpipe.cli.command import Command, text_argument
 from bertpipe.cli.infer import infer_app
 from bertpipe.cli.options import (
     AddressOption,
@@ -27,6 +28,7 @@ from bertpipe.cli.options import (
     ZipOption,
     signals_blocked,
 )
+from bertpipe.cli.process import settle_process
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
 from bertpipe.core.params import ProbeMode
@@ -73,7 +75,7 @@ def _root(
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def download(
     source: Annotated[
         str | None,
@@ -95,7 +97,7 @@ def download(
     results.show(result, results.show_facts, "Downloaded", as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     zip_file: ZipOption = artifacts.ZIP_FILE,
     out: Annotated[Path, typer.Option(help="Where the Parquet files are written.")] = artifacts.PARQUET_DIR,
@@ -119,7 +121,7 @@ def convert(
     results.show(summary, results.show_conversion, out, as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def prepare(
     text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
     out: Annotated[Path, typer.Option(help="Where Parquet files are written; if it ends in .zip, the notebook's zip.")],
@@ -143,7 +145,7 @@ def prepare(
     results.show(summary, results.show_preparation, out, as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Where the model is written.")] = artifacts.MODEL_DIR,
@@ -197,7 +199,7 @@ def train(
             terminal.warn_of_overrides(overrides, params)
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     model: ModelOption = str(artifacts.MODEL_DIR),
     data: DataOption = None,
@@ -218,7 +220,7 @@ def evaluate(
     results.show(metrics, results.show_metrics, as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def probe(
     labelled: Annotated[
         str,
@@ -251,7 +253,7 @@ def probe(
     results.show(report, results.show_probe, as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def plot(
     history: HistoryOption = artifacts.HISTORY_FILE,
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
@@ -271,7 +273,7 @@ def plot(
     results.show(result, results.show_facts, "Plotted", as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     model: Annotated[Path, typer.Option(help="A bertpipe model directory.")] = artifacts.MODEL_DIR,
     metrics: Annotated[Path, typer.Option(help="JSON file of its metrics.")] = artifacts.METRICS_FILE,
@@ -311,7 +313,7 @@ def export(
     results.show(result, results.show_facts, "Exported", as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def state(
     clear: Annotated[
         list[str] | None, typer.Option(help="Remove the state of this name, or `all`; can be given several times.")
@@ -325,10 +327,10 @@ def state(
     results.show(run_state(artifacts.WORK_DIR, clear=clear or ()), results.show_state, as_json=json_)
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
-    text: Annotated[str, typer.Argument(help="A sentence.")],
-    second: Annotated[str | None, typer.Argument(help="A second sentence.")] = None,
+    text: Annotated[str, typer.Argument(callback=text_argument, help="A sentence.")],
+    second: Annotated[str | None, typer.Argument(callback=text_argument, help="A second sentence.")] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     json_: JsonOption = False,
 ) -> None:
@@ -341,8 +343,7 @@ def inspect(
 
 def main() -> None:
     """Run the command line; after an error that the user can fix it exits with 1, after a signal with 128 plus it."""
-    if sys.stdout is None:  # closed, as by `>&-`
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    settle_process()
     logging.getLogger("bertpipe").addHandler(terminal.NoteHandler())
     for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`, or a shell's `&`

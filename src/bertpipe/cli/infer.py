@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bertpipe.cli import results, terminal
+from bertpipe.cli.command import Command, text_argument
 from bertpipe.cli.options import AnswersOption, InputOption, JsonOption, ModelOption, ParamsOption, signals_blocked
 from bertpipe.core import artifacts
 from bertpipe.core.errors import InputError
@@ -22,10 +23,14 @@ infer_app = typer.Typer(
 )
 
 
-@infer_app.command("nsp")
+@infer_app.command("nsp", cls=Command)
 def infer_nsp(
-    first: Annotated[str | None, typer.Argument(help="Sentence A.", show_default="from --input")] = None,
-    second: Annotated[str | None, typer.Argument(help="Sentence B.", show_default="from --input")] = None,
+    first: Annotated[
+        str | None, typer.Argument(callback=text_argument, help="Sentence A.", show_default="from --input")
+    ] = None,
+    second: Annotated[
+        str | None, typer.Argument(callback=text_argument, help="Sentence B.", show_default="from --input")
+    ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     input_: InputOption = None,
     out: AnswersOption = None,
@@ -38,9 +43,12 @@ def infer_nsp(
     results.show(_predictor(model).next_sentence(first, second), results.show_nsp, as_json=json_)
 
 
-@infer_app.command("mlm")
+@infer_app.command("mlm", cls=Command)
 def infer_mlm(
-    text: Annotated[str | None, typer.Argument(help="A text with \\[MASK] in it.", show_default="from --input")] = None,
+    text: Annotated[
+        str | None,
+        typer.Argument(callback=text_argument, help="A text with \\[MASK] in it.", show_default="from --input"),
+    ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     top_k: Annotated[int, typer.Option(min=1, help="Candidates for each \\[MASK].")] = 5,
     input_: InputOption = None,
@@ -54,9 +62,11 @@ def infer_mlm(
     results.show(_predictor(model).fill_masks(text, top_k), results.show_mlm, as_json=json_)
 
 
-@infer_app.command("score")
+@infer_app.command("score", cls=Command)
 def infer_score(
-    text: Annotated[str | None, typer.Argument(help="A text.", show_default="from --input")] = None,
+    text: Annotated[
+        str | None, typer.Argument(callback=text_argument, help="A text.", show_default="from --input")
+    ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     input_: InputOption = None,
     out: AnswersOption = None,
@@ -69,9 +79,11 @@ def infer_score(
     results.show(_predictor(model).score(text), results.show_score, as_json=json_)
 
 
-@infer_app.command("embed")
+@infer_app.command("embed", cls=Command)
 def infer_embed(
-    text: Annotated[str | None, typer.Argument(help="A text.", show_default="from --input")] = None,
+    text: Annotated[
+        str | None, typer.Argument(callback=text_argument, help="A text.", show_default="from --input")
+    ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     input_: InputOption = None,
     out: Annotated[
@@ -124,7 +136,7 @@ def _infer_lines(
         raise InputError(f"{counts}; the first is {result['first_error']}")
 
 
-@infer_app.command("examples")
+@infer_app.command("examples", cls=Command)
 def infer_examples(
     model: ModelOption = str(artifacts.MODEL_DIR),
     out: Annotated[Path, typer.Option(help="JSON file for the answers.")] = artifacts.EXAMPLES_FILE,

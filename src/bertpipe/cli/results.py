@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.cli.terminal import show_note, show_text
+from bertpipe.cli.terminal import console_of, show_note, show_text
 from bertpipe.core.artifacts import json_text, read_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ _WIDTH_ELSEWHERE = 100
 def show(result: Any, as_table: Callable[..., None], *more: object, as_json: bool) -> None:  # noqa: ANN401
     """Print what a stage returned, as JSON or by a function of this module, which also gets `more`."""
     if as_json:
-        sys.stdout.write(json_text(result if isinstance(result, Mapping) else result.to_dict()))
+        content = result if isinstance(result, Mapping) else result.to_dict()
+        sys.stdout.write(json_text(content, encoding=sys.stdout.encoding))
     else:
         as_table(result, *more)
 
@@ -112,7 +113,7 @@ def show_mlm(answer: "MlmAnswer") -> None:
     for mask in answer.masks:
         table = _table(f"[MASK] at token {mask.position}", ("token", "probability"))
         for candidate in mask.candidates:
-            table.add_row(_plain(candidate.token), f"{candidate.probability:.4f}")
+            table.add_row(candidate.token, f"{candidate.probability:.4f}")
         _results().print(table)
     show_text(answer.filled_text)
     _warn(answer.warnings)
@@ -122,7 +123,7 @@ def show_score(answer: "ScoreAnswer") -> None:
     """Print each token's log-probability, and their sum."""
     table = _table("Each token masked in turn", ("token", "log-probability"))
     for token, value in zip(answer.tokens, answer.log_probabilities, strict=True):
-        table.add_row(_plain(token), f"{value:.4f}")
+        table.add_row(token, f"{value:.4f}")
     _results().print(table)
     total, perplexity = answer.pseudo_log_likelihood, answer.pseudo_perplexity
     show_text(f"pseudo-log-likelihood {total:.4f} nats   pseudo-perplexity {perplexity:,.2f}")
@@ -144,7 +145,7 @@ def show_examples(result: Mapping[str, Any]) -> None:
     for row in rows:
         question = " / ".join(row["inputs"].values())
         answer = f"none: {row['reason']}" if row["answer"] is None else _short_answer(row)
-        table.add_row(_plain(question), _plain(row["model"]), _plain(answer), marks[row["as_expected"]])
+        table.add_row(question, row["model"], answer, marks[row["as_expected"]])
     _results().print(table)
     answered = f"{result['answered']} of {result['asked']} answered"
     show_text(
@@ -163,9 +164,7 @@ def show_state(result: Mapping[str, Any]) -> None:
     table = _table("Kept to resume from", ("name", "what", "done", "MB", "changed", ""))
     for kept in result["kept"]:
         mark = "in use" if kept["held"] else ""
-        table.add_row(
-            kept["name"], _plain(kept["what"]), kept["done"], f"{kept['bytes'] / 1e6:,.1f}", kept["changed"], mark
-        )
+        table.add_row(kept["name"], kept["what"], kept["done"], f"{kept['bytes'] / 1e6:,.1f}", kept["changed"], mark)
     _results().print(table)
 
 
@@ -174,7 +173,7 @@ def show_inspection(inspection: "Inspection") -> None:
     console = _results()
     table = _table(f"Input to {inspection.model} ({inspection.architecture})", ("position", "token", "id", "segment"))
     for token in inspection.tokens:
-        table.add_row(str(token.position), _plain(token.token), str(token.token_id), token.segment)
+        table.add_row(str(token.position), token.token, str(token.token_id), token.segment)
     console.print(table)
     for step in inspection.steps:
         _show_step(step)
@@ -182,8 +181,8 @@ def show_inspection(inspection: "Inspection") -> None:
     for entry in inspection.attention:
         table.add_row(
             str(entry.head),
-            _plain(f"{entry.position} {entry.token}"),
-            _plain(f"{entry.most_attended_position} {entry.most_attended_token}"),
+            f"{entry.position} {entry.token}",
+            f"{entry.most_attended_position} {entry.most_attended_token}",
             f"{entry.weight:.3f}",
         )
     console.print(table)
@@ -205,11 +204,11 @@ def show_probe(report: Mapping[str, Any]) -> None:
 def _show_step(step: "Step") -> None:
     shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
     console = _results()
-    console.print(f"{step.name}  [{shape}]", style="bold", markup=False, highlight=False)
-    console.print(f"  {step.meaning}", markup=False, highlight=False)
+    console.print(f"{step.name}  [{shape}]", style="bold")
+    console.print(f"  {step.meaning}")
     for row in step.rows:
         values = "  ".join(_number(value) for value in row.values)
-        console.print(f"  {row.label:<14} {values}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {row.label:<14} {values}", soft_wrap=True)
     show_text("")
 
 
@@ -258,7 +257,7 @@ def _table(title: str, columns: Sequence[str]) -> Any:  # noqa: ANN401 - rich is
     from rich import box
     from rich.table import Table
 
-    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index and name not in _TEXT_COLUMNS else "left", overflow="fold")
     return table
@@ -267,14 +266,5 @@ def _table(title: str, columns: Sequence[str]) -> Any:  # noqa: ANN401 - rich is
 _TEXT_COLUMNS = frozenset({"", "model", "answer", "as expected", "token", "attends to", "segment", "what", "changed"})
 
 
-def _plain(text: str) -> Any:  # noqa: ANN401
-    """Return text whose square brackets are no markup of rich's."""
-    from rich.text import Text
-
-    return Text(text)
-
-
 def _results() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+    return console_of(sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)

@@ -2,11 +2,12 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.training.distributed import environment
@@ -14,10 +15,24 @@ from bertpipe.training.distributed import environment
 if TYPE_CHECKING:
     from rich.console import Console
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a name in a message could do to a terminal."""
+
 
 def show_text(text: str) -> None:
     """Print one line."""
     sys.stdout.write(text + "\n")
+
+
+def console_of(stream: TextIO, *, width: int | None = None) -> "Console":
+    """Return a console with colours and bars on a terminal alone, whatever FORCE_COLOR says: logs stay plain.
+
+    It takes nothing in a name or a text for markup (`[red]`) or for an emoji's code (`:dog:`).
+    """
+    from rich.console import Console
+
+    force = None if stream.isatty() else False
+    return Console(file=stream, width=width, force_terminal=force, markup=False, emoji=False, highlight=False)
 
 
 def show_error(message: str) -> None:
@@ -56,8 +71,8 @@ def progress() -> Iterator[Callable[[Progress], None]]:
     if environment.rank():
         yield ignore_progress
         return
-    console = _errors()
-    if not console.is_terminal:
+    console = console_of(sys.stderr)
+    if not (console.is_terminal and console.is_interactive):
         yield _plain_lines()
         return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -91,7 +106,7 @@ def without_failing() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except (OSError, UnicodeError, SystemExit) as error:  # rich exits at a broken pipe
+    except (OSError, SystemExit) as error:  # rich exits at a broken pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest is written at exit
         reason = "the pipe was closed" if isinstance(error, SystemExit) else str(getattr(error, "strerror", error))
         show_note(f"the work is done, but its summary could not be printed ({reason.splitlines()[0]})")
@@ -112,8 +127,9 @@ def _plain_lines() -> Callable[[Progress], None]:
 
 def _say(line: str, *, style: str | None = None) -> None:
     """Print a line on standard error; where that is closed, the command continues."""
+    visible = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), line)
     with suppress(OSError, SystemExit):  # rich exits at a broken pipe
-        _errors().print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        console_of(sys.stderr).print(visible, style=style, soft_wrap=True)
 
 
 def _amount(report: Progress) -> str:
@@ -123,9 +139,3 @@ def _amount(report: Progress) -> str:
     if report.total is None:
         return ""
     return f"{report.completed:,.0f}/{report.total:,.0f} {report.unit}"
-
-
-def _errors() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)

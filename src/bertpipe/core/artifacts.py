@@ -193,9 +193,19 @@ def table_files(path: Path) -> list[Path]:
     return [path / name for name in expected]
 
 
-def json_text(content: object) -> str:
-    """Return readable JSON; a number that is not finite becomes null, since JSON has no NaN."""
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def json_text(content: object, *, encoding: str = "utf-8") -> str:
+    """Return readable JSON for a stream; a number that is not finite becomes null, since JSON has no NaN."""
+    return encodable_json(_finite(content), encoding=encoding, indent=2) + "\n"
+
+
+def encodable_json(content: object, *, encoding: str, indent: int | None = None) -> str:
+    """Return JSON; all but ASCII is escaped if an encoding lacks a character (UTF-8 lacks half a surrogate pair)."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent)
+    return text
 
 
 def write_json(path: Path, content: object) -> None:

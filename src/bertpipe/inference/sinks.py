@@ -1,9 +1,8 @@
 """Files of answers, one row per input: JSON lines, or vectors as Parquet or `.npy`."""
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.core.artifacts import encodable_json
 from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import InputError
 from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
@@ -86,18 +86,8 @@ class _JsonLines:
         for row in block:
             content: dict[str, Any] = {"line": row.line.number, "input": row.line.given}
             content |= {"error": row.error} if row.answer is None else {"answer": row.answer.to_dict()}
-            self.file.write(_encodable(content) + "\n")
+            self.file.write(encodable_json(content, encoding=self.file.encoding) + "\n")
         self.file.flush()
-
-
-def _encodable(content: Mapping[str, Any]) -> str:
-    """Return JSON that can be encoded in UTF-8; a lone surrogate stays an escape."""
-    text = json.dumps(content, ensure_ascii=False)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(content)
-    return text
 
 
 def _vector_schema(width: int | None) -> Any:  # noqa: ANN401 - pyarrow is imported when it is needed

@@ -1,0 +1,71 @@
+"""The class of every command: a text may begin with a dash, and a path with `~`."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand
+
+from bertpipe.core.errors import InputError
+from bertpipe.core.file_kinds import shown
+
+_OPTION = re.compile(r"--?[A-Za-z][A-Za-z-]*(=.*)?", re.DOTALL)
+"""What an option can look like; whatever else begins with a dash is a text, such as `- Who is it?`."""
+_MARK = "\1text\1"
+"""Hides a text's dash from the parser."""
+_SHOWN_CHARACTERS = 60
+
+
+class Command(TyperCommand):
+    """A command that takes `- Who is it?` for a text, and `--out=~/x`, which no shell expands, for a path at home."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer does not export Click's class
+        """Parse arguments; an error about what is no option says how to write a text that looks like one."""
+        end = args.index("--") if "--" in args else len(args)
+        try:
+            rest = super().parse_args(ctx, [*map(_marked, args[:end]), *args[end:]])
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                is_unknown = hasattr(error, "possibilities") and self._names("argument")
+                hint = ": write -- before a text that begins with a dash" if is_unknown else ""
+                error.message = message.replace(_MARK, "") + hint  # type: ignore[attr-defined]
+            raise
+        options = self._names("option")
+        ctx.params = {name: _unmarked(value, is_option=name in options) for name, value in ctx.params.items()}
+        return rest
+
+    def _names(self, kind: str) -> set[str | None]:
+        return {param.name for param in self.params if param.param_type_name == kind}
+
+
+def text_argument(value: str | None) -> str | None:
+    """Return an argument as text, also where the process's locale is not UTF-8.
+
+    Raises:
+        InputError: its bytes are not UTF-8.
+    """
+    if value is None or value.isascii():
+        return value
+    try:
+        # Python keeps bytes that its locale does not have as surrogates.
+        return os.fsencode(value).decode("utf-8") if re.search(r"[\udc80-\udcff]", value) else value
+    except UnicodeError as error:
+        raise InputError(
+            f"the argument '{shown(value)[:_SHOWN_CHARACTERS]}' is not UTF-8: use a terminal in UTF-8 and set "
+            "PYTHONUTF8=1, or write the text into a file in UTF-8 and name that with --input"
+        ) from error
+
+
+def _marked(argument: str) -> str:
+    is_text = len(argument) > 1 and argument.startswith("-") and not _OPTION.fullmatch(argument)
+    return _MARK + argument if is_text else argument
+
+
+def _unmarked(value: object, *, is_option: bool) -> object:
+    if isinstance(value, Path):
+        return Path(str(_unmarked(str(value), is_option=is_option)))
+    if not isinstance(value, str):
+        return value
+    text = value.removeprefix(_MARK)
+    return os.path.expanduser(text) if is_option and text.startswith("~/") else text  # noqa: PTH111 - may be no path

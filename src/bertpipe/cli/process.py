@@ -1,0 +1,42 @@
+"""What other tools set in the environment, and must not decide: results, logs and JSON are the same everywhere."""
+
+import getpass
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+_ONLY_IF = {
+    "COLUMNS": r"[2-9]\d|\d{3,4}",
+    "LINES": r"[1-9]\d{0,3}",
+    "TERMINAL_WIDTH": r"[2-9]\d|\d{3,4}",
+    "OMP_NUM_THREADS": r"[1-9]\d{0,3}(,[1-9]\d{0,3})*",
+}
+"""Variables that libraries read, and the values that do not break them."""
+_NEVER = re.compile(r"MPLBACKEND|TQDM_.*|PYTHONWARNINGS|SOURCE_DATE_EPOCH|OMP_DISPLAY_.*")
+"""Variables that mean other programs: a notebook's backend for pictures, a build's date, a debugger's settings."""
+
+
+def settle_process() -> None:
+    """Open closed streams, escape what their encodings do not have, and drop settings that are not for bertpipe."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for name, value in list(os.environ.items()):
+        if _NEVER.fullmatch(name) or (name in _ONLY_IF and not re.fullmatch(_ONLY_IF[name], value, re.ASCII)):
+            del os.environ[name]
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number alone, and PyTorch asks for the name
+        os.environ["LOGNAME"] = str(os.getuid())
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home directory that is not writable
+    if sys.warnoptions:  # of PYTHONWARNINGS; a warning of a library is no error of the user's
+        sys.warnoptions.clear()
+        warnings.simplefilter("ignore")
