@@ -21,10 +21,11 @@ def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> 
             f"{prepare.tokenizer} has {' '.join(SPECIAL_TOKENS)} as {tokenizer.special_ids}, and the notebook's zip "
             f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or let prepare make the vocabulary"
         )
-    if prepare.pairs == "notebook" and all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS):
+    knows_no_stop = all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS)
+    if prepare.pairs == "notebook" and prepare.sentences == "rules" and knows_no_stop:
         raise DataError(
             f"the vocabulary has none of {' '.join(SENTENCE_ENDS)}, at which the notebook's recipe ends a sentence: "
-            "set prepare.pairs to bert, or take another tokenizer"
+            "set prepare.sentences to auto or lines or prepare.pairs to bert, or take another tokenizer"
         )
 
 
