@@ -1,6 +1,7 @@
 """A stand-in for a text, character by character, in which nothing misleads the sentence splitter."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 _LONGEST_ASIDE = 250
@@ -9,27 +10,32 @@ _SHORTEST_PHRASE = 40
 """Characters of Thai, Lao or Khmer after which a space ends a sentence: these scripts put spaces between phrases."""
 _SMALL_SHARE = 0.2
 """Share of the sentences that begin with a small letter or a digit, from which on a stop before one is a sentence end."""
-
 _LONG_WORD = 5
 """Letters of a word that is hardly an abbreviation."""
 
-_BLANK_LINE = re.compile(r"(?<=\n)[ \t]+(?=\n)")
-_EMOTICON = re.compile(
-    r"""[:;=]['o^-]?(?:[()\[\]{}]+(?!\w)|(?<=\s[:;=])[DPpO3](?!\w)|(?<=\s[:;=]['^-])[DPpO3](?!\w))"""
-    r"""|(?<!\S)[(\[{]+['^-]?[:;=](?!\w)"""
-    "|[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\U0001f3fb-\U0001f3ff]*"
-)
-_ARROW = re.compile(r"[<>]*[-=~]+[<>]+|[<>]+[-=~]+|<(?![A-Za-z/!?])")
-_BRACKET = re.compile(r"[()\[\]{}<>（）]|\n[^\S\n]*\n")
-_CLOSER = {"(": ")", "[": "]", "{": "}", "<": ">", "（": "）"}
-_ELLIPSIS = re.compile(r"…(?=[\"'”’»)]*\s+[\"'“‘«¿¡(]*([^\W\d_]))")
-_OTHER_STOPS = re.compile(r"[\u17d4\u17d5\u0f0d-\u0f12](?:\s*[\u17d4\u17d5\u0f0d-\u0f12])*")  # of Khmer and Tibetan
-_PHRASE_SCRIPT = r"\u0e00-\u0eff\u1780-\u17ff"
-_HAS_PHRASES = re.compile(f"[{_PHRASE_SCRIPT}]")
-_PHRASE_BREAK = re.compile(rf"[.?!。\n]|(?<=[{_PHRASE_SCRIPT}])[ \t]+(?=[{_PHRASE_SCRIPT}])")
-_SENTENCE_BEGIN = re.compile(r"(?:([^\W\d_]{2,})\.|[!?])[.!?]*[\"'”’»)]*\s+[\"'“‘«¿¡(]*(\w)")
 _STOP, _NO_STOP, _NOTHING = "。", "་", "~"
 """What stands for a sentence end in all languages; for a sign that is none; for a sign without a meaning."""
+_BLANK_LINE = re.compile(r"\n[ \t]+(?=\n)")
+# Patterns begin with a sign of their own: those are found several times as fast.
+_FACES = [re.compile(rf"{eyes}['o^-]?(?:[()\[\]{{}}]+|[DPpO3])(?!\w)") for eyes in ":;="]
+_TURNED_FACES = [re.compile(rf"{re.escape(mouth)}['^-]?[:;=](?!\w)") for mouth in "([{"]
+_NEEDS_SPACE = frozenset("DPpO3:;=")
+"""Last signs of emoticons that only count as such after white space."""
+_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\U0001f3fb-\U0001f3ff]*")
+_ARROWS = [re.compile(r"<(?:3|[-=~]+>?|(?![A-Za-z/!?]))"), re.compile(r">(?<=[-=~]>)")]
+_CLOSER = {"(": ")", "[": "]", "{": "}", "<": ">", "（": "）"}
+_BRACKET = re.compile(r"[()\[\]{}<>（）]")
+_NOT_CLOSED_SOON = {
+    opener: re.compile(rf"{re.escape(opener)}(?![^()\[\]{{}}<>（）]{{0,{_LONGEST_ASIDE}}}{re.escape(closer)})")
+    for opener, closer in _CLOSER.items()
+}
+_ELLIPSIS = re.compile(r"…(?=[\"'”’»)]*\s+[\"'“‘«¿¡(]*([^\W\d_]))")
+_OTHER_STOPS = "\u17d4\u17d5\u0f0d\u0f0e\u0f0f\u0f10\u0f11\u0f12"  # of Khmer and Tibetan
+_OTHER_STOP = re.compile(rf"[{_OTHER_STOPS}](?:\s*[{_OTHER_STOPS}])*")
+_PHRASE_SCRIPTS = r"\u0e00-\u0eff\u1780-\u17ff"
+_COMMON_LETTERS = "าน\u0eb2\u0e99\u17b6\u17d2"  # of these scripts; a text without any is not written in one
+_PHRASE_BREAK = re.compile(rf"[.?!。\n]|(?<=[{_PHRASE_SCRIPTS}])[ \t]+(?=[{_PHRASE_SCRIPTS}])")
+_SENTENCE_BEGINS = [re.compile(rf"\{stop}[.!?]*[\"'”’»)]*\s+[\"'“‘«¿¡(]*(\w)") for stop in ".!?"]
 
 
 def stand_in(text: str, language: str) -> str:
@@ -42,73 +48,82 @@ def stand_in(text: str, language: str) -> str:
         text: any text.
         language: code of its language.
     """
-    text = _BLANK_LINE.sub(lambda found: "\n" * len(found[0]), text)
-    text = _EMOTICON.sub(lambda found: _emoticon(text, found), text)
-    text = _without_loose_brackets(text)
+    if "\n " in text or "\n\t" in text:
+        text = _BLANK_LINE.sub(lambda found: "\n" * len(found[0]), text)
+    for face in (*_FACES, *_TURNED_FACES):
+        text = _without_faces(face, text)
+    for arrow in _ARROWS if "<" in text else ():
+        text = arrow.sub(lambda found: _NOTHING * len(found[0]), text)
+    if any(opener in text and loose.search(text) for opener, loose in _NOT_CLOSED_SOON.items()):
+        text = _replaced(text, _loose_brackets(text), _NOTHING)
     if not text.isascii():
-        text = _ELLIPSIS.sub(_stop_before_capital, text)
-        text = _OTHER_STOPS.sub(lambda found: _NO_STOP * (len(found[0]) - 1) + _STOP, text)
-        if _HAS_PHRASES.search(text):
-            text = _with_phrase_ends(text)
-    return text if _splits_before_small_letters(language) else _with_capitals(text)
+        text = _with_known_stops(text)
+    return text if _splits_before_small_letters(language) else _replaced(text, _small_begins(text), "A")
 
 
-def _emoticon(text: str, found: re.Match[str]) -> str:
-    """Return a stop for an emoticon that a new sentence follows, else signs without a meaning."""
-    after = text[found.end() : found.end() + 3]
-    is_end = after[:1].isspace() and after.lstrip()[:1].isupper()
-    return _NOTHING * (len(found[0]) - 1) + (_STOP if is_end else _NOTHING)
+def _without_faces(faces: re.Pattern[str], text: str) -> str:
+    """Return the text with a stop for an emoticon or emoji that a new sentence follows, and nothing for others."""
+
+    def sign(found: re.Match[str]) -> str:
+        before = text[max(0, found.start() - 1) : found.start()]
+        if found[0][-1] in _NEEDS_SPACE and before and not before.isspace():
+            return found[0]
+        after = text[found.end() : found.end() + 3]
+        is_end = after[:1].isspace() and after.lstrip()[:1].isupper()
+        return _NOTHING * (len(found[0]) - 1) + (_STOP if is_end else _NOTHING)
+
+    return faces.sub(sign, text)
 
 
-def _stop_before_capital(found: re.Match[str]) -> str:
-    return "." if found[1].isupper() else found[0]
-
-
-def _without_loose_brackets(text: str) -> str:
-    """Return the text without opening brackets that are not closed soon, and in their paragraph."""
-    if "<" in text:
-        text = _ARROW.sub(lambda found: _NOTHING * len(found[0]), text)
+def _loose_brackets(text: str) -> list[int]:
+    """Return the places of opening brackets that are not closed, or not soon."""
     loose: list[int] = []
     opened: dict[str, list[int]] = {closer: [] for closer in _CLOSER.values()}
     for found in _BRACKET.finditer(text):
         sign, at = found[0], found.start()
         if sign in _CLOSER:
             opened[_CLOSER[sign]].append(at)
-        elif sign not in opened:  # the paragraph ends
-            loose += _emptied(opened)
         elif opened[sign] and at - (opener := opened[sign].pop()) > _LONGEST_ASIDE:
             loose.append(opener)
-    loose += _emptied(opened)
-    return _replaced(text, sorted(loose), _NOTHING)
+    return sorted(loose + [at for places in opened.values() for at in places])
 
 
-def _emptied(opened: dict[str, list[int]]) -> list[int]:
-    left = [at for places in opened.values() for at in places]
-    for places in opened.values():
-        places.clear()
-    return left
-
-
-def _replaced(text: str, places: list[int], sign: str) -> str:
+def _replaced(text: str, places: Iterable[int], sign: str) -> str:
     """Return the text with another sign at each of the places, which rise."""
     parts, begin = [], 0
     for at in places:
         parts += text[begin:at], sign
         begin = at + 1
-    return "".join([*parts, text[begin:]])
+    return "".join([*parts, text[begin:]]) if parts else text
 
 
-def _with_phrase_ends(text: str) -> str:
-    """Return the text with a stop for a space between phrases, where enough stands before it."""
+def _with_known_stops(text: str) -> str:
+    """Return the text with stops that sentencex knows in place of others, and of spaces that part phrases."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
+    text = _without_faces(_EMOJI, text)
+    if "…" in text:
+        text = _ELLIPSIS.sub(lambda found: "." if found[1].isupper() else "…", text)
+    if any(stop in text for stop in _OTHER_STOPS):
+        text = _OTHER_STOP.sub(lambda found: _NO_STOP * (len(found[0]) - 1) + _STOP, text)
+    has_phrases = any(letter in text for letter in _COMMON_LETTERS)
+    return _replaced(text, _phrase_ends(text), _STOP) if has_phrases else text
+
+
+def _phrase_ends(text: str) -> list[int]:
+    """Return the places of the spaces between phrases before which enough stands to be a sentence."""
     places, last = [], 0
     for found in _PHRASE_BREAK.finditer(text):
-        is_space = found[0].isspace() and found[0] != "\n"
-        if not is_space:
+        if found[0][0] not in " \t":
             last = found.end()
         elif found.start() - last >= _SHORTEST_PHRASE:
-            places.append(found.start())
             last = found.end()
-    return _replaced(text, places, _STOP)
+            places.append(last - 1)
+    return places
 
 
 @cache
@@ -118,14 +133,26 @@ def _splits_before_small_letters(language: str) -> bool:
     return len(sentencex.segment(language, "wagen. kaffee haben. sonne")) > 1
 
 
-def _with_capitals(text: str) -> str:
-    """Return the text with a capital where a sentence begins with a small letter, if that is a habit of the text.
+def _small_begins(text: str) -> list[int]:
+    """Return the places of small letters that begin a sentence, if that is a habit of the text.
 
     In other texts such a letter stands after an abbreviation; so does a digit after a short word.
     """
-    begins = [(len(found[1] or "") or _LONG_WORD, found[2], found.start(2)) for found in _SENTENCE_BEGIN.finditer(text)]
-    sure = [sign for letters, sign, _ in begins if letters >= _LONG_WORD]
+    found_at = {found.start(1): found for pattern in _SENTENCE_BEGINS for found in pattern.finditer(text)}
+    begins = [(at, found[1], _letters_before(text, found)) for at, found in sorted(found_at.items())]
+    sure = [sign for _, sign, letters in begins if letters >= _LONG_WORD]
     if sum(not sign.isupper() for sign in sure) < max(1, _SMALL_SHARE * len(sure)):
-        return text
-    small = [at for letters, sign, at in begins if sign.islower() or (sign.isdigit() and letters >= _LONG_WORD)]
-    return _replaced(text, small, "A")
+        return []
+    return [
+        at
+        for at, sign, letters in begins
+        if (sign.islower() and letters > 1) or (sign.isdigit() and letters >= _LONG_WORD)
+    ]
+
+
+def _letters_before(text: str, found: re.Match[str]) -> int:
+    """Return how many letters stand before a stop, up to those of a long word, which `!` and `?` count for."""
+    if found[0][0] != ".":
+        return _LONG_WORD
+    word = text[max(0, found.start() - _LONG_WORD) : found.start()]
+    return next((letters for letters, sign in enumerate(reversed(word)) if not sign.isalpha()), len(word))
