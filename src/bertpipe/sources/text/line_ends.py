@@ -108,6 +108,5 @@ def _width(columns: list[int]) -> int:
 def _has_capitals(text: str) -> bool:
     """Tell whether sentences that end with a stop, and paragraphs, begin with capitals."""
     start = text[:_LOOKED_AT]
-    letters = [found[1] for begin in _SENTENCE_BEGINS for found in begin.finditer(start)]
-    capitals = sum(letter.isupper() for letter in letters)
-    return capitals > 3 * sum(letter.islower() for letter in letters) and any(stop in start for stop in _STOPS)
+    letters = [letter for begin in _SENTENCE_BEGINS for letter in begin.findall(start)]
+    return sum(map(str.isupper, letters)) > 3 * sum(map(str.islower, letters)) and any(stop in start for stop in _STOPS)

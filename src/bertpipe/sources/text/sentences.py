@@ -1,7 +1,7 @@
 """Text to sentences."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -47,10 +47,12 @@ def split_sentences(text: str, language: str, found_by: SentenceRule = "auto") -
     if found_by == "lines":
         return _cut(text, map(len, _LINE.findall(with_fields_as_lines(text))))
     lines = with_sentence_lines(text) if found_by == "auto" else None
-    if lines is None:
-        return _cut(text, map(len, _by_rules(stand_in(text, language), language)))
-    pieces = _by_rules(stand_in(lines, language).replace("\n", _PARAGRAPH_BREAK), language)
-    return _cut(text, (1 if piece == _PARAGRAPH_BREAK else len(piece) for piece in pieces))
+    likely = stand_in(text if lines is None else lines, language)
+    if lines is not None:
+        pieces = _by_rules(likely.replace("\n", _PARAGRAPH_BREAK), language)
+        return _cut(text, (1 if piece == _PARAGRAPH_BREAK else len(piece) for piece in pieces))
+    pieces = _by_rules(likely, language)
+    return pieces if likely is text else _cut(text, map(len, pieces))
 
 
 def split_pieces(text: str, language: str, found_by: SentenceRule = "auto") -> list[str]:
@@ -67,20 +69,21 @@ def split_pieces(text: str, language: str, found_by: SentenceRule = "auto") -> l
     return [text] if lines is None else _cut(text, map(len, _LINE.findall(lines)))
 
 
-def _cut(text: str, lengths: Iterator[int]) -> list[str]:
+def _cut(text: str, lengths: Iterable[int]) -> list[str]:
     """Return the text in pieces of the given lengths."""
     return [text[begin:end] for begin, end in pairwise(accumulate(lengths, initial=0))]
 
 
-def _by_rules(text: str, language: str) -> Iterator[str]:
-    """Yield the sentences of a text, paragraph by paragraph, in time that grows with its length."""
+def _by_rules(text: str, language: str) -> list[str]:
+    """Return the sentences of a text, paragraph by paragraph, in time that grows with its length."""
     if len(text) <= _WINDOW or max(map(len, text.split(_PARAGRAPH_BREAK))) <= _WINDOW:
-        yield from _segments(text, language)
-        return
+        return _segments(text, language)
+    pieces: list[str] = []
     for number, paragraph in enumerate(text.split(_PARAGRAPH_BREAK)):
         if number:
-            yield _PARAGRAPH_BREAK
-        yield from _by_windows(paragraph, language)
+            pieces.append(_PARAGRAPH_BREAK)
+        pieces += _by_windows(paragraph, language)
+    return pieces
 
 
 def _by_windows(paragraph: str, language: str) -> Iterator[str]:

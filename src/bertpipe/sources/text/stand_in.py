@@ -17,8 +17,8 @@ _STOP, _NO_STOP, _NOTHING = "。", "་", "~"
 """What stands for a sentence end in all languages; for a sign that is none; for a sign without a meaning."""
 _BLANK_LINE = re.compile(r"\n[ \t]+(?=\n)")
 # Patterns begin with a sign of their own: those are found several times as fast.
-_FACES = [re.compile(rf"{eyes}['o^-]?(?:[()\[\]{{}}]+|[DPpO3])(?!\w)") for eyes in ":;="]
-_TURNED_FACES = [re.compile(rf"{re.escape(mouth)}['^-]?[:;=](?!\w)") for mouth in "([{"]
+_FACES = [(eyes, re.compile(rf"{eyes}['o^-]?(?:[()\[\]{{}}]+|[DPpO3])(?!\w)")) for eyes in ":;="]
+_FACES += [(mouth, re.compile(rf"{re.escape(mouth)}['^-]?[:;=](?!\w)")) for mouth in "([{"]
 _NEEDS_SPACE = frozenset("DPpO3:;=")
 """Last signs of emoticons that only count as such after white space."""
 _EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\U0001f3fb-\U0001f3ff]*")
@@ -50,8 +50,9 @@ def stand_in(text: str, language: str) -> str:
     """
     if "\n " in text or "\n\t" in text:
         text = _BLANK_LINE.sub(lambda found: "\n" * len(found[0]), text)
-    for face in (*_FACES, *_TURNED_FACES):
-        text = _without_faces(face, text)
+    for sign, face in _FACES:
+        if sign in text:
+            text = _without_faces(face, text)
     for arrow in _ARROWS if "<" in text else ():
         text = arrow.sub(lambda found: _NOTHING * len(found[0]), text)
     if any(opener in text and loose.search(text) for opener, loose in _NOT_CLOSED_SOON.items()):
