@@ -6,7 +6,7 @@ from math import ceil
 _MOST_LINES = 1000
 """Lines looked at, evenly spread over the text."""
 _FEW_LINES = 20
-"""Up to so many lines, the longest tells the width that a text was wrapped at; of more, the longest tenth is left out."""
+"""Up to so many lines, the longest is the width that a text was wrapped at; of more, the longest tenth is left out."""
 _FEW_BREAKS, _MANY_BREAKS = 4, 10
 _NARROWEST, _USUAL = 40, 60
 """Columns: the narrowest width that a text is wrapped at, and the narrowest of a text with few lines."""
@@ -15,12 +15,12 @@ _LONGEST_WORD = 16
 _LOOKED_AT = 1 << 12
 """Characters whose sentences tell whether a text has capitals."""
 
-_CLOSERS = "\"'”’»)]*_"
-_STOPS = frozenset(".?!…。！？।॥؟۔։።။៕។།｡")
+_CLOSERS = "\"'”\u2019»)]*_"
+_STOPS = frozenset(".?!…。\uff01\uff1f।॥؟\u06d4\u0589።။៕។།｡")
 # Each begins with signs of its own: those are found several times as fast.
 _SENTENCE_BEGINS = [
-    re.compile(before + r"[\s\"'“‘«¿¡(\[-]*([^\W\d_])")
-    for before in (r"\A", r"\n\n", r"\.[\"'”’»)\]]*\s", r"\?[\"'”’»)\]]*\s", r"![\"'”’»)\]]*\s")
+    re.compile(before + r"[\s\"'“\u2018«¿¡(\[-]*([^\W\d_])")
+    for before in (r"\A", r"\n\n", r"\.[\"'”\u2019»)\]]*\s", r"\?[\"'”\u2019»)\]]*\s", r"![\"'”\u2019»)\]]*\s")
 ]
 _INNER_TAB = re.compile(r"\t(?:(?<=\S\t)|(?<=\S \t))[ \t]*(?=\S)")
 _TWO_FIELDS = re.compile(r"\t(?<=[^\t\n]{7}\S\t) ?\S[^\t\n]{7}")

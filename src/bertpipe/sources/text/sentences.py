@@ -1,7 +1,7 @@
 """Text to sentences."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -17,7 +17,7 @@ _LINE_BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _OLD_LINE_END = re.compile(r"\r(?!\n)")
 _LINE_SEPARATOR = re.compile("[\x85\u2028\u2029]")
 _WIDE_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-_OTHER_STOP = re.compile("[。！？।॥؟۔։።።៕།｡\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+_OTHER_STOP = re.compile("[。\uff01\uff1f।॥؟\u06d4\u0589።።៕།｡\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _PARAGRAPH_BREAK = "\n\n"
 _LIKELY_END = re.compile(r"[^.!?]*(?:[.!?]+(?!\S)\s*|[.!?]|\Z)")
@@ -56,7 +56,7 @@ def split_sentences(text: str, language: str, found_by: SentenceRule = "auto") -
 
 
 def split_pieces(text: str, language: str, found_by: SentenceRule = "auto") -> list[str]:
-    """Return a text in pieces within which the notebook's recipe finds sentences: one piece, where its stops are enough.
+    """Return a text in pieces for the notebook's recipe, which ends a sentence at its stops and where a piece ends.
 
     Args:
         text: a text of any length.
@@ -75,14 +75,17 @@ def _cut(text: str, lengths: Iterable[int]) -> list[str]:
 
 
 def _by_rules(text: str, language: str) -> list[str]:
-    """Return the sentences of a text, paragraph by paragraph, in time that grows with its length."""
+    """Return the sentences of a text, in time that grows with its length."""
     if len(text) <= _WINDOW or max(map(len, text.split(_PARAGRAPH_BREAK))) <= _WINDOW:
         return _segments(text, language)
+    return _by_paragraph(text, lambda paragraph: _by_windows(paragraph, language))
+
+
+def _by_paragraph(text: str, split: Callable[[str], Iterable[str]]) -> list[str]:
     pieces: list[str] = []
     for number, paragraph in enumerate(text.split(_PARAGRAPH_BREAK)):
-        if number:
-            pieces.append(_PARAGRAPH_BREAK)
-        pieces += _by_windows(paragraph, language)
+        pieces += [_PARAGRAPH_BREAK] * (number > 0)
+        pieces += split(paragraph)
     return pieces
 
 
@@ -106,10 +109,15 @@ def _segments(text: str, language: str) -> list[str]:
     """Return the sentences of a text as sentencex finds them, or as its stops tell where that fails."""
     import sentencex  # noqa: PLC0415
 
+    pieces: list[str] = []
     try:
-        pieces: list[str] = sentencex.segment(language, text)
+        pieces = sentencex.segment(language, text)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of the Rust code; no exception class of Python's stands for it
             raise
-        return [piece for piece in _LIKELY_END.findall(text) if piece]
-    return pieces
+    if sum(map(len, pieces)) == len(text):
+        return pieces
+    # sentencex 1.0.32 loses what follows some rows of signs.
+    if _PARAGRAPH_BREAK in text:
+        return _by_paragraph(text, lambda paragraph: _segments(paragraph, language))
+    return [piece for piece in _LIKELY_END.findall(text) if piece]

@@ -9,7 +9,7 @@ _LONGEST_ASIDE = 250
 _SHORTEST_PHRASE = 40
 """Characters of Thai, Lao or Khmer after which a space ends a sentence: these scripts put spaces between phrases."""
 _SMALL_SHARE = 0.2
-"""Share of the sentences that begin with a small letter or a digit, from which on a stop before one is a sentence end."""
+"""Share of the sentences that begin small, or with a digit, from which on a stop before such a sign ends a sentence."""
 _LONG_WORD = 5
 """Letters of a word that is hardly an abbreviation."""
 
@@ -23,19 +23,19 @@ _NEEDS_SPACE = frozenset("DPpO3:;=")
 """Last signs of emoticons that only count as such after white space."""
 _EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\U0001f3fb-\U0001f3ff]*")
 _ARROWS = [re.compile(r"<(?:3|[-=~]+>?|(?![A-Za-z/!?]))"), re.compile(r">(?<=[-=~]>)")]
-_CLOSER = {"(": ")", "[": "]", "{": "}", "<": ">", "（": "）"}
-_BRACKET = re.compile(r"[()\[\]{}<>（）]")
+_CLOSER = {"(": ")", "[": "]", "{": "}", "<": ">", "\uff08": "\uff09"}
+_BRACKET = re.compile(r"[()\[\]{}<>\uff08\uff09]")
 _NOT_CLOSED_SOON = {
-    opener: re.compile(rf"{re.escape(opener)}(?![^()\[\]{{}}<>（）]{{0,{_LONGEST_ASIDE}}}{re.escape(closer)})")
+    opener: re.compile(rf"{re.escape(opener)}(?![^()\[\]{{}}<>\uff08\uff09]{{0,{_LONGEST_ASIDE}}}{re.escape(closer)})")
     for opener, closer in _CLOSER.items()
 }
-_ELLIPSIS = re.compile(r"…(?=[\"'”’»)]*\s+[\"'“‘«¿¡(]*([^\W\d_]))")
+_ELLIPSIS = re.compile(r"…(?=[\"'”\u2019»)]*\s+[\"'“\u2018«¿¡(]*([^\W\d_]))")
 _OTHER_STOPS = "\u17d4\u17d5\u0f0d\u0f0e\u0f0f\u0f10\u0f11\u0f12"  # of Khmer and Tibetan
 _OTHER_STOP = re.compile(rf"[{_OTHER_STOPS}](?:\s*[{_OTHER_STOPS}])*")
 _PHRASE_SCRIPTS = r"\u0e00-\u0eff\u1780-\u17ff"
 _COMMON_LETTERS = "าน\u0eb2\u0e99\u17b6\u17d2"  # of these scripts; a text without any is not written in one
 _PHRASE_BREAK = re.compile(rf"[.?!。\n]|(?<=[{_PHRASE_SCRIPTS}])[ \t]+(?=[{_PHRASE_SCRIPTS}])")
-_SENTENCE_BEGINS = [re.compile(rf"\{stop}[.!?]*[\"'”’»)]*\s+[\"'“‘«¿¡(]*(\w)") for stop in ".!?"]
+_SENTENCE_BEGINS = [re.compile(rf"\{stop}[.!?]*[\"'”\u2019»)]*\s+[\"'“\u2018«¿¡(]*(\w)") for stop in ".!?"]
 
 
 def stand_in(text: str, language: str) -> str:
