@@ -15,6 +15,9 @@ _LONGEST_WORD = 16
 _LOOKED_AT = 1 << 12
 """Characters whose sentences tell whether a text has capitals."""
 
+_THREE_WIDE = 6
+"""Columns of the Chinese or Japanese signs that may not be parted at a line end."""
+
 _CLOSERS = "\"'”\u2019»)]*_"
 _STOPS = frozenset(".?!…。\uff01\uff1f।॥؟\u06d4\u0589።။៕។།｡")
 # Each begins with signs of its own: those are found several times as fast.
@@ -23,7 +26,8 @@ _SENTENCE_BEGINS = [
     for before in (r"\A", r"\n\n", r"\.[\"'”\u2019»)\]]*\s", r"\?[\"'”\u2019»)\]]*\s", r"![\"'”\u2019»)\]]*\s")
 ]
 _INNER_TAB = re.compile(r"\t(?:(?<=\S\t)|(?<=\S \t))[ \t]*(?=\S)")
-_TWO_FIELDS = re.compile(r"\t(?<=[^\t\n]{7}\S\t) ?\S[^\t\n]{7}")
+_TWO_FIELDS = re.compile(r"\t(?<=[^\t\n]{8}\t) ?\S[^\t\n]{7}")
+_LIST_MARK = re.compile(r"^[ \t]*(?:\d{1,3}|[A-Za-z])\.(?=[ \t])", re.MULTILINE)
 _SMALL_LINE = re.compile(r"\n[a-z]")
 _CONTINUED = re.compile(r"(?<=\S)\n(?=[^\S\n]*([^\W\d_]))")
 _WIDE, _HANGUL, _NO_SPACES = "\u2e80", ("\uac00", "\ud7ff"), ("\u0e00", "\u0fff")
@@ -63,7 +67,7 @@ def with_sentence_lines(text: str) -> str | None:
         is_wrapped = len(breaks) >= _MANY_BREAKS and _MANY_BREAKS * votes < against
     if is_wrapped:
         return None
-    text = with_fields_as_lines(text)
+    text = _LIST_MARK.sub(lambda found: found[0].replace(".", ")"), with_fields_as_lines(text))
     return _CONTINUED.sub(lambda found: " " if found[1].islower() else "\n", text) if is_cased else text
 
 
@@ -94,7 +98,7 @@ def _first_word(line: str) -> int:
         end = line.find(" ")
         return 1 + min(_LONGEST_WORD, end if end >= 0 else len(line))
     if _is_wide(line[0]):
-        return 2
+        return _THREE_WIDE
     if _NO_SPACES[0] <= line[0] <= _NO_SPACES[1]:
         return _LONGEST_WORD // 2
     return 1 + min(_LONGEST_WORD, len(line.split(None, 1)[0]))

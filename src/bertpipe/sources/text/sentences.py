@@ -39,11 +39,7 @@ def split_sentences(text: str, language: str, found_by: SentenceRule = "auto") -
         found_by: `rules` of the language; or `lines`: a line, or what stands between two tabs of it, is a sentence; or
             `auto`: line ends and tabs end sentences as well, unless the text was wrapped.
     """
-    if "\r" in text:
-        text = _OLD_LINE_END.sub("\n", text)
-    if not text.isascii():
-        # sentencex 1.0.32 panics where a white space of several bytes stands before a full stop.
-        text = _WIDE_SPACE.sub(" ", _LINE_SEPARATOR.sub("\n", text))
+    text = _with_plain_space(text)
     if found_by == "lines":
         return _cut(text, map(len, _LINE.findall(with_fields_as_lines(text))))
     lines = with_sentence_lines(text) if found_by == "auto" else None
@@ -65,8 +61,18 @@ def split_pieces(text: str, language: str, found_by: SentenceRule = "auto") -> l
     """
     if found_by == "lines" or _OTHER_STOP.search(text):
         return split_sentences(text, language, found_by)
-    lines = with_sentence_lines(text) if found_by == "auto" else None
+    lines = with_sentence_lines(_with_plain_space(text)) if found_by == "auto" else None
     return [text] if lines is None else _cut(text, map(len, _LINE.findall(lines)))
+
+
+def _with_plain_space(text: str) -> str:
+    """Return the text with a newline for other single characters that end a line, and spaces for wide ones."""
+    if "\r" in text:
+        text = _OLD_LINE_END.sub("\n", text)
+    if not text.isascii():
+        # sentencex 1.0.32 panics where a white space of several bytes stands before a full stop.
+        text = _WIDE_SPACE.sub(" ", _LINE_SEPARATOR.sub("\n", text))
+    return text
 
 
 def _cut(text: str, lengths: Iterable[int]) -> list[str]:

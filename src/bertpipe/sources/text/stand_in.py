@@ -147,7 +147,7 @@ def _small_begins(text: str) -> list[int]:
     return [
         at
         for at, sign, letters in begins
-        if (sign.islower() and letters > 1) or (sign.isdigit() and letters >= _LONG_WORD)
+        if (sign.islower() and letters > 1) or (sign.isdigit() and letters >= _LONG_WORD - 1)
     ]
 
 
