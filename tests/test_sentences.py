@@ -165,7 +165,10 @@ def test_a_line_end_within_a_sentence_is_none_in_wrapped_text(
     width: int, change: Callable[[str], str], first: str
 ) -> None:
     chance = random.Random(width)
-    words = [chance.sample(PROSE.replace(".", "").replace(" a ", " ").lower().split(), chance.randint(4, 30)) for _ in range(20)]
+    words = [
+        chance.sample(PROSE.replace(".", "").replace(" a ", " ").lower().split(), chance.randint(4, 30))
+        for _ in range(20)
+    ]
     sentences = [f"{' '.join(each).capitalize()}." for each in words]
     wrapped = "\n".join(textwrap.wrap(" ".join(sentences), width, initial_indent=first))
     assert len(found(change(wrapped))) == len(sentences)
@@ -222,7 +225,8 @@ def test_pieces_for_the_notebooks_recipe_are_the_text_where_its_stops_are_enough
     wrapped = "\n".join(textwrap.wrap(PROSE, 40))
     assert split_pieces(wrapped, "en") == [wrapped]
     assert split_pieces(f"{PROSE}\n", "en", "rules") == [f"{PROSE}\n"]
-    assert split_pieces("\n".join(LINES), "en") == [*(f"{line}\n" for line in LINES[:-1]), LINES[-1]]
+    assert split_pieces("A. B\nC d\nE f", "en") == ["A. B\n", "C d\n", "E f"]
+    assert split_pieces("Sad :( So bad", "en") == ["Sad :( ", "So bad"]
     assert split_pieces("我们走吧。你呢。", "zh", "rules") == ["我们走吧。", "你呢。"]
     assert split_pieces("A. B\nC.", "en", "lines") == ["A. B\n", "C."]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.chunks import Counts
 
 _FEW_WITHOUT_PAIRS = 0.1
@@ -14,7 +13,7 @@ _FEW_WITHOUT_PAIRS = 0.1
 
 
 def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> None:
-    """Refuse a tokenizer that the output's form or the recipe of the pairs cannot take.
+    """Refuse a tokenizer that the output's form cannot take.
 
     Raises:
         DataError: it does not fit.
@@ -23,12 +22,6 @@ def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> 
         raise DataError(
             f"{prepare.tokenizer} has {' '.join(SPECIAL_TOKENS)} as {tokenizer.special_ids}, and the notebook's zip "
             f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or let prepare make the vocabulary"
-        )
-    knows_no_stop = all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS)
-    if prepare.pairs == "notebook" and prepare.sentences == "rules" and knows_no_stop:
-        raise DataError(
-            f"the vocabulary has none of {' '.join(SENTENCE_ENDS)}, at which the notebook's recipe ends a sentence: "
-            "set prepare.sentences to auto or lines or prepare.pairs to bert, or take another tokenizer"
         )
 
 

@@ -141,7 +141,8 @@ class Preparation:
 
     def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return the same by the notebook's recipe."""
-        token_ids, counts, owners = self._encoded(chunk, split_pieces)
+        split = split_pieces if len(self._sentence_ends) else split_sentences
+        token_ids, counts, owners = self._encoded(chunk, split)
         pairs = notebook_segments(
             token_ids,
             _offsets(counts),

@@ -61,6 +61,9 @@ def with_sentence_lines(text: str) -> str | None:
             votes += 1
         elif not after[0].isupper():
             against += 1
+    stopped = len(breaks) - len(unstopped)
+    if stopped > 1 and not any(f"{stop} " in text for stop in _STOPS):
+        votes += stopped  # running text has stops within its lines
     if any(stop in text for stop in _STOPS):
         is_wrapped = not votes or 2 * votes < against
     else:  # then sentences end at line ends or nowhere

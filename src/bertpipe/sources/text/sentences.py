@@ -59,7 +59,7 @@ def split_pieces(text: str, language: str, found_by: SentenceRule = "auto") -> l
         language: code of its language, for the stops that the recipe does not know.
         found_by: see `split_sentences`.
     """
-    if found_by == "lines" or _OTHER_STOP.search(text):
+    if found_by == "lines" or _OTHER_STOP.search(text) or not any(stop in text for stop in ".?!"):
         return split_sentences(text, language, found_by)
     lines = with_sentence_lines(_with_plain_space(text)) if found_by == "auto" else None
     return [text] if lines is None else _cut(text, map(len, _LINE.findall(lines)))
