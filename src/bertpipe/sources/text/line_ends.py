@@ -1,6 +1,7 @@
 """Whether the lines of a text are sentences, or running text that was wrapped."""
 
 import re
+from itertools import chain, pairwise
 from math import ceil
 
 _MOST_LINES = 1000
@@ -29,7 +30,6 @@ _INNER_TAB = re.compile(r"\t(?:(?<=\S\t)|(?<=\S \t))[ \t]*(?=\S)")
 _TWO_FIELDS = re.compile(r"\t(?<=[^\t\n]{8}\t) ?\S[^\t\n]{7}")
 _LIST_MARK = re.compile(r"^[ \t]*(?:\d{1,3}|[A-Za-z])\.(?=[ \t])", re.MULTILINE)
 _SMALL_LINE = re.compile(r"\n[a-z]")
-_CONTINUED = re.compile(r"(?<=\S)\n(?=[^\S\n]*([^\W\d_]))")
 _WIDE, _HANGUL, _NO_SPACES = "\u2e80", ("\uac00", "\ud7ff"), ("\u0e00", "\u0fff")
 
 
@@ -53,25 +53,38 @@ def with_sentence_lines(text: str) -> str | None:
     narrowest = _USUAL if len(breaks) < _FEW_BREAKS else _NARROWEST
     width = max(narrowest, _width([*(columns(line) for line, _ in breaks), columns(breaks[-1][1])]))
     is_cased = any(after[0].islower() for _, after in unstopped) and _has_capitals(text)
+
+    def has_no_room(line: str, after: str) -> bool:
+        return columns(line) + _first_word(after) > width
+
     against = 0
     for line, after in unstopped:
         if is_cased and after[0].islower():
             against += 1
-        elif columns(line) + _first_word(after) <= width:
+        elif not has_no_room(line, after):
             votes += 1
-        elif not after[0].isupper():
+        elif not after[0].isupper():  # before a capital it may be a sentence end all the same
             against += 1
     stopped = len(breaks) - len(unstopped)
     if stopped > 1 and not any(f"{stop} " in text for stop in _STOPS):
         votes += stopped  # running text has stops within its lines
     if any(stop in text for stop in _STOPS):
-        is_wrapped = not votes or 2 * votes < against
+        is_wrapped, is_mixed = 2 * votes < against or not votes, votes < 2 * against
     else:  # then sentences end at line ends or nowhere
-        is_wrapped = len(breaks) >= _MANY_BREAKS and _MANY_BREAKS * votes < against
+        is_wrapped, is_mixed = len(breaks) >= _MANY_BREAKS and _MANY_BREAKS * votes < against, False
     if is_wrapped:
         return None
     text = _LIST_MARK.sub(lambda found: found[0].replace(".", ")"), with_fields_as_lines(text))
-    return _CONTINUED.sub(lambda found: " " if found[1].islower() else "\n", text) if is_cased else text
+    if not is_cased and not is_mixed:
+        return text
+    lines = text.split("\n")
+    joints = [
+        " "
+        if line and after and ((is_cased and after[0].islower()) or (is_mixed and has_no_room(line, after)))
+        else "\n"
+        for line, after in pairwise(map(str.strip, lines))
+    ]
+    return "".join(chain.from_iterable(zip(lines, [*joints, ""], strict=True)))
 
 
 def _some_breaks(text: str) -> list[tuple[str, str]]:

@@ -91,7 +91,7 @@ def _loose_brackets(text: str) -> list[int]:
 
 def _replaced(text: str, places: Iterable[int], sign: str) -> str:
     """Return the text with another sign at each of the places, which rise."""
-    parts, begin = [], 0
+    parts, begin = list[str](), 0
     for at in places:
         parts += text[begin:at], sign
         begin = at + 1
