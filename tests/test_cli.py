@@ -275,6 +275,41 @@ def test_what_became_of_a_text_is_shown_with_a_column_for_each_split(run: Run) -
     assert sum(map(int, documents)) == 90
 
 
+@pytest.mark.parametrize(
+    ("singles", "sentences", "said"),
+    [
+        (
+            40,
+            "auto",
+            "40 of the 130 documents have no pair, because only one sentence was found in them: set prepare.se",
+        ),
+        (
+            40,
+            "lines",
+            "set prepare.sentences to auto if a line holds several sentences (it is lines), or prepare.text_",
+        ),
+        (8, "auto", ""),
+    ],
+)
+def test_a_note_says_how_many_documents_have_no_pair_and_what_to_set(
+    run: Run, project: Path, singles: int, sentences: str, said: str
+) -> None:
+    folder_of(project / "singles", [f"Only one {number}." for number in range(singles)])
+    for path in (project / "singles").iterdir():
+        path.rename(project / "text" / f"single-{path.name}")
+    if sentences == "lines":
+        for path in (project / "text").glob("0*.txt"):
+            path.write_text(path.read_text(encoding="utf-8").replace(". ", ".\n"), encoding="utf-8")
+    params = project / "params.yaml"
+    text = params.read_text(encoding="utf-8").replace("sentences: auto", f"sentences: {sentences}")
+    params.write_text(text, encoding="utf-8")
+    ended = run("prepare", "--text", "text", "--out", "out", "--json")
+    assert ended.code == 0
+    notes = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == bool(said)
+    assert all(said in note and len(note) < 500 for note in notes)
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_the_data_are_those_of_the_params_unless_named(run: Run, project: Path, command: str) -> None:
     params = project / "params.yaml"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertpipe.sources.text import notebook_pairs
 from bertpipe.sources.text.notebook_pairs import notebook_segments
 from bertpipe.sources.text.segments import Segments
 
@@ -96,6 +97,45 @@ def test_pairs_are_half_true_within_four_deviations() -> None:
     labels = drawn([sentences(8)] * 1000).is_next
     assert len(labels) >= 4000
     assert abs(int(labels.sum()) - len(labels) / 2) < 4 * math.sqrt(len(labels) / 4)
+
+
+def test_a_sentence_also_ends_where_a_piece_ends() -> None:
+    def drawn_of(seed: int) -> Segments:
+        return notebook_segments(
+            np.array([1, 2, END, 3, 4, 5, END, 6], dtype=np.int32),
+            np.array([0, 4, 5, 5, 7, 8]),  # 1 2 . 3 | 4 | | 5 . | 6
+            np.array([3, 3, 3, 8, 8]),
+            sentence_ends=np.array([END], dtype=np.int32),
+            max_length=23,
+            seed=seed,
+        )
+
+    found = {(number, stretch) for seed in range(30) for number, stretch in owned(drawn_of(seed))}
+    assert found == {(3, (0, 3)), (3, (3, 4)), (3, (4, 5))}  # of document 8, "5 ." is too short, and "6" alone
+
+
+def owned(pairs: Segments) -> list[tuple[int, tuple[int, int]]]:
+    numbers = pairs.document.tolist()
+    return [(number, each) for number, (a, b, _) in zip(numbers, stretches(pairs), strict=True) for each in (a, b)]
+
+
+@given(st.integers(0, 700), st.integers(0, 2**32))
+def test_draws_are_those_from_a_list_of_what_is_left(count: int, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    coins, firsts, seconds = chance.random((3, count)).tolist()
+    left, expected = list(range(count)), []
+    for coin, first_draw, second_draw in zip(coins, firsts, seconds, strict=True):
+        if len(left) < 2:
+            break
+        if coin < 0.5:
+            first = left[int(first_draw * (len(left) - 1))]
+            second = first + 1
+        else:
+            first = left[int(first_draw * len(left))]
+            second = [each for each in left if each != first][int(second_draw * (len(left) - 1))]
+        left = [each for each in left if each not in {first, second}]
+        expected.append((first, second, coin < 0.5))
+    assert list(notebook_pairs._drawn(count, coins, firsts, seconds)) == expected
 
 
 @pytest.mark.parametrize("document", [[], [1], [1, 2, END], [END, END], [1, 2, END, 3, END]])

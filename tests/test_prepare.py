@@ -17,6 +17,7 @@ from bertpipe.core.artifacts import (
     file_sha256,
     pair_schema,
 )
+from bertpipe.core.errors import DataError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
@@ -142,6 +143,56 @@ def test_the_notebooks_pairs_come_from_one_document_whole_sentences_each(
             assert not ends & set(half[:-1])
     assert summary["splits"]["train"]["tokens_cut"] == 0
     assert summary["source"] == {"text": "reviews", "pairs": "notebook", "tokenizer": "words"}
+
+
+FORMS = {
+    "stops": lambda lines: " ".join(f"{line.capitalize()}." for line in lines),
+    "lines": "\n".join,
+    "some stops": lambda lines: "\n".join(f"{line}{'.' * (at % 2)}" for at, line in enumerate(lines)),
+    "tabs": "\t".join,
+    "emoticons": lambda lines: " :( ".join(line.capitalize() for line in lines),
+    "brackets": lambda lines: " ".join(f"{line.capitalize()} (ah." for line in lines),
+    "subtitles": lambda lines: "\n".join(f"- {line}" for line in lines),
+}
+
+
+@pytest.mark.parametrize("pairs", ["bert", "notebook"])
+def test_all_forms_of_the_same_sentences_give_about_the_same_rows(prepare: Prepare, tmp_path: Path, pairs: str) -> None:
+    words = [
+        "baker",
+        "river",
+        "ladder",
+        "teacher",
+        "garden",
+        "engine",
+        "letter",
+        "horse",
+        "bridge",
+        "painter",
+        "kettle",
+        "sailor",
+    ]
+    chance = np.random.default_rng(5)
+    documents = [[f"the {' '.join(chance.choice(words, 7))} by the mill" for _ in range(7)] for _ in range(60)]
+    rows = {}
+    for name, form in FORMS.items():
+        text = folder_of(tmp_path / name, map(form, documents))
+        summary = prepare(text, tmp_path / "out" / name, pairs=pairs, language="de")
+        splits = summary["splits"].values()
+        assert [split["documents_without_pairs"] for split in splits] == [0, 0], name
+        rows[name] = sum(split["rows"] for split in splits)
+    assert max(rows.values()) <= 1.2 * min(rows.values()), rows
+
+
+def test_a_line_is_a_sentence_where_the_params_say_so(prepare: Prepare, tmp_path: Path) -> None:
+    wrapped = "\n".join(f"{'the river ' * 7}{number:02}" for number in range(12))
+    text = folder_of(tmp_path / "text", [f"{wrapped}\nend {number}" for number in range(30)])
+    for pairs in ("bert", "notebook"):
+        for sentences in ("auto", "rules"):
+            with pytest.raises(DataError, match=f"set prepare.sentences to lines .*it is {sentences}"):
+                prepare(text, tmp_path / "out", sentences=sentences, pairs=pairs)
+        summary = prepare(text, tmp_path / "out", sentences="lines", pairs=pairs)
+        assert summary["splits"]["train"]["documents_without_pairs"] == 0
 
 
 def test_no_document_is_in_both_splits(prepare: Prepare, tmp_path: Path) -> None:

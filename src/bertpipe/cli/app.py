@@ -133,6 +133,7 @@ def prepare(
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
     with signals_blocked():
         from bertpipe.sources.engines.engine import make_engine
+        from bertpipe.sources.text.checks import note_on_pairs
         from bertpipe.stages.prepare import run_prepare
 
     loaded = load_params(params)
@@ -143,6 +144,8 @@ def prepare(
             text=text, out=out, engine=workers, on_progress=on_progress,
         )  # fmt: skip
     results.show(summary, results.show_preparation, out, as_json=json_)
+    if note := note_on_pairs(summary["splits"], loaded.prepare):
+        terminal.show_note(note)
 
 
 @app.command(cls=Command)

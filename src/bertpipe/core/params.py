@@ -147,6 +147,9 @@ class PrepareParams(_Section):
     """The field of a JSON line that holds the text."""
     language: str
     """Code of the language (`en`, `es`, `zh`) whose rules split text into sentences."""
+    sentences: Literal["auto", "lines", "rules"]
+    """How sentences are found: by the `rules` of the language; `lines`: one per line, or between two tabs of a line;
+    `auto`: by the rules, and where lines end and at tabs too, unless the document was wrapped."""
     test_share: Literal["source"] | Annotated[float, Interval(gt=0, lt=1)]
     """Share of the documents in the test split; `source` uses the splits of the corpus itself."""
     tokenizer: str

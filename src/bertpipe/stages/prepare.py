@@ -64,7 +64,7 @@ def run_prepare(
     with _output(out) as staging:
         made = prepare_text(prepare, masking, runtime, text, out, staging, engine, on_progress)
         check_splits({split: count.documents for split, count in made.counts.items()}, prepare, text)
-        check_pairs(made.counts, text)
+        check_pairs(made.counts, prepare, text)
         made.tokenizer.save(staging / TOKENIZER_NAME)
         summary = _summary(text, prepare, made, staging)
         write_json(staging / SUMMARY_NAME, summary)

@@ -6,12 +6,14 @@ from pathlib import Path
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.chunks import Counts
+
+_FEW_WITHOUT_PAIRS = 0.1
+"""Share of the documents."""
 
 
 def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> None:
-    """Refuse a tokenizer that the output's form or the recipe of the pairs cannot take.
+    """Refuse a tokenizer that the output's form cannot take.
 
     Raises:
         DataError: it does not fit.
@@ -20,11 +22,6 @@ def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> 
         raise DataError(
             f"{prepare.tokenizer} has {' '.join(SPECIAL_TOKENS)} as {tokenizer.special_ids}, and the notebook's zip "
             f"needs 0 to {len(SPECIAL_TOKENS) - 1}: name a directory as the output, or let prepare make the vocabulary"
-        )
-    if prepare.pairs == "notebook" and all(tokenizer.backend.token_to_id(end) is None for end in SENTENCE_ENDS):
-        raise DataError(
-            f"the vocabulary has none of {' '.join(SENTENCE_ENDS)}, at which the notebook's recipe ends a sentence: "
-            "set prepare.pairs to bert, or take another tokenizer"
         )
 
 
@@ -54,7 +51,7 @@ def check_splits(documents: Mapping[str, int], prepare: PrepareParams, text: Pat
         raise DataError(f"{text} holds {total} document(s) and none of them is in the {split} split: {advice}")
 
 
-def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
+def check_pairs(counts: Mapping[str, Counts], prepare: PrepareParams, text: Path) -> None:
     """Refuse a split without pairs, or with pairs of one label alone because there was nothing to take the others from.
 
     Raises:
@@ -66,6 +63,32 @@ def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
             raise DataError(
                 f"of the {count.documents} document(s) of {text} in the {split} split "
                 f"{count.documents - count.documents_without_pairs} have pairs of sentences, and B of a pair that is "
-                "not next has to come from another one: bring more text, or documents of several sentences, or set "
-                "prepare.text_format to what parts a file into documents"
+                "not next has to come from another one: bring more text, or documents of several sentences; "
+                f"{_advice(prepare)}"
             )
+
+
+def note_on_pairs(splits: Mapping[str, Mapping[str, float]], prepare: PrepareParams) -> str | None:
+    """Return what to say where many documents have no pair; None if few are without.
+
+    Args:
+        splits: the counts of each split, as the summary has them.
+        prepare: what they were prepared with.
+    """
+    documents, without = (
+        int(sum(counts[name] for counts in splits.values())) for name in ("documents", "documents_without_pairs")
+    )
+    if without <= _FEW_WITHOUT_PAIRS * documents:
+        return None
+    return (
+        f"{without:,} of the {documents:,} documents have no pair, because only one sentence was found in them: "
+        f"{_advice(prepare)}"
+    )
+
+
+def _advice(prepare: PrepareParams) -> str:
+    if prepare.sentences == "lines":
+        sentences = "set prepare.sentences to auto if a line holds several sentences (it is lines)"
+    else:
+        sentences = f"set prepare.sentences to lines if each line is a sentence (it is {prepare.sentences})"
+    return f"{sentences}, or prepare.text_format to what makes longer documents (it is {prepare.text_format})"

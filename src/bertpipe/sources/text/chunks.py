@@ -1,6 +1,6 @@
 """Documents in chunks, and what becomes of a chunk: the work that processes share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from bertpipe.data.tokenization.tokenizer import parse_tokenizer
 from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.notebook_pairs import notebook_segments
 from bertpipe.sources.text.segments import FRAME_TOKENS, Segments, Sentences, bert_segments
-from bertpipe.sources.text.sentences import split_sentences
+from bertpipe.sources.text.sentences import SentenceRule, split_pieces, split_sentences
 
 if TYPE_CHECKING:
     from bertpipe.sources.text.corpus import SplitDocument  # what reads text is not needed where chunks are worked on
@@ -101,7 +101,8 @@ class Preparation:
         self._unknown_id = tokenizer.unknown_id
         _, cls_id, sep_id, _, _ = tokenizer.special_ids
         self._frame = Frame(cls_id=cls_id, sep_id=sep_id)
-        ends = [token_id for end in SENTENCE_ENDS if (token_id := tokenizer.backend.token_to_id(end)) is not None]
+        stops = () if prepare.sentences == "lines" else SENTENCE_ENDS
+        ends = [token_id for end in stops if (token_id := tokenizer.backend.token_to_id(end)) is not None]
         self._sentence_ends = np.array(ends, dtype=np.int32)
 
     def __call__(self, chunk: Chunk) -> Prepared:
@@ -127,9 +128,7 @@ class Preparation:
 
     def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""
-        pieces = [split_sentences(text, self._prepare.language) for text in chunk.texts]
-        token_ids, counts = self._encoder.encode(list(chain.from_iterable(pieces)))
-        owner = np.repeat(np.array(chunk.numbers, dtype=np.int64), [len(sentences) for sentences in pieces])
+        token_ids, counts, owner = self._encoded(chunk, split_sentences)
         real = counts > 0  # not the breaks between paragraphs
         sentences = Sentences(token_ids=token_ids, offsets=_offsets(counts[real]), document=owner[real])
         pairs, left_out = bert_segments(
@@ -142,16 +141,25 @@ class Preparation:
 
     def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
         """Return the same by the notebook's recipe."""
-        token_ids, counts = self._encoder.encode(chunk.texts)
+        split = split_pieces if len(self._sentence_ends) else split_sentences
+        token_ids, counts, owners = self._encoded(chunk, split)
         pairs = notebook_segments(
             token_ids,
             _offsets(counts),
-            np.array(chunk.numbers, dtype=np.int64),
+            owners,
             sentence_ends=self._sentence_ends,
             max_length=self._prepare.max_length,
             seed=self._prepare.seed,
         )
         return token_ids, pairs, 0
+
+    def _encoded(
+        self, chunk: Chunk, split: Callable[[str, str, SentenceRule], list[str]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """Return all tokens, how many each piece of a text has, and the number of each piece's document."""
+        pieces = [split(text, self._prepare.language, self._prepare.sentences) for text in chunk.texts]
+        token_ids, counts = self._encoder.encode(list(chain.from_iterable(pieces)))
+        return token_ids, counts, np.repeat(np.array(chunk.numbers, dtype=np.int64), list(map(len, pieces)))
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
