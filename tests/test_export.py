@@ -50,6 +50,17 @@ def test_the_directory_holds_all_files_and_is_equal_each_time(model: Path) -> No
     assert contents(again) == first
 
 
+def test_a_wordpiece_model_has_a_vocab_txt_too(tmp_path: Path) -> None:
+    save_model_with(tmp_path / "bert", piece_tokenizer())
+    directory, result = export_of(tmp_path / "bert")
+    assert set(contents(directory)) == set(result["files"]) == FILES | {"vocab.txt"}
+    known = json.loads((directory / "bertpipe.json").read_text(encoding="utf-8"))
+    assert known["sha256"]["vocab.txt"] == file_sha256(directory / "vocab.txt")
+    save_model_with(tmp_path / "bert", word_tokenizer())
+    export_of(tmp_path / "bert")
+    assert set(contents(directory)) == FILES
+
+
 def test_the_facts_for_machines_name_the_files_by_their_hashes(model: Path) -> None:
     directory, _ = export_of(model)
     known = json.loads((directory / "bertpipe.json").read_text(encoding="utf-8"))
