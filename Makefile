@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test torture check results docs audit format clean
+.PHONY: help setup repro test torture check clients results docs audit format clean
 
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test                              install, then run the quick tests"
 	@echo "make torture                           test every kill and every point of failure; writes docs/explanation/reliability.md"
 	@echo "make check                             format, lint, types, import floors, all tests with coverage"
+	@echo "make clients                           compare transformers 4 and 5, sentence-transformers, ONNX Runtime and transformers.js with bertpipe (network, Node.js)"
 	@echo "make results                           check that dvc.lock and reports/ are of these sources and params"
 	@echo "make docs                              build the documentation into site/; a dead link or a stale page fails it"
 	@echo "make audit                             check the pinned versions for known vulnerabilities (network)"
@@ -60,6 +61,10 @@ check: setup
 	coverage run -m $(PYTEST) $(ALL_TESTS)
 	coverage combine --quiet
 	coverage report
+
+# Not part of the check: each client has an environment of its own, below $(VENV)/clients.
+clients: setup
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m clients
 
 # Not part of the check: an edited docstring must not ask for a new training.
 results: setup

@@ -50,7 +50,9 @@ class Hub:
         return 409 if found else 200, {"url": f"{self.base}/{name}"}
 
     def info(self, _: Any, name: str) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
-        return 200, {"id": name, "private": self.repositories[name].private, "siblings": [], "tags": []}
+        repository = self.repositories[name]
+        siblings = [{"rfilename": file} for file in repository.files]
+        return 200, {"id": name, "private": repository.private, "siblings": siblings, "tags": []}
 
     def validate(self, content: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
         assert content["content"].startswith("---\n")
@@ -82,6 +84,8 @@ class Hub:
                 repository.commits.append(value["summary"])
             elif line["key"] == "file":
                 repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                del repository.files[value["path"]]
             else:
                 assert line["key"] == "lfsFile"
                 repository.files[value["path"]] = self.store[value["oid"]]

@@ -30,6 +30,7 @@ MAY_START_PROGRAMS = {
     "benchmarks/startup.py",
     "benchmarks/prepare.py",
     "benchmarks/processes.py",
+    "clients/environments.py",
 }
 MAY_TALK = {
     "src/bertpipe/sources/web.py",

@@ -118,7 +118,9 @@ def test_the_files_that_pages_and_sources_name_exist() -> None:
     missing = [
         f"{file.relative_to(PROJECT)}: {name}"
         for file in [*pages, *sources]
-        for name in re.findall(r"(?:docs|tests|scripts|benchmarks|src/bertpipe|params)/[\w/.-]+\.\w+", text_of(file))
+        for name in re.findall(
+            r"(?:docs|tests|scripts|benchmarks|clients|src/bertpipe|params)/[\w/.-]+\.\w+", text_of(file)
+        )
         if not (PROJECT / name).exists() and name not in EXAMPLES
     ]
     assert missing == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from bertpipe.core.artifacts import file_sha256, write_json
 from bertpipe.core.errors import DataError, MissingInputError, ModelError, WriteError
@@ -48,6 +49,17 @@ def test_the_directory_holds_all_files_and_is_equal_each_time(model: Path) -> No
     assert contents(other) == first
     again, _ = export_of(model)
     assert contents(again) == first
+
+
+def test_a_wordpiece_model_has_a_vocab_txt_too(tmp_path: Path) -> None:
+    save_model_with(tmp_path / "bert", piece_tokenizer())
+    directory, result = export_of(tmp_path / "bert")
+    assert set(contents(directory)) == set(result["files"]) == FILES | {"vocab.txt"}
+    known = json.loads((directory / "bertpipe.json").read_text(encoding="utf-8"))
+    assert known["sha256"]["vocab.txt"] == file_sha256(directory / "vocab.txt")
+    save_model_with(tmp_path / "bert", word_tokenizer())
+    export_of(tmp_path / "bert")
+    assert set(contents(directory)) == FILES
 
 
 def test_the_facts_for_machines_name_the_files_by_their_hashes(model: Path) -> None:
@@ -93,6 +105,20 @@ def test_both_directories_answer_alike(model: Path) -> None:
         assert answer.is_next is expected.is_next
     filled = exported.fill_masks("the [MASK] sat", 3).to_dict()
     assert filled["filled_text"] == own.fill_masks("the [MASK] sat", 3).to_dict()["filled_text"]
+
+
+def test_the_pipeline_reads_a_wordpiece_model_as_bertpipe_does(tmp_path: Path) -> None:
+    save_model_with(tmp_path / "bert", piece_tokenizer(lowercase=False))
+    directory, _ = export_of(tmp_path / "bert")
+    fill = transformers.pipeline("fill-mask", model=str(directory), top_k=3)
+    assert type(fill.tokenizer) is transformers.BertTokenizer
+    question = "the cafés [MASK] on É ."
+    own = load_predictor(str(tmp_path / "bert"), device="cpu").fill_masks(question, 3).masks[0].candidates
+    theirs = fill(question)
+    assert [answer["token"] for answer in theirs] == [candidate.token_id for candidate in own]
+    assert [answer["score"] for answer in theirs] == pytest.approx(
+        [candidate.probability for candidate in own], rel=1e-5
+    )
 
 
 def test_a_trained_model_is_exported_with_what_is_known_of_it(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,28 @@ def test_a_file_of_ours_that_leads_into_a_cache_is_ours(out: Path, tmp_path: Pat
     write(out, NEW)
     assert tree(out) == NEW
     assert (tmp_path / "cached").read_text(encoding="utf-8") == "first"
+
+
+def pointer_to(content: str) -> str:
+    """Return what stands in a clone without Git LFS in the place of a large file."""
+    data = content.encode()
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(data).hexdigest()}\nsize {len(data)}\n"
+
+
+def test_a_pointer_to_a_large_file_of_ours_is_ours(out: Path) -> None:
+    (out / ".git").mkdir()
+    (out / ".git" / "HEAD").write_text("precious", encoding="utf-8")
+    (out / "model").write_text(pointer_to("first"), encoding="utf-8")
+    write(out, NEW)
+    assert tree(out) == {**NEW, ".git/HEAD": "precious"}
+
+
+@pytest.mark.parametrize("text", [pointer_to("another"), pointer_to("first") + "more", "x" + pointer_to("first")])
+def test_a_pointer_to_anything_else_is_the_users(out: Path, text: str) -> None:
+    (out / "model").write_text(text, encoding="utf-8")
+    with pytest.raises(WriteError, match="out holds model, which was changed"):
+        write(out, NEW)
+    assert tree(out)["model"] == text
 
 
 @pytest.mark.parametrize("stranger", [None, "NOTES.md"])

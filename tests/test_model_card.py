@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 
 from bertpipe.core.artifacts import write_json
 from bertpipe.export import model_card
-from exports import METRICS, export_of, save_model_with, word_tokenizer
+from exports import METRICS, export_of, piece_tokenizer, save_model_with, word_tokenizer
 
 FACTS: dict[str, Any] = {
     "params": {"train": {"seed": 3, "learning_rate": 0.00012345, "init": None}, "masking": {"rate": 0.15}},
@@ -114,6 +114,16 @@ def test_a_start_from_another_model_is_said(tmp_path: Path) -> None:
     assert f"The weights it started from have the SHA-256 `{'4' * 64}`." in text
     assert "What it knows beyond the text above it has from `bert-base-uncased`" in text
     assert "knows the text above and nothing else" not in text
+
+
+def test_the_card_says_which_tokenizer_class_to_use(tmp_path: Path) -> None:
+    said = card(tmp_path).text
+    assert "**Which tokenizer class**: `AutoTokenizer` or `PreTrainedTokenizerFast`." in said
+    assert "return_token_type_ids: true" in said
+    save_model_with(tmp_path / "pieces", piece_tokenizer())
+    said = (export_of(tmp_path / "pieces")[0] / "README.md").read_text(encoding="utf-8")
+    assert "**Which tokenizer class**: `AutoTokenizer`, `BertTokenizerFast` and `BertTokenizer` of transformers" in said
+    assert "return_token_type_ids" not in said
 
 
 def test_a_model_of_unknown_training_has_a_card_that_says_so(tmp_path: Path) -> None:

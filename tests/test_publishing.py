@@ -62,6 +62,19 @@ def test_a_push_again_is_one_more_commit_and_leaves_other_files(push: Push, hub:
     assert len(repository.commits) == 2
 
 
+def test_the_vocabulary_of_an_earlier_tokenizer_is_not_left_beside_the_new_one(
+    push: Push, hub: Hub, directory: Path
+) -> None:
+    push()
+    hub.repositories[NAME].files["vocab.txt"] = b"of an earlier export: BertTokenizer would read it"
+    push()
+    assert hub.repositories[NAME].files == contents(directory)
+    (directory / "vocab.txt").write_text("of this one")
+    push()
+    push()
+    assert hub.repositories[NAME].files == contents(directory)
+
+
 def test_a_model_is_private_unless_it_is_to_be_public(push: Push, hub: Hub) -> None:
     assert push()["visibility"] == "private"
     assert push("somebody/shown", public=True)["visibility"] == "public"

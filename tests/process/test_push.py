@@ -5,15 +5,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertpipe.core.artifacts import write_json
+from bertpipe.core.artifacts import file_sha256, write_json
+from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params_file import merged_text
-from exports import METRICS, save_model_with, word_tokenizer
-from hubs import Hub, running_hub
+from exports import METRICS, piece_tokenizer, save_model_with, word_tokenizer
+from hubs import Hub, Repository, running_hub
 from test_publishing import NAME, TOKEN, contents
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -57,8 +59,10 @@ def test_without_push_nobody_is_asked_and_with_it_the_hub_has_what_is_here(proje
     assert done.stderr == "writing models/huggingface\npushing to the hub\n"
     shown = json.loads(done.stdout)
     assert (shown["pushed_to"], shown["visibility"]) == (f"{hub.base}/{NAME}", "private")
-    assert hub.repositories[NAME].files == contents(project / "models" / "huggingface")
-    assert len(hub.repositories[NAME].files) == 6
+    directory = project / "models" / "huggingface"
+    manifest = {MANIFEST_NAME: (directory / MANIFEST_NAME).read_bytes()}
+    assert hub.repositories[NAME].files == contents(directory) | manifest
+    assert len(hub.repositories[NAME].files) == 7
     asked = {(method, path): authorization for method, path, authorization in hub.requests}
     assert asked["POST", f"/api/models/{NAME}/commit/main"] == f"Bearer {TOKEN}"
     assert [path for (_, path), sent in asked.items() if sent is None] == [
@@ -68,6 +72,40 @@ def test_without_push_nobody_is_asked_and_with_it_the_hub_has_what_is_here(proje
     assert TOKEN not in done.stdout + done.stderr
     assert TOKEN.encode() not in written
     assert not any(TOKEN.encode() in content for content in hub.repositories[NAME].files.values())
+
+
+def cloned(repository: Repository, folder: Path) -> Path:
+    """Return a clone without Git LFS, with what git and the hub add."""
+    for name, content in repository.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(weights).hexdigest()}\nsize {len(weights)}\n"
+    )
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+    return folder
+
+
+def test_a_new_model_is_exported_into_a_clone_of_an_earlier_one(project: Path, hub: Hub) -> None:
+    done = export_in_a_process(project, hub, "--push", NAME, HF_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stderr
+    clone = cloned(hub.repositories[NAME], project / "clone")
+    save_model_with(project / "models" / "bert", piece_tokenizer())
+    done = export_in_a_process(project, hub, "--out", str(clone))
+    assert done.returncode == 0, done.stderr
+    assert (clone / ".git" / "HEAD").read_text() == "ref: refs/heads/main\n"
+    assert (clone / ".gitattributes").exists()
+    known = json.loads((clone / "bertpipe.json").read_text(encoding="utf-8"))
+    assert known["model"]["vocab_size"] == piece_tokenizer().vocab_size
+    assert file_sha256(clone / "model.safetensors") == known["sha256"]["model.safetensors"]
+    (clone / "README.md").write_text("# A card that was edited on the hub\n")
+    done = export_in_a_process(project, hub, "--out", str(clone))
+    assert done.returncode == 1
+    assert "clone holds README.md, which was changed since bertpipe wrote it" in done.stderr
+    assert (clone / "README.md").read_text() == "# A card that was edited on the hub\n"
 
 
 def test_without_a_token_nothing_is_sent_and_the_directory_stays(project: Path, hub: Hub) -> None:

@@ -31,6 +31,7 @@ from bertpipe.cli.options import (
 from bertpipe.cli.process import settle_process
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
+from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import ProbeMode
 from bertpipe.core.params_file import load_params
 from bertpipe.training.distributed import environment
@@ -310,8 +311,9 @@ def export(
             with signals_blocked():
                 from bertpipe.export.hub import push_directory
 
+            files = [*result["files"], MANIFEST_NAME]  # with it, `export` can write into a clone of the repository
             result |= push_directory(
-                out, result["files"], push, public=public, on_progress=on_progress, on_note=terminal.show_note
+                out, files, push, public=public, on_progress=on_progress, on_note=terminal.show_note
             )
     results.show(result, results.show_facts, "Exported", as_json=json_)
 

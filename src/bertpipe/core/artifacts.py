@@ -53,6 +53,7 @@ WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
 """The model card of an exported model."""
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
+VOCABULARY_TEXT_NAME = "vocab.txt"
 EXPORT_FACTS_NAME = "bertpipe.json"
 """The facts of an exported model, for programs."""
 
@@ -64,7 +65,10 @@ DATA = Kind(
     ),
 )  # fmt: skip
 MODEL = Kind(name="model", entries=(CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME))
-EXPORT = Kind(name="exported model", entries=(*MODEL.entries, TOKENIZER_CONFIG_NAME, CARD_NAME, EXPORT_FACTS_NAME))
+EXPORT = Kind(
+    name="exported model",
+    entries=(*MODEL.entries, TOKENIZER_CONFIG_NAME, VOCABULARY_TEXT_NAME, CARD_NAME, EXPORT_FACTS_NAME),
+)
 PLOTS = Kind(
     name="plots",
     entries=[

@@ -7,12 +7,16 @@ else in a directory is the user's.
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST_NAME = "bertpipe-manifest.json"
 _FORMAT = "bertpipe-manifest-1"
+_LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize [0-9]+\n")
+_LONGEST_POINTER = 200
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +112,7 @@ def contents_of(directory: Path) -> Contents:
             own.add(name)
         elif name not in recorded:
             foreign.add(name)
-        elif path.is_file() and _sha256(path) in recorded[name]:
+        elif path.is_file() and not recorded[name].isdisjoint(_sha256s(path)):
             own.add(name)
         else:
             changed.add(name)
@@ -137,6 +141,13 @@ def _overlap(first: str, second: str) -> bool:
     """Return whether one of two names is or contains the other, on a file system that ignores case."""
     first, second = first.casefold(), second.casefold()
     return first == second or first.startswith(f"{second}/") or second.startswith(f"{first}/")
+
+
+def _sha256s(path: Path) -> Iterator[str]:
+    """Yield the SHA-256 of a file, and that of the file which a Git LFS pointer stands for in a clone."""
+    yield _sha256(path)
+    if path.stat().st_size <= _LONGEST_POINTER and (pointer := _LFS_POINTER.fullmatch(path.read_bytes())):
+        yield pointer[1].decode("ascii")
 
 
 def _sha256(path: Path) -> str:

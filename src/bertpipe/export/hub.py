@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
+from bertpipe.core.artifacts import VOCABULARY_TEXT_NAME
 from bertpipe.core.errors import PushError, first_line
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.model.huggingface_load import is_network_error, quiet
@@ -32,7 +33,7 @@ def push_directory(
     """Upload files of a directory as one commit, and return where they are.
 
     The token is the one that huggingface_hub finds: HF_TOKEN, or that of its login. A missing repository is created,
-    private unless `public`; an existing one keeps its other files.
+    private unless `public`; an existing one keeps its other files, but for the vocab.txt of an earlier tokenizer.
 
     Args:
         directory: where the files lie.
@@ -54,10 +55,15 @@ def push_directory(
         if name.count("/") != 1:
             raise HFValidationError(name)
         api.create_repo(name, private=not public, exist_ok=True)
-        is_private = bool(api.model_info(name).private)
+        found = api.model_info(name)
+        is_private = bool(found.private)
         if not is_private and not public:
             raise PushError(f"{name} is a public model on the hub, so nothing was sent: give --public, or name another")
-        operations = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files
+        ]
+        if VOCABULARY_TEXT_NAME in {file.rfilename for file in found.siblings or ()} - {*files}:
+            operations.append(CommitOperationDelete(path_in_repo=VOCABULARY_TEXT_NAME))
         api.create_commit(name, operations, commit_message=_MESSAGE)
     for warning in warned:
         on_note(" ".join(str(warning.message).split()).replace(token, _HIDDEN))

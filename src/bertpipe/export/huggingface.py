@@ -1,11 +1,20 @@
-"""Writes the four files that Hugging Face's `BertForPreTraining` and `AutoTokenizer` read."""
+"""Writes the files that Hugging Face's `BertForPreTraining` and tokenizer classes read."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
-from bertpipe.core.artifacts import CONFIG_NAME, TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, WEIGHTS_NAME, write_json
+from bertpipe.core.artifacts import (
+    CONFIG_NAME,
+    TOKENIZER_CONFIG_NAME,
+    TOKENIZER_NAME,
+    VOCABULARY_TEXT_NAME,
+    WEIGHTS_NAME,
+    write_json,
+)
 from bertpipe.core.params import ModelParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
 from bertpipe.model.bert import Bert
@@ -15,6 +24,17 @@ _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 """Our names of activations: theirs."""
 _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
 """Their names of the special tokens, in the order of `SPECIAL_TOKENS`."""
+_SETTINGS = {
+    "lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars",
+}  # fmt: skip
+"""Names of BertNormalizer's settings in tokenizer.json: those of `BertTokenizer`'s."""
+_WORDPIECE = {
+    "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+}  # fmt: skip
+"""What `BertTokenizer` makes around a vocabulary."""
+_SPECIAL = {"special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
+"""How `BertTokenizer` finds the special tokens in a text."""
+_LINE_ENDS = {"\n", "\r"}
 
 
 def missing_counterpart(params: ModelParams) -> str | None:
@@ -56,8 +76,9 @@ def _config(bert: Bert, pad_id: int) -> dict[str, Any]:
 def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_positions: int) -> None:
     """Write tokenizer.json, which then also joins one or two texts as BERT reads them, and tokenizer_config.json.
 
-    The class named there uses tokenizer.json unchanged: the one for BERT would build its own normalizer and WordPiece
-    around our vocabulary, and give other ids. It omits token_type_ids unless they are asked for.
+    BERT's own WordPiece is called `BertTokenizer` there, with its settings, and gets a vocab.txt as well: all classes
+    for BERT in transformers and transformers.js then give our ids. Any other tokenizer is a `PreTrainedTokenizerFast`,
+    which reads tokenizer.json unchanged: the class for BERT would build its own WordPiece around the vocabulary.
 
     Args:
         directory: where to write.
@@ -76,11 +97,39 @@ def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_pos
         special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)],
     )
     joined.save(directory / TOKENIZER_NAME)
+    settings = bert_settings(tokenizer)
+    if settings is not None:
+        _save_vocabulary(directory / VOCABULARY_TEXT_NAME, tokenizer)
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": "PreTrainedTokenizerFast" if settings is None else "BertTokenizer",
+        **(settings or {}),
         "model_max_length": max_positions,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
         **dict(zip(_ROLES, SPECIAL_TOKENS, strict=True)),
     }
     write_json(directory / TOKENIZER_CONFIG_NAME, config)
+
+
+def bert_settings(tokenizer: Tokenizer) -> Mapping[str, Any] | None:
+    """Return what `BertTokenizer` has to be told to give a tokenizer's ids; None if it cannot give them."""
+    content = json.loads(tokenizer.backend.to_str())
+    normalizer, model = content["normalizer"] or {}, content["model"]
+    vocabulary = model.pop("vocab")
+    is_bert = (
+        normalizer.get("type") == "BertNormalizer"
+        and normalizer["clean_text"]
+        and content["pre_tokenizer"] == {"type": "BertPreTokenizer"}
+        and model == _WORDPIECE
+        and sorted(token.pop("content") for token in content["added_tokens"]) == sorted(SPECIAL_TOKENS)
+        and all(token == _SPECIAL | {"id": token["id"]} for token in content["added_tokens"])
+        and len(vocabulary) == tokenizer.vocab_size
+        and not any(set(token) & _LINE_ENDS for token in vocabulary)
+    )
+    return {theirs: normalizer[ours] for ours, theirs in _SETTINGS.items()} if is_bert else None
+
+
+def _save_vocabulary(path: Path, tokenizer: Tokenizer) -> None:
+    """Write a vocab.txt: one token per line, in the order of the ids."""
+    tokens = tokenizer.tokens(range(tokenizer.vocab_size))
+    path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n")

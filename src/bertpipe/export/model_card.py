@@ -38,6 +38,8 @@ class CardFacts:
     """Number of weights."""
     tokenizer: str
     """Kind of its tokenizer: `WordPiece`, `WordLevel`, ..."""
+    is_bert_tokenizer: bool
+    """Whether `BertTokenizer` gives its ids."""
     training: Mapping[str, Any]
     """What the model's config.json says about its training; may be empty."""
     results: Mapping[str, Any]

@@ -20,7 +20,7 @@ from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
-from bertpipe.export.huggingface import missing_counterpart, save_huggingface, save_huggingface_tokenizer
+from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface, save_huggingface_tokenizer
 from bertpipe.export.model_card import CardFacts, model_card
 from bertpipe.model.store import StoredModel, load_model
 
@@ -118,6 +118,7 @@ def _card_facts(
         ),
         parameters=sum(parameter.numel() for parameter in bert.parameters()),
         tokenizer=type(tokenizer.backend.model).__name__,
+        is_bert_tokenizer=bert_settings(tokenizer) is not None,
         training=_without_folders(stored.facts),
         results=read_json(require(metrics, made_by="bertpipe evaluate")),
         results_sha256=file_sha256(metrics),

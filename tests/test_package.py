@@ -1,0 +1,55 @@
+"""What the package says of itself where it is installed from."""
+
+import re
+import tomllib
+from email import message_from_string, policy
+from email.message import EmailMessage
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from hatchling.build import build_wheel
+
+PROJECT = Path(__file__).parent.parent
+_TARGET = re.compile(r"\]\(([^)]*)\)")
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> EmailMessage:
+    """Return the METADATA of the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(PROJECT)
+        name = build_wheel(str(folder))
+    with ZipFile(folder / name) as wheel:
+        (file,) = (each for each in wheel.namelist() if each.endswith(".dist-info/METADATA"))
+        found = message_from_string(wheel.read(file).decode("utf-8"), policy=policy.default)
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+def test_the_description_has_no_link_that_a_package_index_cannot_follow(metadata: EmailMessage) -> None:
+    described = metadata.get_payload()
+    targets = _TARGET.findall(described)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert "![" not in described
+    assert "](" not in _TARGET.sub("", described)
+
+
+def test_the_description_is_the_readme_otherwise(metadata: EmailMessage) -> None:
+    described, readme = metadata.get_payload(), (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    words = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", readme)
+    assert (
+        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", described).split()
+        == re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", words).split()
+    )
+    assert "go from and to Hugging Face,\n" in described
+
+
+def test_the_rest_is_what_pyproject_says(metadata: EmailMessage) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (metadata["Name"], metadata["Version"]) == ("bertpipe", project["version"])
+    assert metadata["Summary"] == project["description"]
+    assert metadata["License-Expression"] == project["license"]
