@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from transformers import AutoTokenizer, BertForPreTraining
 from bertpipe.core.artifacts import MODEL_DIR
 from bertpipe.core.errors import InputError, MissingInputError, ModelError
 from bertpipe.core.params import InferParams, MlmExample, NspExample
-from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, SEP_ID
+from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, SEP_ID, Tokenizer
 from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.stages.infer import run_infer_examples
+from exports import save_model_with
 from models import PIECES, WORDS, save_changed, save_tiny_huggingface, save_tiny_model
+from vocabularies import byte_level, llama_like, with_word_ends
 
 VOCAB = 5 + len(WORDS)
 
@@ -197,6 +200,27 @@ def test_a_word_piece_joins_the_word_before_it(huggingface: Path, text: str, fil
         network.cls.predictions.bias[PIECES.index("##s")] = 1000.0
     network.save_pretrained(huggingface)
     assert load_predictor(str(huggingface)).fill_masks(text, 1).filled_text == filled
+
+
+@pytest.mark.parametrize(
+    ("make", "token", "text", "filled"),
+    [
+        (byte_level, "ĠniÃ±o", "El [MASK] pidió", "El niño pidió"),
+        (byte_level, "ĠniÃ±o", "[MASK] pidió", "niño pidió"),
+        (byte_level, ".", "El niño pidió [MASK]", "El niño pidió."),
+        (llama_like, "▁niño", "El [MASK] pidió", "El niño pidió"),
+        (with_word_ends, "el</w>", "Pidió [MASK] niño", "Pidió el niño"),
+    ],
+)
+def test_tokens_of_any_vocabulary_are_filled_in_as_text(
+    tmp_path: Path, make: Callable[[], Tokenizer], token: str, text: str, filled: str
+) -> None:
+    tokenizer = make()
+    bert = save_model_with(tmp_path / "own", tokenizer)
+    with torch.no_grad():
+        bert.mlm_decoder.bias[tokenizer.backend.token_to_id(token)] = 1000.0
+    save_changed(tmp_path / "own", bert)
+    assert load_predictor(str(tmp_path / "own")).fill_masks(text, 1).filled_text == filled
 
 
 def test_candidates_are_as_many_as_there_are_tokens_at_most(own: Path) -> None:

@@ -57,6 +57,7 @@ def run_prepare(
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.
         DataError: `out` lies in `text`; the text cannot be read; a split is left without documents or without pairs;
             the tokenizer does not fit; shards cannot be made of this text, or into this output; or a worker is lost.
+        ParamsError: words are masked, and the tokenizer does not mark words.
     """
     if out.resolve().is_relative_to(text.resolve()):
         raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")

@@ -1,9 +1,11 @@
 """The user's text to token ids and back, with our tokenizers or Hugging Face's."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bertpipe.core.errors import InputError
+from bertpipe.data.tokenization.pieces import Pieces
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
@@ -23,7 +25,7 @@ class Encoding:
     """Each token's start and end in the text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelTokenizer:
     """A model's tokenizer and the ids of its special tokens."""
 
@@ -67,10 +69,10 @@ class ModelTokenizer:
         """Return the token of an id; `[unknown-ID]` where it has none."""
         return self.backend.id_to_token(token_id) or unknown_token(token_id)
 
-    @property
-    def continuation_prefix(self) -> str:
-        """The prefix of a token that continues a word (`##`); empty if there is none."""
-        return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
+    @cached_property
+    def pieces(self) -> Pieces:
+        """How the vocabulary writes text down."""
+        return Pieces.of(self.backend)
 
     @property
     def has_words(self) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bertpipe.core.artifacts import DATA_COMMANDS
 from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.data.tokenization.pieces import Pieces, piece_tables
 
 if TYPE_CHECKING:
     import tokenizers
@@ -44,6 +45,8 @@ class Tokenizer:
     """A tokenizer and the ids of its special tokens."""
 
     backend: "tokenizers.Tokenizer"
+    special_tokens: tuple[str, ...] = SPECIAL_TOKENS
+    """Its names of `[PAD] [CLS] [SEP] [MASK] [UNK]`."""
 
     @cached_property
     def vocab_size(self) -> int:
@@ -54,7 +57,7 @@ class Tokenizer:
     def special_ids(self) -> tuple[int, ...]:
         """Ids of `[PAD] [CLS] [SEP] [MASK] [UNK]`."""
         vocabulary = self.backend.get_vocab()
-        return tuple(vocabulary[token] for token in SPECIAL_TOKENS)
+        return tuple(vocabulary[token] for token in self.special_tokens)
 
     @property
     def mask_id(self) -> int:
@@ -74,30 +77,38 @@ class Tokenizer:
         return table
 
     @cached_property
-    def continues_word(self) -> NDArray[np.bool_]:
-        """Whether each id is a piece that continues a word, such as WordPiece's `##s`; shape [vocab].
-
-        False for all ids if the tokenizer's model does not mark pieces, like a word-level one.
-        """
-        table = np.zeros(self.vocab_size, dtype=np.bool_)
-        prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
-        if prefix:
-            table[[token_id for token, token_id in self.backend.get_vocab().items() if token.startswith(prefix)]] = True
-        return table & ~self.is_special
+    def pieces(self) -> Pieces:
+        """How the vocabulary writes text down."""
+        return Pieces.of(self.backend)
 
     @cached_property
+    def _tables(self) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+        named = {token: token_id for token, token_id in self.backend.get_vocab().items() if not is_unknown_token(token)}
+        return piece_tables(self.pieces, named, self.vocab_size)
+
+    @property
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Whether each id is a piece of the same word as the token before it, such as WordPiece's `##s`; shape [vocab].
+
+        False for all ids if the vocabulary does not mark words, like a word-level one. Where it marks the spaces before
+        words, white space, punctuation marks and Chinese characters separate words, as in BERT.
+        """
+        return self._tables[1] & ~self.is_special
+
+    @property
+    def ends_word(self) -> NDArray[np.bool_]:
+        """Whether the token after each id begins a word, whatever it is; shape [vocab]. So it is for special tokens."""
+        return self._tables[2] | self.is_special
+
+    @property
     def token_bytes(self) -> NDArray[np.int64]:
         """UTF-8 bytes of each id's text, 0 if it has none or it is not known; shape [vocab].
 
-        A continuing piece counts without its prefix; special tokens and `[unknown-ID]` have no text.
+        The text is the normalised one: what the normaliser removes is not counted. A space is counted where the token
+        has it, as byte-level and SentencePiece tokens do and WordPiece's do not. The marks of the vocabulary (`##`,
+        `</w>`) are not counted; special tokens and `[unknown-ID]` have no text.
         """
-        sizes = np.zeros(self.vocab_size, dtype=np.int64)
-        prefix = getattr(self.backend.model, "continuing_subword_prefix", None) or ""
-        for token, token_id in self.backend.get_vocab().items():
-            if not is_unknown_token(token):
-                sizes[token_id] = len(token.removeprefix(prefix).encode("utf-8"))
-        sizes[self.is_special] = 0
-        return sizes
+        return np.where(self.is_special, 0, self._tables[0])
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without `[CLS]` and `[SEP]`; `[MASK]` in the text is the mask token."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 from bertpipe.core.artifacts import SPLITS, TABLES, shards_sha256
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams, cores
 from bertpipe.core.progress import Progress
+from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization.tokenizer import Tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts
@@ -56,7 +57,7 @@ def prepare_text(
     of this machine share its chunks.
 
     Raises:
-        MissingInputError, DataError: see `run_prepare`.
+        MissingInputError, DataError, ParamsError: see `run_prepare`.
     """
     as_files = prepare.shards == "files"
     texts = text_shards(text, text_format=prepare.text_format, field=prepare.field, as_files=as_files)
@@ -68,6 +69,7 @@ def prepare_text(
             shards = assign(shards, found)
         tokenizer = _tokenizer(prepare, work, shards, text)
         check_tokenizer(tokenizer, prepare, out)
+        Masking.of(masking, tokenizer)  # refuses before the work what no worker could mask
         write = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging, work.processes_per_shard)
         stats, counts = CorpusStats(), {split: Counts() for split in SPLITS}
         digests: dict[str, list[str]] = {table: [] for table in TABLES}
