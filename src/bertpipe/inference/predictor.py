@@ -287,7 +287,7 @@ class Predictor:
         if any(is_unknown_token(c.token) for mask in masks for c in mask.candidates) and self.tokenizer.has_words:
             warnings = (*warnings, "a candidate [unknown-ID] is an id without a word in this model's vocabulary")
         best = [mask.candidates[0].token for mask in masks]
-        filled = _fill(question.encoded, question.masked, best, self.tokenizer.pieces)
+        filled = _fill(question.encoded, question.masked, best, self.tokenizer.tokenizer.pieces)
         return MlmAnswer(masks=masks, filled_text=filled, warnings=warnings)
 
     def _candidates(self, logits: Tensor, top_k: int) -> tuple[Candidate, ...]:

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertpipe.core.errors import ModelError, first_line
+from bertpipe.core.artifacts import CONFIG_NAME
+from bertpipe.core.errors import DataError, MissingInputError, ModelError, first_line
 from bertpipe.core.params import Activation, ModelParams
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
+from bertpipe.data.tokenization.user_tokenizer import TOKENIZER_FILES, GivenTokenizer, read_tokenizer
 from bertpipe.model.bert import Bert, Head
 from bertpipe.model.huggingface_weights import copy_from_huggingface
 from bertpipe.model.store import LoadedModel
@@ -40,7 +42,6 @@ _FEWEST_POSITIONS = 8
 _OLD_NAMES = (".gamma", ".beta")
 """A LayerNorm's weight and bias in the first BERT checkpoints."""
 _HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
-_SPECIAL_TOKENS = 5
 _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """Variable that keeps transformers from requesting, in the user's name, the conversion of pickled weights."""
 
@@ -72,7 +73,7 @@ def load_huggingface(source: str | Path) -> LoadedModel:
 
 def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     """Return the model; OSError if a file of it is missing."""
-    from transformers import AutoConfig, AutoTokenizer, BertForPreTraining  # noqa: PLC0415
+    from transformers import AutoConfig, BertForPreTraining  # noqa: PLC0415
 
     options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
     try:
@@ -85,11 +86,8 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
         raise ModelError(f"the config of {source} cannot be read: {first_line(error)}") from error
     if config.model_type != "bert":
         raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
-    tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
-    if len(tokenizer) <= _SPECIAL_TOKENS:
-        # Without vocabulary files transformers makes a tokenizer of special tokens only.
-        raise OSError("it has no vocabulary (tokenizer.json or vocab.txt)")
-    _check_tokenizer(source, tokenizer, config.vocab_size)
+    directory = _tokenizer_directory(source, local_only=local_only)
+    given = _tokenizer(source, directory, config.vocab_size)
     weights = {
         "config": config,
         "dtype": torch.float32,
@@ -126,16 +124,10 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     return LoadedModel(
         name=str(source),
         bert=bert.eval(),
-        tokenizer=ModelTokenizer(
-            backend=tokenizer.backend_tokenizer,
-            cls_id=tokenizer.cls_token_id,
-            sep_id=tokenizer.sep_token_id,
-            mask_id=tokenizer.mask_token_id,
-            unknown_id=tokenizer.unk_token_id,
-        ),
-        tokenizer_file=_file(source, "tokenizer.json", local_only=local_only),
+        tokenizer=ModelTokenizer(given.tokenizer),
+        directory=directory,
         missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
-        notes=tuple(_notes(source, config, absent, local_only=local_only)),
+        notes=(*given.notes, *_notes(source, config, absent, local_only=local_only)),
     )
 
 
@@ -239,20 +231,29 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
         raise ModelError(f"the {part} of {source} cannot be read: {first_line(error)}") from error
 
 
-def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> None:  # noqa: ANN401
-    """Raise ModelError if a tokenizer does not fit the model, or lacks a special token."""
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{source} has a tokenizer without a tokenizer.json ({type(tokenizer).__name__}): save a fast one"
-        )
-    ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id)
-    if None in ids:
-        raise ModelError(f"{source} has a tokenizer without one of [CLS] [SEP] [MASK] [UNK]: BERT needs all of them")
-    size = max(tokenizer.get_vocab().values()) + 1
+def _tokenizer_directory(source: str | Path, *, local_only: bool) -> Path:
+    """Return the local directory with the files of a checkpoint's tokenizer."""
+    if isinstance(source, Path):
+        return source
+    config, *_ = [_file(source, name, local_only=local_only) for name in (CONFIG_NAME, *TOKENIZER_FILES)]
+    assert config is not None  # it was read
+    return config.parent
+
+
+def _tokenizer(source: str | Path, directory: Path, vocab_size: int) -> GivenTokenizer:
+    """Return the tokenizer of a checkpoint; ModelError if it does not fit the model, OSError if there is none."""
+    try:
+        given = read_tokenizer(directory)
+    except MissingInputError as error:
+        raise OSError(str(error)) from error
+    except DataError as error:
+        raise ModelError(f"the tokenizer of {source} cannot be read: {error}") from error
+    size = given.tokenizer.vocab_size
     if size > vocab_size:
         raise ModelError(
             f"{source} has a tokenizer of {size} tokens, and a model of {vocab_size}: they do not belong together"
         )
+    return given
 
 
 def _ask_hub(name: str) -> None:

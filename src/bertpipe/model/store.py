@@ -23,6 +23,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ModelParams
+from bertpipe.data.tokenization.comparison import difference
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import Tokenizer
 from bertpipe.model.bert import Bert, Head
@@ -54,8 +55,8 @@ class LoadedModel:
     """Heads that the checkpoint does not have; they have initial weights."""
     notes: tuple[str, ...]
     """What the user should know about how it was read."""
-    tokenizer_file: Path | None
-    """The `tokenizer.json` on this machine; None if the model has none."""
+    directory: Path
+    """Where its files are on this machine; `prepare.tokenizer` takes it."""
 
     def require_head(self, head: Head) -> None:
         """Refuse a head that was never trained.
@@ -69,10 +70,9 @@ class LoadedModel:
                 f"model of {_WITH_HEAD[head]}"
             )
 
-    def has_ids_of(self, tokenizer: Tokenizer) -> bool:
-        """Return whether each of a tokenizer's ids means the same word to this model."""
-        same: bool = self.tokenizer.backend.get_vocab() == tokenizer.backend.get_vocab()
-        return same
+    def tokenizer_difference(self, data: Tokenizer) -> str | None:
+        """Return in which point the tokenizer of some data is not the model's; None if both give the same ids."""
+        return difference(self.tokenizer.tokenizer, data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,10 +65,11 @@ def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which must be the model's."""
     path = require(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
-    if not model.has_ids_of(tokenizer):
+    difference = model.tokenizer_difference(tokenizer)
+    if difference is not None:
         raise ModelError(
-            f"{model.name} was trained with another tokenizer than {path}: its ids mean other words; "
-            f"train on these data, or evaluate on data made with its tokenizer (prepare.tokenizer)"
+            f"{model.name} was trained with another tokenizer than {path} ({difference}): "
+            f"train on these data, or evaluate on data made with prepare.tokenizer: {model.directory}"
         )
     return tokenizer
 

@@ -1,11 +1,9 @@
 """The user's text to token ids and back, with our tokenizers or Hugging Face's."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from bertpipe.core.errors import InputError
-from bertpipe.data.tokenization.pieces import Pieces
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
@@ -25,27 +23,41 @@ class Encoding:
     """Each token's start and end in the text."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ModelTokenizer:
-    """A model's tokenizer and the ids of its special tokens."""
+    """A model's tokenizer, for the texts of a user."""
 
-    backend: Any
-    """A `tokenizers.Tokenizer`."""
-    cls_id: int
-    sep_id: int
-    mask_id: int
-    unknown_id: int
+    tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
         """Switch off a tokenizer.json's own truncation and padding: the predictor truncates, with a warning."""
         self.backend.no_truncation()
         self.backend.no_padding()
 
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "ModelTokenizer":
-        """Return one of our tokenizers as a model's."""
-        _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
-        return cls(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
+    @property
+    def backend(self) -> Any:  # noqa: ANN401
+        """The `tokenizers.Tokenizer`."""
+        return self.tokenizer.backend
+
+    @property
+    def cls_id(self) -> int:
+        """Id of `[CLS]`."""
+        return self.tokenizer.special_ids[1]
+
+    @property
+    def sep_id(self) -> int:
+        """Id of `[SEP]`."""
+        return self.tokenizer.special_ids[2]
+
+    @property
+    def mask_id(self) -> int:
+        """Id of `[MASK]`."""
+        return self.tokenizer.special_ids[3]
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of `[UNK]`."""
+        return self.tokenizer.special_ids[4]
 
     def encode(self, text: str, name: str) -> Encoding:
         """Return the ids of a text; `name` is what an error calls it, for example "the first sentence".
@@ -68,11 +80,6 @@ class ModelTokenizer:
     def token(self, token_id: int) -> str:
         """Return the token of an id; `[unknown-ID]` where it has none."""
         return self.backend.id_to_token(token_id) or unknown_token(token_id)
-
-    @cached_property
-    def pieces(self) -> Pieces:
-        """How the vocabulary writes text down."""
-        return Pieces.of(self.backend)
 
     @property
     def has_words(self) -> bool:

@@ -1,7 +1,7 @@
 """Text to token ids and back: a `tokenizer.json` with BERT's five special tokens."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import DATA_COMMANDS
 from bertpipe.core.atomic import atomic_file
-from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.errors import DataError, MissingInputError, first_line
 from bertpipe.data.tokenization.pieces import Pieces, piece_tables
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 """Their ids in a word-level vocabulary are 0 to 4, in this order, as in the notebook's data."""
 PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID = range(5)
+_UNKNOWN = "\U00010a80\U0001e904"
+"""Letters of Old North Arabian and Adlam, which hardly any vocabulary has."""
+_OTHER_NAMES = ("<pad>", "<s>", "</s>", "<mask>", "<unk>")
+"""The same in vocabularies of RoBERTa's kind."""
 
 # Replacements of torchtext's `basic_english` after lower-casing, in order; then it splits on white space.
 BASIC_ENGLISH = (
@@ -50,8 +54,8 @@ class Tokenizer:
 
     @cached_property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return int(self.backend.get_vocab_size())
+        """The largest id plus one, special tokens included."""
+        return max(self.backend.get_vocab().values()) + 1
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
@@ -147,11 +151,11 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
     from tokenizers.models import WordLevel  # noqa: PLC0415
 
     if tuple(words[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
-        raise DataError(f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}, this one with {words[:5]}")
+        raise DataError(f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}, this one with {words[:5]!s:.100}")
     vocabulary = {word: token_id for token_id, word in enumerate(words)}
     if len(vocabulary) != len(words):
         twice = next(word for token_id, word in enumerate(words) if vocabulary[word] != token_id)
-        raise DataError(f"the vocabulary names {twice!r} twice: keep each word once")
+        raise DataError(f"the vocabulary names {twice!r:.60} twice: keep each word once")
     backend = Backend(WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[UNK_ID]))
     replacements: list[Any] = [normalizers.Replace(old, new) for old, new in BASIC_ENGLISH]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *replacements])
@@ -180,19 +184,37 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return parse_tokenizer(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def parse_tokenizer(text: str, name: str) -> Tokenizer:
-    """Return the tokenizer of a `tokenizer.json`'s text; `name` is what an error calls it.
+def parse_tokenizer(
+    text: str, name: str, names: Callable[[Mapping[str, int]], tuple[str, ...]] | None = None
+) -> Tokenizer:
+    """Return the tokenizer of a `tokenizer.json`'s text.
+
+    Args:
+        text: what stands in the file.
+        name: what an error calls it.
+        names: returns the names of the special tokens in a vocabulary; None for `special_tokens_of`.
 
     Raises:
         DataError: it is not a tokenizer, or lacks a special token.
     """
+    from tokenizers import AddedToken  # noqa: PLC0415
     from tokenizers import Tokenizer as Backend  # noqa: PLC0415
 
     try:
         backend = Backend.from_str(text)
+        backend.encode(_UNKNOWN, add_special_tokens=False)  # refused where there is no token for what is unknown
     except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{name} is not a tokenizer.json: {error}") from error
-    missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+        raise DataError(f"{name} is not a tokenizer.json: {first_line(error):.200}") from error
+    found = (names or special_tokens_of)(backend.get_vocab())
+    missing = [usual for usual, token in zip(SPECIAL_TOKENS, found, strict=True) if not token]
     if missing:
         raise DataError(f"{name} lacks {' '.join(missing)}: a BERT tokenizer needs all of {' '.join(SPECIAL_TOKENS)}")
-    return Tokenizer(backend)
+    added = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in found if t not in added])
+    return Tokenizer(backend, found)
+
+
+def special_tokens_of(vocabulary: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a vocabulary's names of `SPECIAL_TOKENS`; an empty one for each that it lacks."""
+    pairs = zip(SPECIAL_TOKENS, _OTHER_NAMES, strict=True)
+    return tuple(next((name for name in pair if name in vocabulary), "") for pair in pairs)

@@ -50,6 +50,7 @@ def prepare_text(
     staging: Path,
     engine: Engine | None,
     on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None],
 ) -> PreparedText:
     """Write the rows and documents of a text to `staging`, shard by shard.
 
@@ -67,7 +68,7 @@ def prepare_text(
         if len(shards) > 1:
             found = work.map(partial(document_digests, prepare.seed), shards, "looking for duplicates")
             shards = assign(shards, found)
-        tokenizer = _tokenizer(prepare, work, shards, text)
+        tokenizer = _tokenizer(prepare, work, shards, text, on_note)
         check_tokenizer(tokenizer, prepare, out)
         Masking.of(masking, tokenizer)  # refuses before the work what no worker could mask
         write = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging, work.processes_per_shard)
@@ -142,11 +143,20 @@ class _Work:
         return count
 
 
-def _tokenizer(prepare: PrepareParams, work: _Work, shards: Sequence[AssignedShard], text: Path) -> Tokenizer:
+def _tokenizer(
+    prepare: PrepareParams,
+    work: _Work,
+    shards: Sequence[AssignedShard],
+    text: Path,
+    on_note: Callable[[str], None],
+) -> Tokenizer:
     """Return the tokenizer that the params name, made from the training documents alone where it is made here."""
     choice = {"lowercase": prepare.lowercase, "strip_accents": prepare.strip_accents}
     if prepare.tokenizer not in {"words", "wordpiece"}:
-        return given_tokenizer(Path(prepare.tokenizer), **choice)
+        given = given_tokenizer(Path(prepare.tokenizer), **choice)
+        for note in given.notes:
+            on_note(note)
+        return given.tokenizer
     counts, documents = WordCounts(), Counter[str]()
     for counted in work.map(partial(count_shard, prepare), shards, "making the vocabulary", splits=SPLITS[:1]):
         counts.merge(counted.words)
