@@ -4,10 +4,11 @@ transformers, whose import takes seconds, is imported only when a model is read.
 modules, no attention kernels, only pickles of plain tensors.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bertpipe.core.params import Activation, ModelParams
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.user_tokenizer import TOKENIZER_FILES, GivenTokenizer, read_tokenizer
 from bertpipe.model.bert import Bert, Head
+from bertpipe.model.huggingface_files import other_weights, stored_names, wrapper_prefix
 from bertpipe.model.huggingface_weights import copy_from_huggingface
 from bertpipe.model.store import LoadedModel
 
@@ -34,6 +36,8 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
     "relu": "relu",
 }
 """Hugging Face's names of the values of `model.activation`."""
@@ -60,7 +64,8 @@ def load_huggingface(source: str | Path) -> LoadedModel:
             try:
                 return _read(source, local_only=True)
             except OSError as error:
-                raise ModelError(f"{source} cannot be read as a Hugging Face model: {first_line(error)}") from error
+                reason = _reason(error, source)
+                raise ModelError(f"{source} cannot be read as a Hugging Face model: {reason}") from error
         try:
             return _read(source, local_only=True)
         except OSError:
@@ -73,21 +78,15 @@ def load_huggingface(source: str | Path) -> LoadedModel:
 
 def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     """Return the model; OSError if a file of it is missing."""
-    from transformers import AutoConfig, BertForPreTraining  # noqa: PLC0415
+    from transformers import BertForPreTraining  # noqa: PLC0415
 
-    options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-    except OSError:
-        raise
-    except ValueError as error:  # an unknown model type, or a config that is not JSON
-        raise ModelError(f"{source} is not a BERT that transformers can read: {first_line(error)}") from error
-    except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
-        raise ModelError(f"the config of {source} cannot be read: {first_line(error)}") from error
-    if config.model_type != "bert":
-        raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
+    config = _config(source, local_only=local_only)
     directory = _tokenizer_directory(source, local_only=local_only)
     given = _tokenizer(source, directory, config.vocab_size)
+    params = _params(source, config)
+    find = partial(_file, source, local_only=local_only)
+    names = _read_part(source, "weights", lambda: stored_names(find))
+    prefix = wrapper_prefix(source, names)
     weights = {
         "config": config,
         "dtype": torch.float32,
@@ -96,6 +95,7 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
         "weights_only": True,
         "attn_implementation": "sdpa",  # a config may name a kernel on the hub, which is code
         "trust_remote_code": False,
+        "key_mapping": {f"^{re.escape(prefix)}": ""} if prefix else None,
     }
     network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
     state = network.state_dict()
@@ -113,11 +113,11 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     if encoder:
         raise ModelError(
             f"the encoder of {source} is not complete ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
-            f"take another checkpoint of a BERT"
+            f"take another checkpoint of a BERT; this one has {', '.join(map(repr, names[:2])):.150}, ..."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a missing head gets the same weights each time
-        bert = Bert(_params(source, config), config.vocab_size, init_weights=bool(absent))
+        bert = Bert(params, config.vocab_size, init_weights=bool(absent))
     first_weights = _head_tensors(bert, absent)
     copy_from_huggingface(state, bert)
     bert.load_state_dict(first_weights, strict=False)
@@ -127,8 +127,40 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
         tokenizer=ModelTokenizer(given.tokenizer),
         directory=directory,
         missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
-        notes=(*given.notes, *_notes(source, config, absent, local_only=local_only)),
+        notes=(*given.notes, *_notes(source, config, absent, names, prefix)),
     )
+
+
+def _reason(error: OSError, directory: Path) -> str:
+    """Return why a directory cannot be read; what it has instead, where its weights are of another kind."""
+    reason = first_line(error)
+    return (other_weights(directory) if "no file named" in reason else None) or reason
+
+
+def _config(source: str | Path, *, local_only: bool) -> Any:  # noqa: ANN401
+    """Return a checkpoint's config; OSError if it is missing."""
+    from transformers import AutoConfig, BertConfig  # noqa: PLC0415
+
+    options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
+    try:
+        content, _ = BertConfig.get_config_dict(source, **options)
+        # The first checkpoints do not say what they are. Their tensors do.
+        kind = AutoConfig if "model_type" in content else BertConfig
+        config = kind.from_pretrained(source, **options)
+    except OSError:
+        raise
+    except ValueError as error:  # an unknown model type, or a config that is not JSON
+        raise ModelError(f"{source} is not a BERT that transformers can read: {_all_lines(error)}") from error
+    except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
+        raise ModelError(f"the config of {source} cannot be read: {_all_lines(error)}") from error
+    if config.model_type != "bert":
+        raise ModelError(f"{source} is a model of type {config.model_type!r:.60}, and bertpipe reads 'bert' only")
+    return config
+
+
+def _all_lines(error: Exception) -> str:
+    """Return the beginning of an error's message on one line."""
+    return f"{' '.join(str(error).split()).rstrip(':. '):.200}"
 
 
 def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
@@ -139,13 +171,19 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
     """
     if config.hidden_act not in _ACTIVATIONS:
         raise ModelError(
-            f"{source} has the activation {config.hidden_act!r}, and bertpipe computes "
+            f"{source} has the activation {config.hidden_act!r:.60}, and bertpipe computes "
             f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
         )
-    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS:
+    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS or config.type_vocab_size < 1:
         raise ModelError(
-            f"{source} has {config.num_hidden_layers} layers and {config.max_position_embeddings} positions, and "
-            f"bertpipe needs 1 and {_FEWEST_POSITIONS} at least: take another checkpoint"
+            f"{source} has {config.num_hidden_layers} layers, {config.max_position_embeddings} positions and "
+            f"{config.type_vocab_size} kinds of segment, and bertpipe needs 1, {_FEWEST_POSITIONS} and 1 at least: "
+            f"take another checkpoint"
+        )
+    if not 0 < config.layer_norm_eps < 1 or not 0 <= config.hidden_dropout_prob < 1:  # NaN is neither
+        raise ModelError(
+            f"{source} has layer_norm_eps {config.layer_norm_eps} and hidden_dropout_prob "
+            f"{config.hidden_dropout_prob}, which have to be between 0 and 1: correct its config.json"
         )
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute" or config.is_decoder or config.add_cross_attention:
@@ -175,9 +213,17 @@ def _head_tensors(bert: Bert, heads: frozenset[Head]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors if name.startswith(of_heads) and name != shared}
 
 
-def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_only: bool) -> Iterator[str]:  # noqa: ANN401
+def _notes(
+    source: str | Path,
+    config: Any,  # noqa: ANN401
+    absent: frozenset[Head],
+    names: Sequence[str],
+    prefix: str,
+) -> Iterator[str]:
     """Yield notes about a checkpoint that differs from today's format."""
-    if any(name.endswith(_OLD_NAMES) for name in _stored_names(source, local_only=local_only)):
+    if prefix:
+        yield f"{source} has {prefix} before the names of its tensors: read without it"
+    if any(name.endswith(_OLD_NAMES) for name in names):
         yield f"{source} has the old names gamma and beta for LayerNorm's weight and bias: read as those"
     for head in sorted(absent):
         yield f"{source} has no {_HEAD_NAMES[head]} head: it gets initial weights, to be trained"
@@ -185,24 +231,6 @@ def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_on
         kinds = "kind" if config.type_vocab_size == 1 else "kinds"
         read = "read for both sentences" if config.type_vocab_size == 1 else "the first two are read"
         yield f"{source} has {config.type_vocab_size} {kinds} of segment: {read}"
-
-
-def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
-    """Return the names of the tensors in a checkpoint's files."""
-    from safetensors import safe_open  # noqa: PLC0415
-
-    def find(name: str) -> Path | None:
-        return _file(source, name, local_only=local_only)
-
-    whole = find("model.safetensors")
-    if whole:
-        with safe_open(whole, framework="pt") as file:
-            return list(file.keys())
-    index = find("model.safetensors.index.json") or find("pytorch_model.bin.index.json")
-    if index:
-        return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    pickled = find("pytorch_model.bin")
-    return list(torch.load(pickled, map_location="meta", weights_only=True)) if pickled else []
 
 
 def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:
@@ -218,8 +246,10 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
     """Return what `read` returns; ModelError if a file is damaged."""
     try:
         return read()
-    except OSError:
+    except (OSError, ModelError):
         raise
+    except DataError as error:
+        raise ModelError(str(error)) from error
     except (
         Exception
     ) as error:  # tokenizers, safetensors and pickle raise errors of their own, some of them plain Exception
@@ -228,7 +258,12 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
                 f"the {part} of {source} are not a pickle of plain tensors: damaged, or code, which is not run; "
                 f"use a model with a model.safetensors"
             ) from error
-        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error)}") from error
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"the {part} of {source} cannot be read: they do not have the sizes in its config.json; take both from "
+                f"one checkpoint"
+            ) from error
+        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error):.200}") from error
 
 
 def _tokenizer_directory(source: str | Path, *, local_only: bool) -> Path:

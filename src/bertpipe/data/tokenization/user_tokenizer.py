@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.core.artifacts import CONFIG_NAME, TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, read_json
+from bertpipe.core.artifacts import CONFIG_NAME, TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, read_json, refuse_lfs_pointer
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.data.tokenization.comparison import settings_of
 from bertpipe.data.tokenization.tokenizer import (
@@ -39,7 +39,6 @@ _SETTINGS = {
 _WORDPIECE_CLASSES = re.compile("(Bert|DistilBert|Electra|MobileBert)Tokenizer(Fast)?")
 """The classes of tokenizers whose vocab.txt is BERT's."""
 _OTHER_VOCABULARIES = ("vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-_LFS = "version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,13 +218,12 @@ def _object(path: Path) -> Mapping[str, Any]:
 def _text(path: Path) -> str:
     """Return the text of a file without a byte order mark, its line ends as those of Unix."""
     try:
+        refuse_lfs_pointer(path)
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if text.startswith(_LFS):
-        raise DataError(f"{path} is a pointer to a file that Git LFS keeps elsewhere: fetch it with `git lfs pull`")
     return text.replace("\r\n", "\n")
 
 
