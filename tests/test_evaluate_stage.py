@@ -25,7 +25,7 @@ from bertpipe.stages.convert import run_convert
 from bertpipe.stages.evaluate import run_evaluate
 from datasets import row_fields, write_zip
 from defaults import DEFAULTS
-from models import tiny_bert
+from models import save_tiny_huggingface, tiny_bert
 
 
 def measure(params: Params, model: Path, data: Path, out: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -171,3 +171,15 @@ def test_the_batch_size_does_not_change_the_figures(tiny: Params, parquet: Path,
     other = measure(params, trained / "model", parquet, tmp_path / "m.json")
     assert other["mlm"]["model"]["loss"] == pytest.approx(one["mlm"]["model"]["loss"], rel=1e-5)
     assert other["nsp"]["model"]["confusion"] == one["nsp"]["model"]["confusion"]
+
+
+@pytest.mark.parametrize(
+    "head", ["BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering", "BertModel"]
+)
+def test_a_model_with_nothing_to_evaluate_is_refused(tiny: Params, parquet: Path, tmp_path: Path, head: str) -> None:
+    save_tiny_huggingface(tmp_path / "hf", head=head)
+    with pytest.raises(
+        ModelError, match=r"hf has neither .*, so there is nothing to evaluate: .* `bertpipe probe FILE"
+    ):
+        measure(tiny, tmp_path / "hf", parquet, tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()

@@ -34,10 +34,16 @@ def run_evaluate(
     Raises:
         MissingInputError: the model or the data are missing.
         DataError: a split has no rows, or a row breaks the contract.
-        ModelError: the model was trained with another tokenizer than the data's, rows are too long for it, or its
-            losses are not finite.
+        ModelError: the model has neither head, was trained with another tokenizer than the data's, rows are too long
+            for it, or its losses are not finite.
     """
     loaded = load_any_model(model)
+    if loaded.missing_heads >= {"mlm", "nsp"}:
+        raise ModelError(
+            f"{loaded.name} has neither a masked-word nor a next-sentence head, as classifiers and bare encoders do, so "
+            f"there is nothing to evaluate: train the heads with `bertpipe train --init`, or measure it on labelled texts "
+            f"with `bertpipe probe FILE --model`"
+        )
     for note in loaded.notes:
         on_note(note)
     tokenizer = _tokenizer(loaded, data)
