@@ -421,3 +421,43 @@ def test_each_model_is_loaded_once(own: Path, tmp_path: Path, monkeypatch: pytes
     missing = MlmExample(task="mlm", text="the [MASK]", model="./not/there")
     run_infer_examples(examples(question, missing, question, missing), model=own, out=tmp_path / "examples.json")
     assert loaded == [str(own), "./not/there"]
+
+
+# Messages
+
+
+LONG = "word " * 5000
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda predictor: predictor.fill_masks(LONG, 1),
+        lambda predictor: predictor.fill_masks(LONG + "\ud83d", 1),
+        lambda predictor: predictor.fill_masks("[MASK]" + LONG + "[MASK]", 1),
+        lambda predictor: predictor.score(LONG + "[MASK]"),
+        lambda predictor: predictor.embed("\u200b" * 5000),
+        lambda predictor: predictor.next_sentence(LONG, "\x00" * 5000),
+    ],
+)
+def test_a_message_never_has_the_whole_text(own: Path, huggingface: Path, ask: Callable[[Predictor], object]) -> None:
+    for model in (own, huggingface):
+        try:
+            answer = ask(load_predictor(str(model)))
+        except InputError as error:
+            assert len(str(error)) <= 300  # noqa: PT017
+        else:
+            assert all(len(warning) <= 500 for warning in answer.warnings)  # type: ignore[attr-defined]
+
+
+def test_a_warning_never_has_a_whole_word(own: Path) -> None:
+    warnings = load_predictor(str(own)).fill_masks(f"{'x' * 9000} {'y' * 9000} [MASK]", 1).warnings
+    assert any("not in the vocabulary" in warning and "xxx" in warning for warning in warnings)
+    assert all(len(warning) <= 500 for warning in warnings)
+
+
+def test_a_message_too_long_keeps_its_beginning_and_its_end() -> None:
+    assert str(ModelError("m" * 500)) == "m" * 500
+    message = str(ModelError("begin" + "m" * 9000 + "end"))
+    assert len(message) == 500
+    assert (message[:5], message[-3:]) == ("begin", "end")

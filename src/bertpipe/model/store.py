@@ -21,7 +21,7 @@ from bertpipe.core.artifacts import (
     write_json,
 )
 from bertpipe.core.atomic import atomic_directory
-from bertpipe.core.errors import DataError, ModelError
+from bertpipe.core.errors import DataError, ModelError, first_line
 from bertpipe.core.params import ModelParams
 from bertpipe.data.tokenization.comparison import difference
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
@@ -130,13 +130,16 @@ def load_weights(path: Path, bert: Bert) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     if bert.params.tied:
         weights[_TIED_NAME] = weights.get("embeddings.token.weight", torch.empty(0))
     try:
         bert.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(f"{path} does not fit the model: {error}") from error
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise ModelError(
+            f"{path} does not fit the model in its {CONFIG_NAME} ({first:.200}): take both from one training"
+        ) from error
 
 
 def is_own_model(directory: Path) -> bool:

@@ -40,9 +40,9 @@ def run_evaluate(
     loaded = load_any_model(model)
     if loaded.missing_heads >= {"mlm", "nsp"}:
         raise ModelError(
-            f"{loaded.name} has neither a masked-word nor a next-sentence head, as classifiers and bare encoders do, so "
-            f"there is nothing to evaluate: train the heads with `bertpipe train --init`, or measure it on labelled texts "
-            f"with `bertpipe probe FILE --model`"
+            f"{loaded.name} has neither a masked-word nor a next-sentence head, as classifiers and bare encoders do: "
+            f"there is nothing to evaluate; train the heads with `bertpipe train --init`, or measure it on labelled "
+            f"texts with `bertpipe probe FILE --model`"
         )
     for note in loaded.notes:
         on_note(note)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.core.errors import InputError
+from bertpipe.core.errors import InputError, excerpt
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
@@ -70,11 +70,13 @@ class ModelTokenizer:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: remove it") from error
+            raise InputError(
+                f"{name}, {excerpt(text)}, has half a character at {error.start + 1}: remove it"
+            ) from error
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:
-            raise InputError(f"{name}, {text!r}, holds no word that the tokenizer keeps: write some words")
+            raise InputError(f"{name}, {excerpt(text)}, holds no word that the tokenizer keeps: write some words")
         return Encoding(text=marked, ids=tuple(encoding.ids), spans=tuple(encoding.offsets))
 
     def token(self, token_id: int) -> str:
@@ -106,4 +108,4 @@ class ModelTokenizer:
         if not words:
             return ()
         more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
-        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",)
+        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(excerpt, words[:_SHOWN_WORDS]))}{more}",)
