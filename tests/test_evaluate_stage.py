@@ -25,7 +25,7 @@ from bertpipe.stages.convert import run_convert
 from bertpipe.stages.evaluate import run_evaluate
 from datasets import row_fields, write_zip
 from defaults import DEFAULTS
-from models import tiny_bert
+from models import save_tiny_huggingface, tiny_bert
 
 
 def measure(params: Params, model: Path, data: Path, out: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -108,7 +108,10 @@ def test_a_model_of_another_tokenizer_is_refused(tiny: Params, trained: Path, pa
     first, second = list(words)[5:7]
     words[first], words[second] = words[second], words[first]
     tokenizer.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"was trained with another tokenizer than .*its ids mean other words"):
+    with pytest.raises(
+        ModelError,
+        match=r"was trained with another tokenizer than .*the token of id 5 is .* for the model and .* for the data",
+    ):
         measure(tiny, trained / "model", tmp_path / "data", tmp_path / "m.json")
     assert not (tmp_path / "m.json").exists()
 
@@ -171,3 +174,13 @@ def test_the_batch_size_does_not_change_the_figures(tiny: Params, parquet: Path,
     other = measure(params, trained / "model", parquet, tmp_path / "m.json")
     assert other["mlm"]["model"]["loss"] == pytest.approx(one["mlm"]["model"]["loss"], rel=1e-5)
     assert other["nsp"]["model"]["confusion"] == one["nsp"]["model"]["confusion"]
+
+
+@pytest.mark.parametrize(
+    "head", ["BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering", "BertModel"]
+)
+def test_a_model_with_nothing_to_evaluate_is_refused(tiny: Params, parquet: Path, tmp_path: Path, head: str) -> None:
+    save_tiny_huggingface(tmp_path / "hf", head=head)
+    with pytest.raises(ModelError, match=r"hf has neither .*: there is nothing to evaluate; .* `bertpipe probe FILE"):
+        measure(tiny, tmp_path / "hf", parquet, tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from bertpipe.core.errors import ModelError
 from bertpipe.model.huggingface_load import load_huggingface
 from models import save_tiny_huggingface
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * b"a" + b"\nsize 440473133\n"
 
 
 @pytest.fixture
@@ -71,8 +74,16 @@ def test_an_encoder_that_is_not_whole_is_refused(directory: Path) -> None:
         ({"model_type": "roberta"}, "'roberta'"),
         ({"model_type": "no-such-thing"}, "not a BERT that transformers can read"),
         ({"vocab_size": 3}, "do not belong together"),
-        ({"hidden_size": "big"}, "config of .* cannot be read"),
-        ({"num_hidden_layers": 0}, "has 0 layers and 17 positions, and bertpipe needs 1 and 8 at least"),
+        ({"hidden_size": "big"}, "config of .* cannot be read: .*'hidden_size' expected int, got str"),
+        ({"type_vocab_size": 0}, "17 positions and 0 kinds of segment"),
+        ({"layer_norm_eps": math.nan}, "has layer_norm_eps nan and .* between 0 and 1: correct its config"),
+        ({"hidden_dropout_prob": 7.0}, "hidden_dropout_prob 7.0, which"),
+        ({"hidden_act": "x" * 900}, "activation 'xxx"),
+        ({"hidden_size": "x" * 900}, "config of .* cannot be read"),
+        (
+            {"num_hidden_layers": 0},
+            "has 0 layers, 17 positions and 2 kinds of segment, and bertpipe needs 1, 8 and 1 at least",
+        ),
         ({"hidden_act": "silu"}, "activation 'silu', and bertpipe computes gelu, "),
         ({"is_decoder": True}, "a decoder's attention"),
         ({"position_embedding_type": "relative_key"}, "'relative_key' positions"),
@@ -81,8 +92,9 @@ def test_an_encoder_that_is_not_whole_is_refused(directory: Path) -> None:
 def test_a_config_that_is_not_this_berts_is_refused(directory: Path, change: dict[str, object], message: str) -> None:
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=message) as caught:
         load_huggingface(directory)
+    assert len(str(caught.value)) <= 500
 
 
 @pytest.mark.parametrize(
@@ -90,6 +102,8 @@ def test_a_config_that_is_not_this_berts_is_refused(directory: Path, change: dic
     [
         ("model.safetensors", b"not tensors", r"weights of .* cannot be read"),
         ("model.safetensors", None, "cannot be read as a Hugging Face model"),
+        ("model.safetensors", LFS, r"model\.safetensors is a pointer to .*: fetch it with `git lfs pull`"),
+        ("tokenizer.json", LFS, r"tokenizer of .* is a pointer to .*: fetch it with `git lfs pull`"),
         ("tokenizer.json", b"{}", "tokenizer of .* cannot be read"),
         ("tokenizer.json", None, "no vocabulary"),
         ("config.json", b"{", "cannot be read"),
@@ -108,5 +122,74 @@ def test_a_damaged_directory_gives_one_line(directory: Path, name: str, content:
 def test_weights_of_another_size_are_refused(directory: Path) -> None:
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 13}))
-    with pytest.raises(ModelError, match=r"weights of .* cannot be read"):
+    with pytest.raises(ModelError, match=r"weights of .* do not have the sizes in its config\.json"):
         load_huggingface(directory)
+
+
+# What other programs write
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("tf_model.h5", r"weights of TensorFlow alone \(tf_model\.h5\), and bertpipe reads model\.safetensors or"),
+        ("bert_model.ckpt.index", r"weights of TensorFlow alone \(bert_model\.ckpt\.index\)"),
+        ("flax_model.msgpack", "weights of Flax alone"),
+        ("onnx/model.onnx", "weights of ONNX alone"),
+        ("model.gguf", "weights of GGUF alone"),
+        ("adapter_model.safetensors", "weights of an adapter alone"),
+        ("model.fp16.safetensors", r"but model\.fp16\.safetensors: rename it"),
+    ],
+)
+def test_weights_of_another_kind_are_named(directory: Path, file: str, said: str) -> None:
+    (directory / file).parent.mkdir(exist_ok=True)
+    (directory / "model.safetensors").rename(directory / file)
+    with pytest.raises(ModelError, match=said):
+        load_huggingface(directory)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "x" * 900])
+def test_a_trainings_checkpoint_is_named(directory: Path, key: str) -> None:
+    weights = load_file(directory / "model.safetensors")
+    (directory / "model.safetensors").unlink()
+    torch.save({key: weights, "epoch": 3}, directory / "pytorch_model.bin")
+    with pytest.raises(
+        ModelError, match=rf"pytorch_model\.bin holds '{key[:9]}.* in place of tensors .* state_dict"
+    ) as e:
+        load_huggingface(directory)
+    assert len(str(e.value)) <= 500
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "said"),
+    [
+        (("student.",), "has tensors with 'student.' before their names"),
+        (("query.", "passage."), "has 2 networks, with 'passage.' and 'query.' before their names"),
+        (("x" * 900 + ".",), "has tensors with 'xxx"),
+    ],
+)
+def test_names_that_no_wrapper_makes_are_told(directory: Path, prefixes: tuple[str, ...], said: str) -> None:
+    weights = load_file(directory / "model.safetensors")
+    renamed = {prefix + name: tensor.clone() for prefix in prefixes for name, tensor in weights.items()}
+    save_file(renamed, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=said) as caught:
+        load_huggingface(directory)
+    assert len(str(caught.value)) <= 500
+
+
+def test_what_else_a_directory_holds_is_no_hindrance(directory: Path, tmp_path: Path) -> None:
+    """A clone of a repository, seen through the links of a cache, in a folder that cannot be written."""
+    for name in (".gitattributes", "README.md", "pytorch_model.bin.tmp", "training_args.bin", "vocab.json"):
+        (directory / name).write_bytes(b"\xff\x00")
+    (directory / "special_tokens_map.json").write_text('{"mask_token": {"content": "[MASK]", "lstrip": true}}')
+    (directory / ".git").mkdir()
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in directory.iterdir() if path.is_file())):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(Path("..") / ".." / "blobs" / str(number))
+    (tmp_path / "link").symlink_to(snapshot)
+    snapshot.chmod(0o500)
+    loaded = load_huggingface(tmp_path / "link")
+    assert (loaded.missing_heads, loaded.notes) == (frozenset(), ())

@@ -1,7 +1,9 @@
 """Our network on their weights, and theirs on ours: transformers' own loading and forward pass are the judges."""
 
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from torch import Tensor
 from transformers import BertConfig, BertForPreTraining
 
 from bertpipe.model.bert import Bert
-from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.model.huggingface_load import _ACTIVATIONS, load_huggingface
 from bertpipe.model.huggingface_weights import copy_from_huggingface, to_huggingface
 from models import save_tiny_huggingface, tiny_bert, tiny_params
 
+Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 TOLERANCES = {torch.float64: {"rtol": 0.0, "atol": 1e-9}, torch.float32: {"rtol": 1e-5, "atol": 1e-5}}
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -213,6 +216,105 @@ def test_an_untied_decoder_with_its_bias_under_one_name_is_whole(tmp_path: Path,
     loaded = load_huggingface(tmp_path)
     assert loaded.missing_heads == frozenset()
     assert_equal_logits(loaded.bert, network, dtype=torch.float64, longest=17, seed=6)
+
+
+def _cast(dtype: torch.dtype) -> Change:
+    return lambda weights: {name: tensor.to(dtype) for name, tensor in weights.items()}
+
+
+def _with_prefix(prefix: str) -> Change:
+    return lambda weights: {prefix + name: tensor for name, tensor in weights.items()}
+
+
+def _without_bert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
+
+
+def _with_more(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    matrix = weights["bert.embeddings.word_embeddings.weight"].clone()
+    return weights | {"bert.embeddings.position_ids": torch.arange(17)[None], "cls.predictions.decoder.weight": matrix}
+
+
+FORMS: dict[str, tuple[Change, str]] = {
+    "DDP": (_with_prefix("module."), "module. before"),
+    "torch.compile": (_with_prefix("_orig_mod."), "_orig_mod. before"),
+    "both": (_with_prefix("module._orig_mod."), "module._orig_mod. before"),
+    "a training loop": (_with_prefix("model."), "model. before"),
+    "no prefix": (_without_bert, ""),
+    "only a wrapper": (lambda weights: _with_prefix("module.")(_without_bert(weights)), "module. before"),
+    "tensors of no use": (_with_more, ""),
+    "fp64": (_cast(torch.float64), ""),
+}
+
+
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "pickle"])
+@pytest.mark.parametrize("form", FORMS)
+def test_tensors_under_other_names_are_read(tmp_path: Path, form: str, pickled: bool) -> None:
+    change, said = FORMS[form]
+    network = save_tiny_huggingface(tmp_path)
+    weights = change(load_file(tmp_path / "model.safetensors"))
+    (tmp_path / "model.safetensors").unlink()
+    if pickled:
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+    else:
+        save_file(weights, tmp_path / "model.safetensors")  # without metadata, as other programs write it
+    loaded = load_huggingface(tmp_path)
+    assert loaded.missing_heads == frozenset()
+    assert [said in note for note in loaded.notes] == ([True] if said else [])
+    assert_equal_logits(loaded.bert, network, dtype=torch.float32, longest=17, seed=7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read_as_transformers_reads_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_tiny_huggingface(tmp_path)
+    weights = _cast(dtype)(load_file(tmp_path / "model.safetensors"))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    theirs = BertForPreTraining.from_pretrained(tmp_path, dtype=torch.float32)
+    assert_equal_logits(load_huggingface(tmp_path).bert, theirs, dtype=torch.float32, longest=17, seed=8)
+
+
+def test_a_config_of_the_first_days_is_read(tmp_path: Path) -> None:
+    """The first BERT checkpoints have eleven keys: neither a model type nor a class, nor what later versions added."""
+    network = save_tiny_huggingface(tmp_path)
+    first = {
+        "attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob", "hidden_size", "initializer_range",
+        "intermediate_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "type_vocab_size",
+        "vocab_size",
+    }  # fmt: skip
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    kept = {name: value for name, value in content.items() if name in first} | {"hidden_dropout_prob": 0}
+    path.write_text(json.dumps(kept | {"initializer_range": math.nan}))
+    old_names(tmp_path)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    assert_equal_logits(load_huggingface(tmp_path).bert, network, dtype=torch.float64, longest=17, seed=9)
+
+
+def test_shards_of_a_pickle_are_read(tmp_path: Path) -> None:
+    network = save_tiny_huggingface(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    names, where = sorted(weights), {}
+    for number in (0, 1):
+        file = f"pytorch_model-0000{number + 1}-of-00002.bin"
+        torch.save({name: weights[name] for name in names[number::2]}, tmp_path / file)
+        where |= dict.fromkeys(names[number::2], file)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    assert_equal_logits(load_huggingface(tmp_path).bert, network, dtype=torch.float64, longest=17, seed=10)
+
+
+@pytest.mark.parametrize("name", _ACTIVATIONS)
+def test_activations_are_transformers(name: str) -> None:
+    ours = tiny_bert(vocab_size=23, activation=_ACTIVATIONS[name])
+    config = BertConfig(
+        vocab_size=23, hidden_size=6, num_hidden_layers=2, num_attention_heads=3, intermediate_size=11,
+        max_position_embeddings=17, hidden_act=name,
+    )  # fmt: skip
+    theirs = BertForPreTraining(config)
+    theirs.load_state_dict(to_huggingface(ours), strict=False)
+    theirs.tie_weights()
+    assert_equal_logits(ours, theirs, dtype=torch.float64, longest=17, seed=11)
 
 
 @pytest.mark.skipif("BERTPIPE_HF_DIR" not in os.environ, reason="BERTPIPE_HF_DIR names no directory")

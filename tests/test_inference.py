@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from transformers import AutoTokenizer, BertForPreTraining
 from bertpipe.core.artifacts import MODEL_DIR
 from bertpipe.core.errors import InputError, MissingInputError, ModelError
 from bertpipe.core.params import InferParams, MlmExample, NspExample
-from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, SEP_ID
+from bertpipe.data.tokenization.tokenizer import CLS_ID, MASK_ID, SEP_ID, Tokenizer
 from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.stages.infer import run_infer_examples
+from exports import save_model_with
 from models import PIECES, WORDS, save_changed, save_tiny_huggingface, save_tiny_model
+from vocabularies import byte_level, llama_like, with_word_ends
 
 VOCAB = 5 + len(WORDS)
 
@@ -197,6 +200,27 @@ def test_a_word_piece_joins_the_word_before_it(huggingface: Path, text: str, fil
         network.cls.predictions.bias[PIECES.index("##s")] = 1000.0
     network.save_pretrained(huggingface)
     assert load_predictor(str(huggingface)).fill_masks(text, 1).filled_text == filled
+
+
+@pytest.mark.parametrize(
+    ("make", "token", "text", "filled"),
+    [
+        (byte_level, "ĠniÃ±o", "El [MASK] pidió", "El niño pidió"),
+        (byte_level, "ĠniÃ±o", "[MASK] pidió", "niño pidió"),
+        (byte_level, ".", "El niño pidió [MASK]", "El niño pidió."),
+        (llama_like, "▁niño", "El [MASK] pidió", "El niño pidió"),
+        (with_word_ends, "el</w>", "Pidió [MASK] niño", "Pidió el niño"),
+    ],
+)
+def test_tokens_of_any_vocabulary_are_filled_in_as_text(
+    tmp_path: Path, make: Callable[[], Tokenizer], token: str, text: str, filled: str
+) -> None:
+    tokenizer = make()
+    bert = save_model_with(tmp_path / "own", tokenizer)
+    with torch.no_grad():
+        bert.mlm_decoder.bias[tokenizer.backend.token_to_id(token)] = 1000.0
+    save_changed(tmp_path / "own", bert)
+    assert load_predictor(str(tmp_path / "own")).fill_masks(text, 1).filled_text == filled
 
 
 def test_candidates_are_as_many_as_there_are_tokens_at_most(own: Path) -> None:
@@ -397,3 +421,43 @@ def test_each_model_is_loaded_once(own: Path, tmp_path: Path, monkeypatch: pytes
     missing = MlmExample(task="mlm", text="the [MASK]", model="./not/there")
     run_infer_examples(examples(question, missing, question, missing), model=own, out=tmp_path / "examples.json")
     assert loaded == [str(own), "./not/there"]
+
+
+# Messages
+
+
+LONG = "word " * 5000
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda predictor: predictor.fill_masks(LONG, 1),
+        lambda predictor: predictor.fill_masks(LONG + "\ud83d", 1),
+        lambda predictor: predictor.fill_masks("[MASK]" + LONG + "[MASK]", 1),
+        lambda predictor: predictor.score(LONG + "[MASK]"),
+        lambda predictor: predictor.embed("\u200b" * 5000),
+        lambda predictor: predictor.next_sentence(LONG, "\x00" * 5000),
+    ],
+)
+def test_a_message_never_has_the_whole_text(own: Path, huggingface: Path, ask: Callable[[Predictor], object]) -> None:
+    for model in (own, huggingface):
+        try:
+            answer = ask(load_predictor(str(model)))
+        except InputError as error:
+            assert len(str(error)) <= 300  # noqa: PT017
+        else:
+            assert all(len(warning) <= 500 for warning in answer.warnings)  # type: ignore[attr-defined]
+
+
+def test_a_warning_never_has_a_whole_word(own: Path) -> None:
+    warnings = load_predictor(str(own)).fill_masks(f"{'x' * 9000} {'y' * 9000} [MASK]", 1).warnings
+    assert any("not in the vocabulary" in warning and "xxx" in warning for warning in warnings)
+    assert all(len(warning) <= 500 for warning in warnings)
+
+
+def test_a_message_too_long_keeps_its_beginning_and_its_end() -> None:
+    assert str(ModelError("m" * 500)) == "m" * 500
+    message = str(ModelError("begin" + "m" * 9000 + "end"))
+    assert len(message) == 500
+    assert (message[:5], message[-3:]) == ("begin", "end")

@@ -146,8 +146,9 @@ def test_a_start_with_another_vocabulary_is_refused(tiny: Params, parquet: Path,
     with pytest.raises(ModelError) as caught:
         train(tiny, tmp_path, parquet, init=str(tmp_path / "hf"))
     assert str(caught.value) == (
-        f"{tmp_path / 'hf'} was trained with another tokenizer than the one of {parquet}: its ids mean other words; "
-        f"make the data with prepare.tokenizer: {tmp_path / 'hf' / 'tokenizer.json'}"
+        f"{tmp_path / 'hf'} was trained with another tokenizer than the one of {parquet} (normalizer.type is "
+        f"'BertNormalizer' for the model and 'Sequence' for the data): make the data with prepare.tokenizer: "
+        f"{tmp_path / 'hf'}"
     )
     assert not (tmp_path / "model").exists()
 

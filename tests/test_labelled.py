@@ -311,7 +311,7 @@ def test_fewer_texts_are_among_more_in_the_order_given() -> None:
 
 
 def test_texts_are_framed_cut_and_counted() -> None:
-    vocabulary = ModelTokenizer.of(word_level_tokenizer([*SPECIAL_TOKENS, "the", "cat", "sat"]))  # ids from 5
+    vocabulary = ModelTokenizer(word_level_tokenizer([*SPECIAL_TOKENS, "the", "cat", "sat"]))  # ids from 5
     rows = encode_rows(labelled(("The cat", "x"), ("cat sat the cow", "y")), vocabulary, max_length=5)
     cls_id, sep_id = vocabulary.cls_id, vocabulary.sep_id
     assert rows.token_ids.tolist() == [cls_id, 5, 6, sep_id, cls_id, 6, 7, 5, sep_id]
@@ -322,7 +322,7 @@ def test_texts_are_framed_cut_and_counted() -> None:
 
 
 def test_a_text_without_a_word_is_named_by_its_row() -> None:
-    vocabulary = ModelTokenizer.of(word_level_tokenizer([*SPECIAL_TOKENS, "the"]))
+    vocabulary = ModelTokenizer(word_level_tokenizer([*SPECIAL_TOKENS, "the"]))
     with pytest.raises(
         DataError, match=r"^row 2: the text ;;; holds no word that the model's tokenizer keeps: correct"
     ):

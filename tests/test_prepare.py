@@ -1,6 +1,7 @@
 """`prepare`: from text to the contract's files, the same for any number of processes, with the right pairs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,15 @@ from bertpipe.core.artifacts import (
     file_sha256,
     pair_schema,
 )
-from bertpipe.core.errors import DataError
+from bertpipe.core.errors import DataError, ParamsError
 from bertpipe.core.manifest import MANIFEST_NAME
+from bertpipe.core.params import MaskingUnit, Params
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
 from bertpipe.sources.notebook.archive import open_archive
 from bertpipe.sources.text.sentences import without_line_break_tags
-from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of
+from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of, preparer
+from vocabularies import TEXTS, byte_level, unmarked
 
 
 def halves(rows: PairDataset, row: int) -> tuple[list[int], list[int]]:
@@ -252,3 +255,33 @@ def test_special_tokens_with_other_ids_stand_in_the_rows_as_they_are(
     assert set(rows.token_ids[rows.offsets[:-1] + rows.second_segment_start - 1].tolist()) == {4}
     assert not {0, 1, 5} & set(rows.token_ids.tolist())
     assert 5 in rows.masked_inputs
+
+
+@pytest.mark.parametrize("unit", ["word", "span"])
+def test_words_of_a_byte_level_vocabulary_are_masked_whole(tiny: Params, tmp_path: Path, unit: MaskingUnit) -> None:
+    tokenizer = byte_level()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    run = preparer(replace(tiny, masking=replace(tiny.masking, unit=unit)))
+    run(
+        folder_of(tmp_path / "text", [f"{' '.join(TEXTS)} Número {n}." for n in range(60)]),
+        tmp_path / "out",
+        tokenizer=str(tmp_path),
+    )
+    rows = read_dataset(tmp_path / "out" / "train.parquet")
+    masked = np.zeros(len(rows.token_ids), dtype=np.bool_)
+    masked[np.repeat(rows.offsets[:-1], np.diff(rows.masked_offsets)) + rows.masked_positions] = True
+    joined = tokenizer.continues_word[rows.token_ids[1:]] & ~tokenizer.ends_word[rows.token_ids[:-1]]
+    assert (masked[1:] & joined).any()
+    assert np.array_equal(masked[1:][joined], masked[:-1][joined])
+
+
+def test_words_that_a_vocabulary_does_not_mark_are_not_masked(tiny: Params, tmp_path: Path) -> None:
+    unmarked().save(tmp_path / "tokenizer.json")
+    run = preparer(replace(tiny, masking=replace(tiny.masking, unit="word")))
+    with pytest.raises(ParamsError, match=r"masking\.unit is word, and .* do not show .*: set masking\.unit to token"):
+        run(
+            folder_of(tmp_path / "text", [f"{text} {n}" for n, text in enumerate(TEXTS * 9)]),
+            tmp_path / "out",
+            tokenizer=str(tmp_path),
+        )
+    assert not (tmp_path / "out").exists()

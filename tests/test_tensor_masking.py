@@ -1,6 +1,7 @@
 """Masks made from tensors are those of the NumPy arrays, bit by bit, without an operation whose shape they decide."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,10 @@ from bertpipe.data import device_masking
 from bertpipe.data.device_masking import DeviceMasking
 from bertpipe.data.masking import Masking
 from bertpipe.data.ragged import places_within
-from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from datasets import word_piece_tokenizer
 from defaults import DEFAULTS
+from vocabularies import TEXTS, byte_level, with_word_ends
 
 CPU = torch.device("cpu")
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
@@ -28,7 +30,14 @@ ROWS = st.lists(st.lists(st.sampled_from([0, 1, 2, 3, 4, 4, *range(5, 23)]), min
 """Any ids in any order: several special tokens in a row, [UNK] inside words, rows that open with a piece."""
 
 
-def rule(unit: MaskingUnit, rate: float, mask_share: float = 0.5, span_p: float = 0.2, span_max: int = 10) -> Masking:
+def rule(
+    unit: MaskingUnit,
+    rate: float,
+    mask_share: float = 0.5,
+    span_p: float = 0.2,
+    span_max: int = 10,
+    tokenizer: Tokenizer = PIECES,
+) -> Masking:
     params = replace(
         DEFAULTS.masking,
         mode="dynamic",
@@ -39,7 +48,7 @@ def rule(unit: MaskingUnit, rate: float, mask_share: float = 0.5, span_p: float 
         span_p=span_p,
         span_max=span_max,
     )
-    return Masking.of(params, PIECES)
+    return Masking.of(params, tokenizer)
 
 
 def both(
@@ -114,3 +123,18 @@ def test_masks_of_many_rows_are_those_of_the_arrays(
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1], expected[1])
     assert expected[0].sum() > 50
+
+
+@pytest.mark.parametrize("unit", ["word", "span"])
+@pytest.mark.parametrize("make", [byte_level, with_word_ends])
+def test_words_without_a_prefix_are_masked_alike(unit: MaskingUnit, make: Callable[[], Tokenizer]) -> None:
+    tokenizer = make()
+    _, cls_id, sep_id, _, _ = tokenizer.special_ids
+    rows = [[cls_id, *tokenizer.encode(text), sep_id, *tokenizer.encode(TEXTS[0]), sep_id] for text in TEXTS * 20]
+    (chosen, inputs), (chosen_there, inputs_there) = both(rule(unit, 0.3, tokenizer=tokenizer), rows)
+    assert np.array_equal(chosen, chosen_there)
+    assert np.array_equal(inputs, inputs_there)
+    ids = np.array([token for row in rows for token in row])
+    joined = tokenizer.continues_word[ids[1:]] & ~tokenizer.ends_word[ids[:-1]]
+    assert joined.sum() > 100
+    assert np.array_equal(chosen[1:][joined], chosen[:-1][joined])

@@ -1,6 +1,7 @@
 """Text to ids: torchtext's `basic_english`, and the tokenizer file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import vocabularies
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.data.tokenization.tokenizer import (
     MASK_ID,
     SPECIAL_TOKENS,
     UNK_ID,
+    Tokenizer,
     basic_english,
     load_tokenizer,
+    parse_tokenizer,
     word_level_tokenizer,
 )
 from bertpipe.data.tokenization.vocabulary import rank_words
 from datasets import word_piece_tokenizer
+from vocabularies import byte_level, llama_like, sentencepiece, unmarked, with_word_ends
 
 WORDS = ("the", "cat", "'", "s", ".", "mask")
 MARKS = "'\".,()!?;:<>/ \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\u3000"
@@ -141,3 +146,86 @@ def test_the_bytes_of_a_token_are_those_of_its_text() -> None:
     assert pieces.token_bytes.tolist() == [0, 0, 0, 0, 0, 3, 2, 0, 0]
     words = word_level_tokenizer([*SPECIAL_TOKENS, "niño", "[unknown-6]"])
     assert words.token_bytes.tolist() == [0, 0, 0, 0, 0, 5, 0]
+
+
+# Every kind of vocabulary
+
+
+MARKED: dict[str, Callable[[], Tokenizer]] = {
+    "byte-level": byte_level,
+    "byte-level, no space in front": lambda: byte_level(add_prefix_space=False),
+    "SentencePiece": lambda: sentencepiece([*set("".join(vocabularies.TEXTS)), "▁", "▁ni", "ño", "▁El", "▁árbol"]),
+    "SentencePiece by the normalizer": llama_like,
+    "ends of words": with_word_ends,
+}
+
+
+def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Return the words that the tables find in the tokens of a text, each decoded."""
+    words: list[bytes] = []
+    ids = tokenizer.encode(text)
+    for before, token_id in zip([tokenizer.special_ids[1], *ids], ids, strict=False):
+        token = tokenizer.pieces.text(tokenizer.tokens([token_id])[0])
+        if tokenizer.continues_word[token_id] and not tokenizer.ends_word[before]:
+            words[-1] += token
+        else:
+            words.append(token)
+    return [word.decode("utf-8").strip() for word in words]
+
+
+@pytest.mark.parametrize("text", vocabularies.TEXTS)
+@pytest.mark.parametrize("kind", MARKED)
+def test_the_words_of_a_vocabulary_that_marks_them_are_the_texts(kind: str, text: str) -> None:
+    """The tables cut as BERT does: at white space and around punctuation, but never within a word."""
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    tokenizer = MARKED[kind]()
+    expected = [word for word, _ in BertPreTokenizer().pre_tokenize_str(text)]
+    found = [word for word in words_of(tokenizer, text) if word]
+    assert "".join(found) == "".join(expected)
+    starts = np.cumsum([0, *map(len, expected)]).tolist()
+    cuts = np.cumsum([0, *map(len, found)]).tolist()
+    assert set(cuts) <= set(starts)  # no word is cut
+    assert len(cuts) > len(starts) / 2  # some are joined: a piece such as `?»,` holds several
+
+
+@pytest.mark.parametrize("text", vocabularies.TEXTS)
+def test_the_bytes_of_byte_level_and_sentencepiece_tokens_are_the_texts(text: str) -> None:
+    for make in (MARKED["byte-level"], llama_like):  # these put a space in front
+        tokenizer = make()
+        assert tokenizer.token_bytes[tokenizer.encode(text)].sum() == len(f" {text}".encode())
+    bare = byte_level(add_prefix_space=False)
+    assert bare.token_bytes[bare.encode(text)].sum() == len(text.encode())
+    ends = with_word_ends()
+    assert ends.token_bytes[ends.encode(text)].sum() == len(text.replace(" ", "").encode())
+
+
+def test_bytes_are_those_of_the_normalised_text() -> None:
+    tokenizer = sentencepiece(["▁", *"abcß"], lowercase=True)
+    assert tokenizer.token_bytes[tokenizer.encode("A BC")].sum() == len(" a bc")
+
+
+def test_characters_that_are_cut_into_bytes_stay_in_one_word() -> None:
+    tokenizer = byte_level(["ab"], add_prefix_space=False, size=262)  # hardly any merge: every byte is a token
+    assert words_of(tokenizer, "ñandú 猫!") == ["ñandú", "", "猫", "!"]
+    assert words_of(llama_like(), "¡猫!")[1:] == ["¡", "猫", "!"]
+
+
+def test_a_chinese_character_is_a_word() -> None:
+    tokenizer = sentencepiece(["▁", *"我爱猫", "ab"])
+    assert words_of(tokenizer, "我爱ab猫") == ["", "我", "爱", "ab", "猫"]
+
+
+def test_what_an_added_token_spells_is_literal() -> None:
+    tokenizer = byte_level()
+    tokenizer.backend.add_tokens(["Ġx", "ñ"])
+    read = parse_tokenizer(tokenizer.backend.to_str(), "made")
+    ids = [read.backend.token_to_id(token) for token in ("Ġx", "ñ")]
+    assert read.token_bytes[ids].tolist() == [3, 2]
+
+
+def test_a_vocabulary_without_marks_says_so() -> None:
+    assert not unmarked().pieces.marks_words
+    assert not word_piece_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"], prefix="").pieces.marks_words
+    assert all(make().pieces.marks_words for make in MARKED.values())
+    assert word_level_tokenizer([*SPECIAL_TOKENS, *WORDS]).pieces.marks_words

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bertpipe.core.errors import DataError, MissingInputError
-from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer, word_level_tokenizer
-from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
+from bertpipe.core.errors import DataError
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
 from bertpipe.data.tokenization.vocabulary import count_words
-from bertpipe.data.tokenization.wordpiece import train_wordpiece, wordpiece_tokenizer
+from bertpipe.data.tokenization.wordpiece import train_wordpiece
 from bertpipe.sources.sample.reviews import generate_reviews
 
 BERT_ORDER = ("[PAD]", "the", "cat", "##s", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -121,77 +120,3 @@ def test_spanish_keeps_its_accents_unless_told_not_to(
 def test_texts_without_characters_are_refused() -> None:
     with pytest.raises(DataError, match="no characters"):
         trained(" \n ")
-
-
-# What a user brings
-
-
-def given_file(path: Path, *lines: str, end: str = "\n") -> Path:
-    path.write_bytes(end.join([*lines, ""]).encode("utf-8"))
-    return path
-
-
-def given(path: Path, *, lowercase: bool = True, strip_accents: bool = False) -> Tokenizer:
-    return given_tokenizer(path, lowercase=lowercase, strip_accents=strip_accents)
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_vocabulary_with_pieces_is_berts(tmp_path: Path, end: str) -> None:
-    tokenizer = given(given_file(tmp_path / "vocab.txt", *BERT_ORDER, end=end))
-    assert tokenizer.special_ids == (0, 5, 6, 7, 4)
-    assert tokens(tokenizer, "The cats, [MASK]") == ["the", "cat", "##s", "[UNK]", "[MASK]"]
-
-
-def test_its_case_and_accents_are_as_the_params_say(tmp_path: Path) -> None:
-    path = given_file(tmp_path / "vocab.txt", *BERT_ORDER, "Él", "él", "el")
-    assert tokens(given(path), "Él") == ["él"]
-    assert tokens(given(path, lowercase=False), "Él") == ["Él"]
-    assert tokens(given(path, strip_accents=True), "Él") == ["el"]
-
-
-def test_a_vocabulary_of_words_is_the_notebooks(tmp_path: Path) -> None:
-    tokenizer = given(given_file(tmp_path / "vocab.txt", *SPECIAL_TOKENS, "cat", "."))
-    assert tokens(tokenizer, "Cat. dog") == ["cat", ".", "[UNK]"]
-
-
-def test_a_tokenizer_file_is_taken_as_it_is_but_for_cutting_and_padding(tmp_path: Path) -> None:
-    tokenizer = wordpiece_tokenizer(BERT_ORDER, lowercase=True, strip_accents=False)
-    tokenizer.backend.enable_truncation(1)
-    tokenizer.backend.enable_padding(length=5)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    assert tokens(given(tmp_path / "tokenizer.json", lowercase=False), "The cat") == ["the", "cat"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        (BERT_ORDER[:-1], r"vocab\.txt lacks \[MASK\]: a BERT vocabulary needs all of"),
-        ((*BERT_ORDER, "cat"), r"vocab\.txt, line 3: 'cat' is there 2 times: keep it once"),
-        ((*BERT_ORDER[1:], "[PAD]"), r"vocab\.txt: \[PAD\] has id 7, it must be 0: put it first"),
-        (
-            ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat"),
-            r"has no ## pieces, .* begins with \[PAD\] \[CLS\] .*, this one with \[PAD\] \[UNK\]",
-        ),
-    ],
-)
-def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        given(given_file(tmp_path / "vocab.txt", *lines))
-
-
-def test_a_vocabulary_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
-    with pytest.raises(DataError, match=r"vocab\.txt is not UTF-8"):
-        given(tmp_path / "vocab.txt")
-
-
-def test_ids_with_gaps_are_refused(tmp_path: Path) -> None:
-    text = word_level_tokenizer([*SPECIAL_TOKENS, "a"]).backend.to_str().replace('"a":5', '"a":7')
-    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="6 tokens have ids up to 7: number them without gaps"):
-        given(tmp_path / "tokenizer.json")
-
-
-def test_a_path_to_nothing_names_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"prepare\.tokenizer is .*wordpeace, .* write wordpiece, words, or"):
-        given(tmp_path / "wordpeace")

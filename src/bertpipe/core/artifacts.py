@@ -39,6 +39,7 @@ DOWNLOADS_DIR = WORK_DIR / "downloads"
 DOWNLOAD_FACTS, DOWNLOAD_PART = "facts.json", "part"
 """The files of a download: the version of the remote file, and its first bytes."""
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")
 TABLES = (*SPLITS, "documents")
@@ -226,8 +227,19 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Refuse a file that a clone without Git LFS has in place of a large one.
+
+    Raises:
+        DataError: it is a pointer; the message says how to fetch the file.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise DataError(f"{path} is a pointer to a file that Git LFS keeps elsewhere: fetch it with `git lfs pull`")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

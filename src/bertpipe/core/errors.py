@@ -8,11 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_LONGEST, _END = 500, 200
+"""Characters of the longest message, and of its end, which says what to do."""
+
 
 class BertpipeError(Exception):
-    """A problem in the user's input, files or machine; the command line shows its message and exits with a code."""
+    """A problem in the user's input, files or machine; the command line shows its message and exits with a code.
+
+    A message that is too long, because of what the input holds, loses its middle.
+    """
 
     def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST - _END - 5]} ... {message[-_END:]}"
         super().__init__(message)
         self.shown, self.exit_code = shown, exit_code  # where several processes raise it together, one shows it
 
@@ -83,6 +91,12 @@ class WorldError(BertpipeError):
 
 class InputError(BertpipeError):
     """A sentence given to a model cannot be answered: it is empty, too long, or has no `[MASK]`."""
+
+
+def excerpt(value: object, most: int = 80) -> str:
+    """Return a value as a message shows it, quoted; the beginning alone, if it is long."""
+    shown = repr(value)
+    return shown if len(shown) <= most else f"{shown[:most]}..."
 
 
 def first_line(error: BaseException) -> str:

@@ -154,15 +154,15 @@ class PrepareParams(_Section):
     """Share of the documents in the test split; `source` uses the splits of the corpus itself."""
     tokenizer: str
     """`wordpiece` and `words` are trained on the training documents; else a path to a tokenizer.json or vocab.txt,
-    or to a directory that holds one, such as a model's."""
+    or to a directory that holds one, such as a model's. A given tokenizer keeps its own settings."""
     vocab_size: Annotated[int, Ge(100)]
     """Maximum size of a `wordpiece` vocabulary trained here, special tokens included."""
     min_frequency: Count
     """Minimum number of occurrences of a piece in that vocabulary."""
     lowercase: bool
-    """Whether `wordpiece`, or a vocab.txt with `##` pieces, lower-cases the text."""
+    """Whether `wordpiece` lower-cases the text; a given tokenizer does as its own files say."""
     strip_accents: bool
-    """Whether these remove accents from letters."""
+    """Whether `wordpiece` removes accents from letters; a given tokenizer does as its own files say."""
     pairs: Literal["bert", "notebook"]
     """The recipe of the sentence pairs: `bert` packs sentences up to `max_length`, `notebook` is the notebook's."""
     max_length: Annotated[int, Ge(8)]

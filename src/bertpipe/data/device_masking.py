@@ -25,6 +25,7 @@ class DeviceMasking:
     rule: Masking
     is_special: Tensor
     continues_word: Tensor
+    ends_word: Tensor
     words: Tensor
     inner_rising: Tensor
     """`SpanDistribution.inner`, the smallest first."""
@@ -38,6 +39,7 @@ class DeviceMasking:
             rule=rule,
             is_special=torch.from_numpy(rule.is_special).to(device),
             continues_word=torch.from_numpy(rule.continues_word).to(device),
+            ends_word=torch.from_numpy(rule.ends_word).to(device),
             words=torch.from_numpy(rule.words).to(device),
             inner_rising=torch.from_numpy(rule.spans.inner[::-1].copy()).to(device),
             opening_rising=torch.from_numpy(rule.spans.opening[::-1].copy()).to(device),
@@ -62,7 +64,7 @@ class DeviceMasking:
         if self.rule.unit == "token":
             return (draws < self.rule.rate) & ~special, 0
         after_special = _shifted(special, before=False)
-        begins = ~self.continues_word[token_ids] | opens_row | after_special
+        begins = ~self.continues_word[token_ids] | opens_row | _shifted(self.ends_word[token_ids], before=False)
         if self.rule.unit == "word":
             chosen = (draws < self.rule.rate) & ~special
             return chosen[_last_place(begins)], 0

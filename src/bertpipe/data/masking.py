@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import MaskingParams, MaskingUnit
 from bertpipe.core.randomness import below, uniform
 from bertpipe.data.tokenization.tokenizer import Tokenizer
@@ -97,7 +98,8 @@ class Masking:
       document, and `[UNK]` cannot be predicted. Between two special tokens is a text of its own: spans reach into it
       as if it had started earlier, so its first words are chosen as often as others.
 
-    A word is a token and the pieces that continue it. A piece at a row's start or after a special token starts a word.
+    A word is a token and the pieces that continue it (`Tokenizer.continues_word`). A piece at a row's start, after a
+    special token or after the end of a word starts a word.
     """
 
     unit: MaskingUnit
@@ -109,6 +111,8 @@ class Masking:
     """Ids that are never masked and never used as a random word; shape [vocab]."""
     continues_word: NDArray[np.bool_]
     """Ids of the pieces that belong to the same word as the token before them; shape [vocab]."""
+    ends_word: NDArray[np.bool_]
+    """Ids after which a word begins, special tokens among them; shape [vocab]."""
     words: NDArray[np.int32]
     """Ids of random words."""
     spans: SpanDistribution
@@ -116,7 +120,16 @@ class Masking:
 
     @classmethod
     def of(cls, params: MaskingParams, tokenizer: Tokenizer) -> "Masking":
-        """Return the rule of `params` for a tokenizer's vocabulary."""
+        """Return the rule of `params` for a tokenizer's vocabulary.
+
+        Raises:
+            ParamsError: words are masked, and the vocabulary does not mark them.
+        """
+        if params.unit != "token" and not tokenizer.pieces.marks_words:
+            raise ParamsError(
+                f"masking.unit is {params.unit}, and the tokens of this tokenizer do not show where words begin (they "
+                f"have no mark such as ##, Ġ, ▁ or </w>): set masking.unit to token, or take another tokenizer"
+            )
         return cls(
             unit=params.unit,
             rate=params.rate,
@@ -125,6 +138,7 @@ class Masking:
             mask_id=tokenizer.mask_id,
             is_special=tokenizer.is_special,
             continues_word=tokenizer.continues_word,
+            ends_word=tokenizer.ends_word,
             words=np.flatnonzero(~tokenizer.is_special).astype(np.int32),
             spans=SpanDistribution.of(rate=params.rate, p=params.span_p, longest=params.span_max),
         )
@@ -169,7 +183,7 @@ class Masking:
         if self.unit == "token":
             return (draws < self.rate) & ~special, 0
         special, opens_row, draws = special.reshape(-1), opens_row.reshape(-1), draws.reshape(-1)
-        begins = self._word_begins(token_ids.reshape(-1), special, opens_row)
+        begins = self._word_begins(token_ids.reshape(-1), opens_row)
         first = begins[:-1]
         if self.unit == "word":
             chosen = np.repeat((draws[first] < self.rate) & ~special[first], np.diff(begins))
@@ -181,12 +195,10 @@ class Masking:
         chosen[np.repeat(begins[first_word], counts) + since_first] = True
         return chosen.reshape(token_ids.shape), since_first
 
-    def _word_begins(
-        self, token_ids: NDArray[np.int32], special: NDArray[np.bool_], opens_row: NDArray[np.bool_]
-    ) -> NDArray[np.intp]:
+    def _word_begins(self, token_ids: NDArray[np.int32], opens_row: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Return the index of each word's first token, then the number of tokens; a special token counts as a word."""
         continues = self.continues_word[token_ids] & ~opens_row
-        continues[1:] &= ~special[:-1]
+        continues[1:] &= ~self.ends_word[token_ids[:-1]]
         return np.append(np.flatnonzero(~continues), len(token_ids))
 
 

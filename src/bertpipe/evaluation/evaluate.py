@@ -44,7 +44,7 @@ class Evaluation:
     """Nats per supervised token."""
     mlm_perplexity: float | None
     mlm_bits_per_byte: float | None
-    """Of the supervised tokens' text, where it is known: comparable across vocabularies."""
+    """Of the supervised tokens' text as `Tokenizer.token_bytes` counts it: comparable across vocabularies."""
     mlm_top1_accuracy: float | None
     mlm_top5_accuracy: float | None
     nsp_loss: float | None

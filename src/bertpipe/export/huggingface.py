@@ -16,7 +16,7 @@ from bertpipe.core.artifacts import (
     write_json,
 )
 from bertpipe.core.params import ModelParams
-from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
+from bertpipe.data.tokenization.tokenizer import Tokenizer, parse_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.huggingface_weights import to_huggingface
 
@@ -89,12 +89,13 @@ def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_pos
 
     joined = parse_tokenizer(tokenizer.backend.to_str(), TOKENIZER_NAME)  # a copy
     _, cls_id, sep_id, _, _ = joined.special_ids
+    _, cls, sep, _, _ = joined.special_tokens
     joined.backend.no_truncation()
     joined.backend.no_padding()
     joined.backend.post_processor = TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)],
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, cls_id), (sep, sep_id)],
     )
     joined.save(directory / TOKENIZER_NAME)
     settings = bert_settings(tokenizer)
@@ -106,7 +107,7 @@ def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_pos
         "model_max_length": max_positions,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
-        **dict(zip(_ROLES, SPECIAL_TOKENS, strict=True)),
+        **dict(zip(_ROLES, joined.special_tokens, strict=True)),
     }
     write_json(directory / TOKENIZER_CONFIG_NAME, config)
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertpipe.core.errors import InputError, ModelError
+from bertpipe.core.errors import InputError, ModelError, excerpt
 from bertpipe.data.tokenization.encoder import truncate_longest_first
 from bertpipe.data.tokenization.model_tokenizer import MASK, Encoding, ModelTokenizer
+from bertpipe.data.tokenization.pieces import Pieces
 from bertpipe.data.tokenization.tokenizer import is_unknown_token
 from bertpipe.inference.answers import Candidate, EmbeddingAnswer, MaskAnswer, MlmAnswer, NspAnswer, ScoreAnswer
 from bertpipe.inference.engine import Row, all_states, states_at
@@ -132,7 +133,7 @@ class Predictor:
         masked = tuple(index for index, token_id in enumerate(encoded.ids) if token_id == self.tokenizer.mask_id)
         if not masked:
             capitals = ", in capitals" if MASK.lower() in text.lower() else ""
-            raise InputError(f"there is no {MASK} in {text!r}: write {MASK}{capitals} where you want a word")
+            raise InputError(f"there is no {MASK} in {excerpt(text)}: write {MASK}{capitals} where you want a word")
         start, end = _window(len(encoded.ids), masked, self.max_positions - 2)
         warnings = list(self.tokenizer.warnings(encoded))
         if len(masked) > 1:
@@ -159,7 +160,7 @@ class Predictor:
         mask = self.tokenizer.mask_id
         if mask in encoded.ids:
             raise InputError(
-                f"there is a {MASK} in {text!r}: a score needs a text without masks; `infer mlm` fills them"
+                f"there is a {MASK} in {excerpt(text)}: a score needs a text without masks; `infer mlm` fills them"
             )
         limit = self.max_positions - 2
         warnings = list(self.tokenizer.warnings(encoded))
@@ -286,7 +287,7 @@ class Predictor:
         if any(is_unknown_token(c.token) for mask in masks for c in mask.candidates) and self.tokenizer.has_words:
             warnings = (*warnings, "a candidate [unknown-ID] is an id without a word in this model's vocabulary")
         best = [mask.candidates[0].token for mask in masks]
-        filled = _fill(question.encoded, question.masked, best, self.tokenizer.continuation_prefix)
+        filled = _fill(question.encoded, question.masked, best, self.tokenizer.tokenizer.pieces)
         return MlmAnswer(masks=masks, filled_text=filled, warnings=warnings)
 
     def _candidates(self, logits: Tensor, top_k: int) -> tuple[Candidate, ...]:
@@ -333,7 +334,7 @@ def _window(length: int, masked: Sequence[int], limit: int) -> tuple[int, int]:
     return start, start + limit
 
 
-def _fill(encoded: Encoding, masked: Sequence[int], tokens: Sequence[str], continuation_prefix: str) -> str:
+def _fill(encoded: Encoding, masked: Sequence[int], tokens: Sequence[str], pieces: Pieces) -> str:
     """Return the text with its masks replaced; a token that continues a word joins the text before it."""
     filled, done = "", 0
     for index, token in zip(masked, tokens, strict=True):
@@ -342,9 +343,9 @@ def _fill(encoded: Encoding, masked: Sequence[int], tokens: Sequence[str], conti
         start += len(marker) - len(marker.lstrip())
         end -= len(marker) - len(marker.rstrip())
         filled += encoded.text[done:start]
-        if continuation_prefix and token.startswith(continuation_prefix):
+        if pieces.joins_text_before(token):
             filled = filled.rstrip()
-            token = token.removeprefix(continuation_prefix)  # noqa: PLW2901
-        filled += token
+        text = pieces.text(token).decode("utf-8", errors="replace")
+        filled += text if filled else text.lstrip()
         done = end
     return filled + encoded.text[done:]

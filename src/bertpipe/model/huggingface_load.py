@@ -4,20 +4,24 @@ transformers, whose import takes seconds, is imported only when a model is read.
 modules, no attention kernels, only pickles of plain tensors.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bertpipe.core.errors import ModelError, first_line
+from bertpipe.core.artifacts import CONFIG_NAME
+from bertpipe.core.errors import DataError, MissingInputError, ModelError, first_line
 from bertpipe.core.params import Activation, ModelParams
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
+from bertpipe.data.tokenization.user_tokenizer import TOKENIZER_FILES, GivenTokenizer, read_tokenizer
 from bertpipe.model.bert import Bert, Head
+from bertpipe.model.huggingface_files import other_weights, stored_names, wrapper_prefix
 from bertpipe.model.huggingface_weights import copy_from_huggingface
 from bertpipe.model.store import LoadedModel
 
@@ -32,6 +36,8 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
     "relu": "relu",
 }
 """Hugging Face's names of the values of `model.activation`."""
@@ -40,7 +46,6 @@ _FEWEST_POSITIONS = 8
 _OLD_NAMES = (".gamma", ".beta")
 """A LayerNorm's weight and bias in the first BERT checkpoints."""
 _HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
-_SPECIAL_TOKENS = 5
 _NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """Variable that keeps transformers from requesting, in the user's name, the conversion of pickled weights."""
 
@@ -59,7 +64,8 @@ def load_huggingface(source: str | Path) -> LoadedModel:
             try:
                 return _read(source, local_only=True)
             except OSError as error:
-                raise ModelError(f"{source} cannot be read as a Hugging Face model: {first_line(error)}") from error
+                reason = _reason(error, source)
+                raise ModelError(f"{source} cannot be read as a Hugging Face model: {reason}") from error
         try:
             return _read(source, local_only=True)
         except OSError:
@@ -72,24 +78,15 @@ def load_huggingface(source: str | Path) -> LoadedModel:
 
 def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     """Return the model; OSError if a file of it is missing."""
-    from transformers import AutoConfig, AutoTokenizer, BertForPreTraining  # noqa: PLC0415
+    from transformers import BertForPreTraining  # noqa: PLC0415
 
-    options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-    except OSError:
-        raise
-    except ValueError as error:  # an unknown model type, or a config that is not JSON
-        raise ModelError(f"{source} is not a BERT that transformers can read: {first_line(error)}") from error
-    except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
-        raise ModelError(f"the config of {source} cannot be read: {first_line(error)}") from error
-    if config.model_type != "bert":
-        raise ModelError(f"{source} is a model of type {config.model_type!r}, and bertpipe reads 'bert' only")
-    tokenizer = _read_part(source, "tokenizer", lambda: AutoTokenizer.from_pretrained(source, **options))
-    if len(tokenizer) <= _SPECIAL_TOKENS:
-        # Without vocabulary files transformers makes a tokenizer of special tokens only.
-        raise OSError("it has no vocabulary (tokenizer.json or vocab.txt)")
-    _check_tokenizer(source, tokenizer, config.vocab_size)
+    config = _config(source, local_only=local_only)
+    directory = _tokenizer_directory(source, local_only=local_only)
+    given = _tokenizer(source, directory, config.vocab_size)
+    params = _params(source, config)
+    find = partial(_file, source, local_only=local_only)
+    names = _read_part(source, "weights", lambda: stored_names(find))
+    prefix = wrapper_prefix(source, names)
     weights = {
         "config": config,
         "dtype": torch.float32,
@@ -98,6 +95,7 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
         "weights_only": True,
         "attn_implementation": "sdpa",  # a config may name a kernel on the hub, which is code
         "trust_remote_code": False,
+        "key_mapping": {f"^{re.escape(prefix)}": ""} if prefix else None,
     }
     network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
     state = network.state_dict()
@@ -115,28 +113,54 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     if encoder:
         raise ModelError(
             f"the encoder of {source} is not complete ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
-            f"take another checkpoint of a BERT"
+            f"take another checkpoint of a BERT; this one has {', '.join(map(repr, names[:2])):.150}, ..."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a missing head gets the same weights each time
-        bert = Bert(_params(source, config), config.vocab_size, init_weights=bool(absent))
+        bert = Bert(params, config.vocab_size, init_weights=bool(absent))
     first_weights = _head_tensors(bert, absent)
     copy_from_huggingface(state, bert)
     bert.load_state_dict(first_weights, strict=False)
     return LoadedModel(
         name=str(source),
         bert=bert.eval(),
-        tokenizer=ModelTokenizer(
-            backend=tokenizer.backend_tokenizer,
-            cls_id=tokenizer.cls_token_id,
-            sep_id=tokenizer.sep_token_id,
-            mask_id=tokenizer.mask_token_id,
-            unknown_id=tokenizer.unk_token_id,
-        ),
-        tokenizer_file=_file(source, "tokenizer.json", local_only=local_only),
+        tokenizer=ModelTokenizer(given.tokenizer),
+        directory=directory,
         missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
-        notes=tuple(_notes(source, config, absent, local_only=local_only)),
+        notes=(*given.notes, *_notes(source, config, absent, names, prefix)),
     )
+
+
+def _reason(error: OSError, directory: Path) -> str:
+    """Return why a directory cannot be read; what it has instead, where its weights are of another kind."""
+    reason = first_line(error)
+    return (other_weights(directory) if "no file named" in reason else None) or reason
+
+
+def _config(source: str | Path, *, local_only: bool) -> Any:  # noqa: ANN401
+    """Return a checkpoint's config; OSError if it is missing."""
+    from transformers import AutoConfig, BertConfig  # noqa: PLC0415
+
+    options: dict[str, Any] = {"local_files_only": local_only, "trust_remote_code": False}
+    try:
+        content, _ = BertConfig.get_config_dict(source, **options)
+        # The first checkpoints do not say what they are. Their tensors do.
+        kind = AutoConfig if "model_type" in content else BertConfig
+        config = kind.from_pretrained(source, **options)
+    except OSError:
+        raise
+    except ValueError as error:  # an unknown model type, or a config that is not JSON
+        raise ModelError(f"{source} is not a BERT that transformers can read: {_all_lines(error)}") from error
+    except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
+        raise ModelError(f"the config of {source} cannot be read: {_all_lines(error)}") from error
+    if config.model_type != "bert":
+        raise ModelError(f"{source} is a model of type {config.model_type!r:.60}, and bertpipe reads 'bert' only")
+    return config
+
+
+def _all_lines(error: Exception) -> str:
+    """Return the beginning of an error's message on one line."""
+    return f"{' '.join(str(error).split()).rstrip(':. '):.200}"
 
 
 def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
@@ -147,13 +171,19 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
     """
     if config.hidden_act not in _ACTIVATIONS:
         raise ModelError(
-            f"{source} has the activation {config.hidden_act!r}, and bertpipe computes "
+            f"{source} has the activation {config.hidden_act!r:.60}, and bertpipe computes "
             f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
         )
-    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS:
+    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS or config.type_vocab_size < 1:
         raise ModelError(
-            f"{source} has {config.num_hidden_layers} layers and {config.max_position_embeddings} positions, and "
-            f"bertpipe needs 1 and {_FEWEST_POSITIONS} at least: take another checkpoint"
+            f"{source} has {config.num_hidden_layers} layers, {config.max_position_embeddings} positions and "
+            f"{config.type_vocab_size} kinds of segment, and bertpipe needs 1, {_FEWEST_POSITIONS} and 1 at least: "
+            f"take another checkpoint"
+        )
+    if not 0 < config.layer_norm_eps < 1 or not 0 <= config.hidden_dropout_prob < 1:  # NaN is neither
+        raise ModelError(
+            f"{source} has layer_norm_eps {config.layer_norm_eps} and hidden_dropout_prob "
+            f"{config.hidden_dropout_prob}, which have to be between 0 and 1: correct its config.json"
         )
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute" or config.is_decoder or config.add_cross_attention:
@@ -183,9 +213,17 @@ def _head_tensors(bert: Bert, heads: frozenset[Head]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors if name.startswith(of_heads) and name != shared}
 
 
-def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_only: bool) -> Iterator[str]:  # noqa: ANN401
+def _notes(
+    source: str | Path,
+    config: Any,  # noqa: ANN401
+    absent: frozenset[Head],
+    names: Sequence[str],
+    prefix: str,
+) -> Iterator[str]:
     """Yield notes about a checkpoint that differs from today's format."""
-    if any(name.endswith(_OLD_NAMES) for name in _stored_names(source, local_only=local_only)):
+    if prefix:
+        yield f"{source} has {prefix} before the names of its tensors: read without it"
+    if any(name.endswith(_OLD_NAMES) for name in names):
         yield f"{source} has the old names gamma and beta for LayerNorm's weight and bias: read as those"
     for head in sorted(absent):
         yield f"{source} has no {_HEAD_NAMES[head]} head: it gets initial weights, to be trained"
@@ -193,24 +231,6 @@ def _notes(source: str | Path, config: Any, absent: frozenset[Head], *, local_on
         kinds = "kind" if config.type_vocab_size == 1 else "kinds"
         read = "read for both sentences" if config.type_vocab_size == 1 else "the first two are read"
         yield f"{source} has {config.type_vocab_size} {kinds} of segment: {read}"
-
-
-def _stored_names(source: str | Path, *, local_only: bool) -> list[str]:
-    """Return the names of the tensors in a checkpoint's files."""
-    from safetensors import safe_open  # noqa: PLC0415
-
-    def find(name: str) -> Path | None:
-        return _file(source, name, local_only=local_only)
-
-    whole = find("model.safetensors")
-    if whole:
-        with safe_open(whole, framework="pt") as file:
-            return list(file.keys())
-    index = find("model.safetensors.index.json") or find("pytorch_model.bin.index.json")
-    if index:
-        return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    pickled = find("pytorch_model.bin")
-    return list(torch.load(pickled, map_location="meta", weights_only=True)) if pickled else []
 
 
 def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:
@@ -226,8 +246,10 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
     """Return what `read` returns; ModelError if a file is damaged."""
     try:
         return read()
-    except OSError:
+    except (OSError, ModelError):
         raise
+    except DataError as error:
+        raise ModelError(str(error)) from error
     except (
         Exception
     ) as error:  # tokenizers, safetensors and pickle raise errors of their own, some of them plain Exception
@@ -236,23 +258,37 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
                 f"the {part} of {source} are not a pickle of plain tensors: damaged, or code, which is not run; "
                 f"use a model with a model.safetensors"
             ) from error
-        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error)}") from error
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"the {part} of {source} cannot be read: they do not have the sizes in its config.json; take both from "
+                f"one checkpoint"
+            ) from error
+        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error):.200}") from error
 
 
-def _check_tokenizer(source: str | Path, tokenizer: Any, vocab_size: int) -> None:  # noqa: ANN401
-    """Raise ModelError if a tokenizer does not fit the model, or lacks a special token."""
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{source} has a tokenizer without a tokenizer.json ({type(tokenizer).__name__}): save a fast one"
-        )
-    ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id)
-    if None in ids:
-        raise ModelError(f"{source} has a tokenizer without one of [CLS] [SEP] [MASK] [UNK]: BERT needs all of them")
-    size = max(tokenizer.get_vocab().values()) + 1
+def _tokenizer_directory(source: str | Path, *, local_only: bool) -> Path:
+    """Return the local directory with the files of a checkpoint's tokenizer."""
+    if isinstance(source, Path):
+        return source
+    config, *_ = [_file(source, name, local_only=local_only) for name in (CONFIG_NAME, *TOKENIZER_FILES)]
+    assert config is not None  # it was read
+    return config.parent
+
+
+def _tokenizer(source: str | Path, directory: Path, vocab_size: int) -> GivenTokenizer:
+    """Return the tokenizer of a checkpoint; ModelError if it does not fit the model, OSError if there is none."""
+    try:
+        given = read_tokenizer(directory)
+    except MissingInputError as error:
+        raise OSError(str(error)) from error
+    except DataError as error:
+        raise ModelError(f"the tokenizer of {source} cannot be read: {error}") from error
+    size = given.tokenizer.vocab_size
     if size > vocab_size:
         raise ModelError(
             f"{source} has a tokenizer of {size} tokens, and a model of {vocab_size}: they do not belong together"
         )
+    return given
 
 
 def _ask_hub(name: str) -> None:

@@ -43,10 +43,10 @@ def _own(path: Path) -> LoadedModel:
     return LoadedModel(
         name=str(path),
         bert=stored.bert,
-        tokenizer=ModelTokenizer.of(load_tokenizer(stored.tokenizer_file)),
+        tokenizer=ModelTokenizer(load_tokenizer(stored.tokenizer_file)),
         missing_heads=frozenset(),
         notes=(),
-        tokenizer_file=stored.tokenizer_file,
+        directory=path,
     )
 
 

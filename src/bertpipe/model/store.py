@@ -21,8 +21,9 @@ from bertpipe.core.artifacts import (
     write_json,
 )
 from bertpipe.core.atomic import atomic_directory
-from bertpipe.core.errors import DataError, ModelError
+from bertpipe.core.errors import DataError, ModelError, first_line
 from bertpipe.core.params import ModelParams
+from bertpipe.data.tokenization.comparison import difference
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import Tokenizer
 from bertpipe.model.bert import Bert, Head
@@ -54,8 +55,8 @@ class LoadedModel:
     """Heads that the checkpoint does not have; they have initial weights."""
     notes: tuple[str, ...]
     """What the user should know about how it was read."""
-    tokenizer_file: Path | None
-    """The `tokenizer.json` on this machine; None if the model has none."""
+    directory: Path
+    """Where its files are on this machine; `prepare.tokenizer` takes it."""
 
     def require_head(self, head: Head) -> None:
         """Refuse a head that was never trained.
@@ -69,10 +70,9 @@ class LoadedModel:
                 f"model of {_WITH_HEAD[head]}"
             )
 
-    def has_ids_of(self, tokenizer: Tokenizer) -> bool:
-        """Return whether each of a tokenizer's ids means the same word to this model."""
-        same: bool = self.tokenizer.backend.get_vocab() == tokenizer.backend.get_vocab()
-        return same
+    def tokenizer_difference(self, data: Tokenizer) -> str | None:
+        """Return in which point the tokenizer of some data is not the model's; None if both give the same ids."""
+        return difference(self.tokenizer.tokenizer, data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +130,16 @@ def load_weights(path: Path, bert: Bert) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     if bert.params.tied:
         weights[_TIED_NAME] = weights.get("embeddings.token.weight", torch.empty(0))
     try:
         bert.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(f"{path} does not fit the model: {error}") from error
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise ModelError(
+            f"{path} does not fit the model in its {CONFIG_NAME} ({first:.200}): take both from one training"
+        ) from error
 
 
 def is_own_model(directory: Path) -> bool:

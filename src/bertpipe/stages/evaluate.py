@@ -35,12 +35,18 @@ def run_evaluate(
     Raises:
         MissingInputError: the model or the data are missing.
         DataError: a split has no rows, or a row breaks the contract.
-        ModelError: the model was trained with another tokenizer than the data's, rows are too long for it, or its
-            losses are not finite.
+        ModelError: the model has neither head, was trained with another tokenizer than the data's, rows are too long
+            for it, or its losses are not finite.
         WriteError: `out` cannot be written.
     """
     check_target_file(out)
     loaded = load_any_model(model)
+    if loaded.missing_heads >= {"mlm", "nsp"}:
+        raise ModelError(
+            f"{loaded.name} has neither a masked-word nor a next-sentence head, as classifiers and bare encoders do: "
+            f"there is nothing to evaluate; train the heads with `bertpipe train --init`, or measure it on labelled "
+            f"texts with `bertpipe probe FILE --model`"
+        )
     for note in loaded.notes:
         on_note(note)
     tokenizer = _tokenizer(loaded, data)
@@ -68,10 +74,11 @@ def _tokenizer(model: LoadedModel, data: Path) -> Tokenizer:
     """Return the tokenizer of the data, which must be the model's."""
     path = require(data / TOKENIZER_NAME)
     tokenizer = load_tokenizer(path)
-    if not model.has_ids_of(tokenizer):
+    difference = model.tokenizer_difference(tokenizer)
+    if difference is not None:
         raise ModelError(
-            f"{model.name} was trained with another tokenizer than {path}: its ids mean other words; "
-            f"train on these data, or evaluate on data made with its tokenizer (prepare.tokenizer)"
+            f"{model.name} was trained with another tokenizer than {path} ({difference}): "
+            f"train on these data, or evaluate on data made with prepare.tokenizer: {model.directory}"
         )
     return tokenizer
 

@@ -16,7 +16,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.atomic import atomic_directory, atomic_file, scratch_directory
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
-from bertpipe.core.progress import Progress, ignore_progress
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
 from bertpipe.sources.text.checks import check_pairs, check_splits
@@ -33,6 +33,7 @@ def run_prepare(
     out: Path,
     engine: Engine | None = None,
     on_progress: Callable[[Progress], None] = ignore_progress,
+    on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
     """Write the Parquet contract to `out`, or the notebook's zip if its name ends in `.zip`, and return the summary.
 
@@ -52,17 +53,19 @@ def run_prepare(
         out: a directory or a zip.
         engine: who works on shards; None for processes of this machine.
         on_progress: called with the bytes of the text that were read.
+        on_note: gets notes for the user.
 
     Raises:
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.
         DataError: `out` lies in `text`; the text cannot be read; a split is left without documents or without pairs;
             the tokenizer does not fit; shards cannot be made of this text, or into this output; or a worker is lost.
+        ParamsError: words are masked, and the tokenizer does not mark words.
     """
     if out.resolve().is_relative_to(text.resolve()):
         raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")
     _check_shards(prepare, out, engine)
     with _output(out) as staging:
-        made = prepare_text(prepare, masking, runtime, text, out, staging, engine, on_progress)
+        made = prepare_text(prepare, masking, runtime, text, out, staging, engine, on_progress, on_note)
         check_splits({split: count.documents for split, count in made.counts.items()}, prepare, text)
         check_pairs(made.counts, prepare, text)
         made.tokenizer.save(staging / TOKENIZER_NAME)

@@ -133,16 +133,17 @@ def read_initial_model(model: ModelParams, train: TrainParams, data: TrainingDat
     With `train.init` only the dropout comes from `model`.
 
     Raises:
-        MissingInputError, ModelError: the model cannot be read, or its ids mean other words than those of the data.
+        MissingInputError, ModelError: the model cannot be read, or its tokenizer is not the one of the data.
         DataError: a split has no rows, or the rows or ids do not fit.
     """
     if train.init is None:
         return InitialModel(params=model, vocab_size=data.vocab_size(model), facts={}, notes=(), _given=None)
     given = load_any_model(train.init)
-    if not given.has_ids_of(data.tokenizer):
+    difference = given.tokenizer_difference(data.tokenizer)
+    if difference is not None:
         raise ModelError(
-            f"{given.name} was trained with another tokenizer than the one of {data.directory}: its ids mean other "
-            f"words; make the data with prepare.tokenizer: {given.tokenizer_file or 'its tokenizer.json'}"
+            f"{given.name} was trained with another tokenizer than the one of {data.directory} ({difference}): "
+            f"make the data with prepare.tokenizer: {given.directory}"
         )
     params = replace(given.bert.params, vocab_size=given.bert.vocab_size, dropout=model.dropout)
     shape = f"width {params.embedding_dim}, {params.layers} layers, {params.heads} heads"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.core.errors import InputError
+from bertpipe.core.errors import InputError, excerpt
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
@@ -23,27 +23,41 @@ class Encoding:
     """Each token's start and end in the text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class ModelTokenizer:
-    """A model's tokenizer and the ids of its special tokens."""
+    """A model's tokenizer, for the texts of a user."""
 
-    backend: Any
-    """A `tokenizers.Tokenizer`."""
-    cls_id: int
-    sep_id: int
-    mask_id: int
-    unknown_id: int
+    tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
         """Switch off a tokenizer.json's own truncation and padding: the predictor truncates, with a warning."""
         self.backend.no_truncation()
         self.backend.no_padding()
 
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "ModelTokenizer":
-        """Return one of our tokenizers as a model's."""
-        _, cls_id, sep_id, mask_id, unknown_id = tokenizer.special_ids
-        return cls(backend=tokenizer.backend, cls_id=cls_id, sep_id=sep_id, mask_id=mask_id, unknown_id=unknown_id)
+    @property
+    def backend(self) -> Any:  # noqa: ANN401
+        """The `tokenizers.Tokenizer`."""
+        return self.tokenizer.backend
+
+    @property
+    def cls_id(self) -> int:
+        """Id of `[CLS]`."""
+        return self.tokenizer.special_ids[1]
+
+    @property
+    def sep_id(self) -> int:
+        """Id of `[SEP]`."""
+        return self.tokenizer.special_ids[2]
+
+    @property
+    def mask_id(self) -> int:
+        """Id of `[MASK]`."""
+        return self.tokenizer.special_ids[3]
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of `[UNK]`."""
+        return self.tokenizer.special_ids[4]
 
     def encode(self, text: str, name: str) -> Encoding:
         """Return the ids of a text; `name` is what an error calls it, for example "the first sentence".
@@ -56,21 +70,18 @@ class ModelTokenizer:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: remove it") from error
+            raise InputError(
+                f"{name}, {excerpt(text)}, has half a character at {error.start + 1}: remove it"
+            ) from error
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:
-            raise InputError(f"{name}, {text!r}, holds no word that the tokenizer keeps: write some words")
+            raise InputError(f"{name}, {excerpt(text)}, holds no word that the tokenizer keeps: write some words")
         return Encoding(text=marked, ids=tuple(encoding.ids), spans=tuple(encoding.offsets))
 
     def token(self, token_id: int) -> str:
         """Return the token of an id; `[unknown-ID]` where it has none."""
         return self.backend.id_to_token(token_id) or unknown_token(token_id)
-
-    @property
-    def continuation_prefix(self) -> str:
-        """The prefix of a token that continues a word (`##`); empty if there is none."""
-        return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
 
     @property
     def has_words(self) -> bool:
@@ -97,4 +108,4 @@ class ModelTokenizer:
         if not words:
             return ()
         more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
-        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",)
+        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(excerpt, words[:_SHOWN_WORDS]))}{more}",)

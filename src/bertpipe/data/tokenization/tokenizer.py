@@ -1,7 +1,7 @@
 """Text to token ids and back: a `tokenizer.json` with BERT's five special tokens."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import DATA_COMMANDS
 from bertpipe.core.atomic import atomic_file
-from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.errors import DataError, MissingInputError, first_line
+from bertpipe.data.tokenization.pieces import Pieces, piece_tables
 
 if TYPE_CHECKING:
     import tokenizers
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 """Their ids in a word-level vocabulary are 0 to 4, in this order, as in the notebook's data."""
 PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID = range(5)
+_UNKNOWN = "\U00010a80\U0001e904"
+"""Letters of Old North Arabian and Adlam, which hardly any vocabulary has."""
+_OTHER_NAMES = ("<pad>", "<s>", "</s>", "<mask>", "<unk>")
+"""The same in vocabularies of RoBERTa's kind."""
 
 # Replacements of torchtext's `basic_english` after lower-casing, in order; then it splits on white space.
 BASIC_ENGLISH = (
@@ -44,17 +49,19 @@ class Tokenizer:
     """A tokenizer and the ids of its special tokens."""
 
     backend: "tokenizers.Tokenizer"
+    special_tokens: tuple[str, ...] = SPECIAL_TOKENS
+    """Its names of `[PAD] [CLS] [SEP] [MASK] [UNK]`."""
 
     @cached_property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return int(self.backend.get_vocab_size())
+        """The largest id plus one, special tokens included."""
+        return max(self.backend.get_vocab().values()) + 1
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
         """Ids of `[PAD] [CLS] [SEP] [MASK] [UNK]`."""
         vocabulary = self.backend.get_vocab()
-        return tuple(vocabulary[token] for token in SPECIAL_TOKENS)
+        return tuple(vocabulary[token] for token in self.special_tokens)
 
     @property
     def mask_id(self) -> int:
@@ -74,30 +81,38 @@ class Tokenizer:
         return table
 
     @cached_property
-    def continues_word(self) -> NDArray[np.bool_]:
-        """Whether each id is a piece that continues a word, such as WordPiece's `##s`; shape [vocab].
-
-        False for all ids if the tokenizer's model does not mark pieces, like a word-level one.
-        """
-        table = np.zeros(self.vocab_size, dtype=np.bool_)
-        prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
-        if prefix:
-            table[[token_id for token, token_id in self.backend.get_vocab().items() if token.startswith(prefix)]] = True
-        return table & ~self.is_special
+    def pieces(self) -> Pieces:
+        """How the vocabulary writes text down."""
+        return Pieces.of(self.backend)
 
     @cached_property
+    def _tables(self) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+        named = {token: token_id for token, token_id in self.backend.get_vocab().items() if not is_unknown_token(token)}
+        return piece_tables(self.pieces, named, self.vocab_size)
+
+    @property
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Whether each id is a piece of the same word as the token before it, such as WordPiece's `##s`; shape [vocab].
+
+        False for all ids if the vocabulary does not mark words, like a word-level one. Where it marks the spaces before
+        words, white space, punctuation marks and Chinese characters separate words, as in BERT.
+        """
+        return self._tables[1] & ~self.is_special
+
+    @property
+    def ends_word(self) -> NDArray[np.bool_]:
+        """Whether the token after each id begins a word, whatever it is; shape [vocab]. So it is for special tokens."""
+        return self._tables[2] | self.is_special
+
+    @property
     def token_bytes(self) -> NDArray[np.int64]:
         """UTF-8 bytes of each id's text, 0 if it has none or it is not known; shape [vocab].
 
-        A continuing piece counts without its prefix; special tokens and `[unknown-ID]` have no text.
+        The text is the normalised one: what the normaliser removes is not counted. A space is counted where the token
+        has it, as byte-level and SentencePiece tokens do and WordPiece's do not. The marks of the vocabulary (`##`,
+        `</w>`) are not counted; special tokens and `[unknown-ID]` have no text.
         """
-        sizes = np.zeros(self.vocab_size, dtype=np.int64)
-        prefix = getattr(self.backend.model, "continuing_subword_prefix", None) or ""
-        for token, token_id in self.backend.get_vocab().items():
-            if not is_unknown_token(token):
-                sizes[token_id] = len(token.removeprefix(prefix).encode("utf-8"))
-        sizes[self.is_special] = 0
-        return sizes
+        return np.where(self.is_special, 0, self._tables[0])
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without `[CLS]` and `[SEP]`; `[MASK]` in the text is the mask token."""
@@ -136,11 +151,11 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
     from tokenizers.models import WordLevel  # noqa: PLC0415
 
     if tuple(words[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
-        raise DataError(f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}, this one with {words[:5]}")
+        raise DataError(f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}, this one with {words[:5]!s:.100}")
     vocabulary = {word: token_id for token_id, word in enumerate(words)}
     if len(vocabulary) != len(words):
         twice = next(word for token_id, word in enumerate(words) if vocabulary[word] != token_id)
-        raise DataError(f"the vocabulary names {twice!r} twice: keep each word once")
+        raise DataError(f"the vocabulary names {twice!r:.60} twice: keep each word once")
     backend = Backend(WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[UNK_ID]))
     replacements: list[Any] = [normalizers.Replace(old, new) for old, new in BASIC_ENGLISH]
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *replacements])
@@ -169,19 +184,37 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return parse_tokenizer(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def parse_tokenizer(text: str, name: str) -> Tokenizer:
-    """Return the tokenizer of a `tokenizer.json`'s text; `name` is what an error calls it.
+def parse_tokenizer(
+    text: str, name: str, names: Callable[[Mapping[str, int]], tuple[str, ...]] | None = None
+) -> Tokenizer:
+    """Return the tokenizer of a `tokenizer.json`'s text.
+
+    Args:
+        text: what stands in the file.
+        name: what an error calls it.
+        names: returns the names of the special tokens in a vocabulary; None for `special_tokens_of`.
 
     Raises:
         DataError: it is not a tokenizer, or lacks a special token.
     """
+    from tokenizers import AddedToken  # noqa: PLC0415
     from tokenizers import Tokenizer as Backend  # noqa: PLC0415
 
     try:
         backend = Backend.from_str(text)
+        backend.encode(_UNKNOWN, add_special_tokens=False)  # refused where there is no token for what is unknown
     except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{name} is not a tokenizer.json: {error}") from error
-    missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+        raise DataError(f"{name} is not a tokenizer.json: {first_line(error):.200}") from error
+    found = (names or special_tokens_of)(backend.get_vocab())
+    missing = [usual for usual, token in zip(SPECIAL_TOKENS, found, strict=True) if not token]
     if missing:
         raise DataError(f"{name} lacks {' '.join(missing)}: a BERT tokenizer needs all of {' '.join(SPECIAL_TOKENS)}")
-    return Tokenizer(backend)
+    added = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in found if t not in added])
+    return Tokenizer(backend, found)
+
+
+def special_tokens_of(vocabulary: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a vocabulary's names of `SPECIAL_TOKENS`; an empty one for each that it lacks."""
+    pairs = zip(SPECIAL_TOKENS, _OTHER_NAMES, strict=True)
+    return tuple(next((name for name in pair if name in vocabulary), "") for pair in pairs)

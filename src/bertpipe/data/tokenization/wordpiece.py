@@ -101,24 +101,47 @@ def _pieces(backend: Any) -> list[str]:  # noqa: ANN401
     return sorted(ids, key=ids.__getitem__)
 
 
-def wordpiece_tokenizer(pieces: Sequence[str], *, lowercase: bool, strip_accents: bool) -> Tokenizer:
+def wordpiece_tokenizer(
+    pieces: Sequence[str],
+    *,
+    lowercase: bool,
+    strip_accents: bool | None,
+    handle_chinese_chars: bool = True,
+    special_tokens: tuple[str, ...] = SPECIAL_TOKENS,
+) -> Tokenizer:
     """Return a WordPiece tokenizer of these pieces, in the order of their ids, with BERT's preparation of text."""
     from tokenizers import AddedToken  # noqa: PLC0415
 
     vocabulary = {piece: token_id for token_id, piece in enumerate(pieces)}
-    backend = _backend(vocabulary, lowercase=lowercase, strip_accents=strip_accents)
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    return Tokenizer(backend)
+    backend = _backend(
+        vocabulary,
+        lowercase=lowercase,
+        strip_accents=strip_accents,
+        handle_chinese_chars=handle_chinese_chars,
+        unk_token=special_tokens[UNK_ID],
+    )
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special_tokens])
+    return Tokenizer(backend, special_tokens)
 
 
-def _backend(vocabulary: Mapping[str, int], *, lowercase: bool, strip_accents: bool) -> Any:  # noqa: ANN401
+def _backend(
+    vocabulary: Mapping[str, int],
+    *,
+    lowercase: bool,
+    strip_accents: bool | None,
+    handle_chinese_chars: bool = True,
+    unk_token: str = SPECIAL_TOKENS[UNK_ID],
+) -> Any:  # noqa: ANN401
     import tokenizers as library  # noqa: PLC0415
     from tokenizers.models import WordPiece  # noqa: PLC0415
 
-    model = WordPiece(dict(vocabulary), unk_token=SPECIAL_TOKENS[UNK_ID], continuing_subword_prefix=CONTINUATION)
-    backend = library.Tokenizer(model)
+    backend = library.Tokenizer(
+        WordPiece(dict(vocabulary), unk_token=unk_token, continuing_subword_prefix=CONTINUATION)
+    )
     # Left unset, strip_accents follows lowercase: in Spanish that would make one word of "si" and "sí".
-    backend.normalizer = library.normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    backend.normalizer = library.normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
+    )
     backend.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
     backend.decoder = library.decoders.WordPiece(prefix=CONTINUATION)
     return backend

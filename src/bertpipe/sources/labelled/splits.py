@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import file_sha256
-from bertpipe.core.errors import DataError
+from bertpipe.core.errors import DataError, excerpt
 from bertpipe.core.params import ProbeParams, SampleParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.sources.labelled.reading import LabelledText, read_labelled
@@ -118,14 +118,14 @@ def _check_classes(splits: LabelledSplits, labelled: str) -> None:
     classes = splits.classes
     if len(classes) == 1:
         raise DataError(
-            f"{labelled} has one class to train on, {classes[0]!r}: a classifier needs texts of two or more"
+            f"{labelled} has one class to train on, {excerpt(classes[0])}: a classifier needs texts of two or more"
         )
     for row in splits.test:
         if row.label not in classes:
-            others = ", ".join(map(repr, classes))
+            others = ", ".join(map(excerpt, classes[:3])) + (", ..." if len(classes) > 3 else "")  # noqa: PLR2004
             raise DataError(
-                f"{row.place}: no training text has the class {row.label!r}, they have {others}: train on texts of it, "
-                f"too, or leave it out of the test"
+                f"{row.place}: no training text has the class {excerpt(row.label)}, they have {others}: train on texts "
+                f"of it, too, or leave it out of the test"
             )
 
 
@@ -152,8 +152,8 @@ def hold_out(
         if len(texts) < _FEWEST:
             where = f" ({next(iter(texts.values())).place})" if texts else ""
             raise DataError(
-                f"the class {label!r} has {len(texts)} text of its own{where}, and {_FEWEST} are needed, one to train "
-                f"on and one to test on: add rows of it or drop it, or give a test file with --test"
+                f"the class {excerpt(label)} has {len(texts)} text of its own{where}, and {_FEWEST} are needed, one to "
+                f"train on and one to test on: add rows of it or drop it, or give a test file with --test"
             )
         digests = np.fromiter(texts, dtype=np.int64)
         order = np.argsort(random_bits(seed, _TEST_CHOICE, digests), kind="stable")

@@ -10,6 +10,7 @@ from typing import TypeVar
 from bertpipe.core.artifacts import SPLITS, TABLES, shards_sha256
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams, cores
 from bertpipe.core.progress import Progress
+from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization.tokenizer import Tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts
@@ -49,6 +50,7 @@ def prepare_text(
     staging: Path,
     engine: Engine | None,
     on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None],
 ) -> PreparedText:
     """Write the rows and documents of a text to `staging`, shard by shard.
 
@@ -56,7 +58,7 @@ def prepare_text(
     of this machine share its chunks.
 
     Raises:
-        MissingInputError, DataError: see `run_prepare`.
+        MissingInputError, DataError, ParamsError: see `run_prepare`.
     """
     as_files = prepare.shards == "files"
     texts = text_shards(text, text_format=prepare.text_format, field=prepare.field, as_files=as_files)
@@ -66,8 +68,9 @@ def prepare_text(
         if len(shards) > 1:
             found = work.map(partial(document_digests, prepare.seed), shards, "looking for duplicates")
             shards = assign(shards, found)
-        tokenizer = _tokenizer(prepare, work, shards, text)
+        tokenizer = _tokenizer(prepare, work, shards, text, on_note)
         check_tokenizer(tokenizer, prepare, out)
+        Masking.of(masking, tokenizer)  # refuses before the work what no worker could mask
         write = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging, work.processes_per_shard)
         stats, counts = CorpusStats(), {split: Counts() for split in SPLITS}
         digests: dict[str, list[str]] = {table: [] for table in TABLES}
@@ -140,11 +143,20 @@ class _Work:
         return count
 
 
-def _tokenizer(prepare: PrepareParams, work: _Work, shards: Sequence[AssignedShard], text: Path) -> Tokenizer:
+def _tokenizer(
+    prepare: PrepareParams,
+    work: _Work,
+    shards: Sequence[AssignedShard],
+    text: Path,
+    on_note: Callable[[str], None],
+) -> Tokenizer:
     """Return the tokenizer that the params name, made from the training documents alone where it is made here."""
     choice = {"lowercase": prepare.lowercase, "strip_accents": prepare.strip_accents}
     if prepare.tokenizer not in {"words", "wordpiece"}:
-        return given_tokenizer(Path(prepare.tokenizer), **choice)
+        given = given_tokenizer(Path(prepare.tokenizer), **choice)
+        for note in given.notes:
+            on_note(note)
+        return given.tokenizer
     counts, documents = WordCounts(), Counter[str]()
     for counted in work.map(partial(count_shard, prepare), shards, "making the vocabulary", splits=SPLITS[:1]):
         counts.merge(counted.words)
