@@ -137,7 +137,7 @@ def prepare(
     with terminal.progress() as on_progress:
         summary = run_prepare(
             loaded.prepare, loaded.masking, loaded.runtime,
-            text=text, out=out, engine=workers, on_progress=on_progress,
+            text=text, out=out, engine=workers, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show(summary, results.show_preparation, out, as_json=json_)
 

@@ -16,10 +16,10 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.atomic import atomic_directory, atomic_file, scratch_directory
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
-from bertpipe.core.progress import Progress, ignore_progress
+from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
-from bertpipe.sources.text.checks import check_pairs, check_splits
+from bertpipe.sources.text.checks import check_pairs, check_splits, pair_notes
 from bertpipe.sources.text.chunks import Counts
 from bertpipe.sources.text.pipeline import PreparedText, prepare_text
 
@@ -33,6 +33,7 @@ def run_prepare(
     out: Path,
     engine: Engine | None = None,
     on_progress: Callable[[Progress], None] = ignore_progress,
+    on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
     """Write the Parquet contract to `out`, or the notebook's zip if its name ends in `.zip`, and return the summary.
 
@@ -52,6 +53,7 @@ def run_prepare(
         out: a directory or a zip.
         engine: who works on shards; None for processes of this machine.
         on_progress: called with the bytes of the text that were read.
+        on_note: gets notes for the user.
 
     Raises:
         MissingInputError: there is no text, or no tokenizer at the path in `prepare.tokenizer`.
@@ -68,6 +70,8 @@ def run_prepare(
         made.tokenizer.save(staging / TOKENIZER_NAME)
         summary = _summary(text, prepare, made, staging)
         write_json(staging / SUMMARY_NAME, summary)
+    for note in pair_notes(made.counts):
+        on_note(note)
     return summary
 
 

@@ -9,6 +9,9 @@ from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from bertpipe.sources.notebook.sentence_pairs import SENTENCE_ENDS
 from bertpipe.sources.text.chunks import Counts
 
+_FEW = 0.01
+"""Share of pairs left out that is not worth a note."""
+
 
 def check_tokenizer(tokenizer: Tokenizer, prepare: PrepareParams, out: Path) -> None:
     """Refuse a tokenizer that the output's form or the recipe of the pairs cannot take.
@@ -69,3 +72,15 @@ def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
                 "not next has to come from another one: bring more text, or documents of several sentences, or set "
                 "prepare.text_format to what parts a file into documents"
             )
+
+
+def pair_notes(counts: Mapping[str, Counts]) -> list[str]:
+    """Return what the user should know of the pairs, such as that many were left out."""
+    left_out, rows = (sum(getattr(count, name) for count in counts.values()) for name in ("pairs_left_out", "rows"))
+    if left_out <= _FEW * (left_out + rows):
+        return []
+    return [
+        f"{left_out:,} of {left_out + rows:,} pairs of sentences are left out: too many of them have the same B (such as "
+        "a sentence that many documents end with), or come from one document, and then B alone would tell whether it "
+        "follows A. Remove such sentences from the text, or part large documents by prepare.text_format"
+    ]
