@@ -1,6 +1,6 @@
 """The stage `prepare` on texts made by hand, for tests of what it leaves."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ def preparer(params: Params) -> Prepare:
     """Return the stage with the given params, but for changes by name."""
 
     def run(text: Path, out: Path, *, processes: int = 1, **changes: object) -> dict[str, Any]:
-        watch: Mapping[str, Any] = {"on_progress": changes.pop("on_progress")} if "on_progress" in changes else {}
+        watch = {name: changes.pop(name) for name in ("on_progress", "on_note") if name in changes}
         return run_prepare(
             replace(params.prepare, **changes),  # type: ignore[arg-type]
             params.masking,
             replace(params.runtime, processes=processes),
             text=text,
             out=out,
-            **watch,
+            **watch,  # type: ignore[arg-type]
         )
 
     return run

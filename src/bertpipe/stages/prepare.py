@@ -19,7 +19,7 @@ from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
-from bertpipe.sources.text.checks import check_pairs, check_splits, pair_notes
+from bertpipe.sources.text.checks import check_pairs, check_splits, notes
 from bertpipe.sources.text.chunks import Counts
 from bertpipe.sources.text.pipeline import PreparedText, prepare_text
 
@@ -64,13 +64,13 @@ def run_prepare(
         raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")
     _check_shards(prepare, out, engine)
     with _output(out) as staging:
-        made = prepare_text(prepare, masking, runtime, text, out, staging, engine, on_progress)
+        made = prepare_text(prepare, masking, runtime, text, out, staging, engine, on_progress, on_note)
         check_splits({split: count.documents for split, count in made.counts.items()}, prepare, text)
         check_pairs(made.counts, text)
         made.tokenizer.save(staging / TOKENIZER_NAME)
         summary = _summary(text, prepare, made, staging)
         write_json(staging / SUMMARY_NAME, summary)
-    for note in pair_notes(made.counts):
+    for note in notes(made.counts, prepare):
         on_note(note)
     return summary
 

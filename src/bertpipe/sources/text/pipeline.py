@@ -15,7 +15,7 @@ from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts
 from bertpipe.data.tokenization.wordpiece import MOST_WORDS, train_wordpiece
 from bertpipe.sources.engines.engine import Engine, Processes, with_progress
-from bertpipe.sources.text.checks import check_splits, check_tokenizer
+from bertpipe.sources.text.checks import check_splits, check_tokenizer, long_words_note
 from bertpipe.sources.text.chunks import Counts
 from bertpipe.sources.text.corpus import AssignedShard, CorpusStats, assign, document_digests
 from bertpipe.sources.text.documents import text_shards
@@ -49,6 +49,7 @@ def prepare_text(
     staging: Path,
     engine: Engine | None,
     on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None],
 ) -> PreparedText:
     """Write the rows and documents of a text to `staging`, shard by shard.
 
@@ -66,7 +67,7 @@ def prepare_text(
         if len(shards) > 1:
             found = work.map(partial(document_digests, prepare.seed), shards, "looking for duplicates")
             shards = assign(shards, found)
-        tokenizer = _tokenizer(prepare, work, shards, text)
+        tokenizer = _tokenizer(prepare, work, shards, text, on_note)
         check_tokenizer(tokenizer, prepare, out)
         write = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging, work.processes_per_shard)
         stats, counts = CorpusStats(), {split: Counts() for split in SPLITS}
@@ -140,7 +141,13 @@ class _Work:
         return count
 
 
-def _tokenizer(prepare: PrepareParams, work: _Work, shards: Sequence[AssignedShard], text: Path) -> Tokenizer:
+def _tokenizer(
+    prepare: PrepareParams,
+    work: _Work,
+    shards: Sequence[AssignedShard],
+    text: Path,
+    on_note: Callable[[str], None],
+) -> Tokenizer:
     """Return the tokenizer that the params name, made from the training documents alone where it is made here."""
     choice = {"lowercase": prepare.lowercase, "strip_accents": prepare.strip_accents}
     if prepare.tokenizer not in {"words", "wordpiece"}:
@@ -150,6 +157,8 @@ def _tokenizer(prepare: PrepareParams, work: _Work, shards: Sequence[AssignedSha
         counts.merge(counted.words)
         documents.update(counted.documents)
     check_splits({split: documents[split] for split in SPLITS}, prepare, text)
+    if note := long_words_note(counts):
+        on_note(note)
     if prepare.tokenizer == "words":
         return word_level_tokenizer(rank_counts(counts.words))
     return train_wordpiece(
