@@ -22,6 +22,7 @@ from bertpipe.sources.text.corpus import (
     assign,
     document_digests,
     split_documents,
+    text_digest,
 )
 from bertpipe.sources.text.documents import Document, TextShard
 from bertpipe.sources.text.shards import count_shard
@@ -186,6 +187,12 @@ def test_words_are_counted_in_the_training_documents_alone(tiny: Params, share: 
     assert counted.words.words == dict.fromkeys(train, 1)
     assert counted.documents["train"] == len(train) > 1
     assert counted.documents["test"] == (1 if share == "source" else len(documents) - len(train))
+
+
+def test_letters_are_equal_whether_composed_or_not() -> None:
+    composed, apart = "La canci\u00f3n", "La cancio\u0301n"
+    assert text_digest(composed, "x", seed=1) == text_digest(apart, "x", seed=1)
+    assert text_digest(composed, "x", seed=1) != text_digest("La cancion", "x", seed=1)
 
 
 # Chunks

@@ -57,6 +57,26 @@ def test_a_packed_file_and_a_byte_order_mark_are_read_alike(tmp_path: Path) -> N
     assert pairs(read(write(tmp_path / "x.csv.gz", gzip.compress(CSV.encode("utf-8-sig"))))) == READ
 
 
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_joined_files_with_marks_headers_and_any_line_ends(tmp_path: Path, end: str) -> None:
+    parts = [
+        end.join(["\ufefflabel,text", f'pos,"Good{end}{n}"', "neg,Bad\x85 \u2028\x0bindeed", ""]) for n in range(2)
+    ]
+    found = pairs(read(write(tmp_path / "x.csv", "".join(parts))))
+    assert found == [
+        (f"Good\n{n // 2}", "pos") if n % 2 == 0 else ("Bad\x85 \u2028\x0bindeed", "neg") for n in range(4)
+    ]
+    lines = [json.dumps({"text": f"Good {n}", "label": "pos"}) for n in range(3)]
+    joined = "".join(f"\ufeff{line}{end}" for line in lines)
+    assert pairs(read(write(tmp_path / "x.jsonl", joined))) == [(f"Good {n}", "pos") for n in range(3)]
+
+
+def test_a_label_is_one_in_both_forms_of_unicode(tmp_path: Path) -> None:
+    rows = read(write(tmp_path / "x.csv", "label,text\nn\u00e4chst,a\nna\u0308chst,b\n"))
+    assert {row.label for row in rows} == {"n\u00e4chst"}
+    assert text_digest("n\u00e4chst") == text_digest("na\u0308chst")
+
+
 def test_json_lines(tmp_path: Path) -> None:
     lines = [json.dumps({"text": text, "label": label, "n": 1}) for text, label in READ]
     rows = read(write(tmp_path / "x.jsonl", f"{lines[0]}\n\n{lines[1]}\n"))

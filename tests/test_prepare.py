@@ -201,3 +201,12 @@ def test_special_tokens_with_other_ids_stand_in_the_rows_as_they_are(
     assert set(rows.token_ids[rows.offsets[:-1] + rows.second_segment_start - 1].tolist()) == {4}
     assert not {0, 1, 5} & set(rows.token_ids.tolist())
     assert 5 in rows.masked_inputs
+
+
+def test_words_are_one_in_both_forms_of_unicode(prepare: Prepare, tmp_path: Path) -> None:
+    texts = [f"{review} La canci\u00f3n {number}." for number, review in enumerate(REVIEWS)]
+    texts += [f"{review} La cancio\u0301n {number}." for number, review in enumerate(REVIEWS)]
+    summary = prepare(folder_of(tmp_path / "texts", texts), tmp_path / "out", tokenizer="words")
+    assert summary["found"]["duplicates"] == len(REVIEWS)
+    tokenizer = load_tokenizer(tmp_path / "out" / TOKENIZER_NAME)
+    assert tokenizer.encode("cancio\u0301n") == tokenizer.encode("canci\u00f3n") != [tokenizer.unknown_id]

@@ -169,7 +169,7 @@ VARIED = varied()
 
 
 def with_common_ends(documents: int, share: float, *, ends: int = 1, sentences: int = 2) -> Sentences:
-    """Return documents of which a share ends with one of a few sentences of 5 tokens; the tokens of these are below 9."""
+    """Return documents of which a share ends with one of a few sentences of 5 tokens, of which each is below 99."""
     chance = np.random.default_rng(2)
     tokens = iter(range(100, 10**7))
     made = [

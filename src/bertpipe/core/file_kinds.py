@@ -6,6 +6,8 @@ from typing import Literal
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+BYTE_ORDER_MARK = "\ufeff"
+"""Begins many files, and stands in the midst of one that was joined from several; it is no part of any text."""
 
 Container = Literal["zip", "tar"]
 Packing = Literal["gz", "zst"]

@@ -1,6 +1,6 @@
 """Many inputs from a file or a pipe, one per line."""
 
-import codecs
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from bertpipe.core.errors import InputError, MissingInputError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, kind_of
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, kind_of
 
 STANDARD_INPUT = "-"
 _JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
@@ -47,19 +47,20 @@ def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterato
         MissingInputError: there is no such file.
     """
     with _opened(source) as file:
-        numbered = ((number, raw) for number, raw in enumerate(file, start=1) if raw.strip())
+        lines = (line.replace(BYTE_ORDER_MARK, "").removesuffix("\n") for line in file)
+        numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
         is_json = kind_of(Path(source).name).suffix in _JSON_SUFFIXES if source != STANDARD_INPUT else None
         while block := list(islice(numbered, size)):
             if is_json is None:
-                is_json = _begins_json(block[0][1].removeprefix(codecs.BOM_UTF8).strip(), fields)
+                is_json = _begins_json(block[0][1].strip(), fields)
             read = _read_json if is_json else _read_text
-            yield [_line(number, raw, fields, read) for number, raw in block]
+            yield [_line(number, line, fields, read) for number, line in block]
 
 
-def _begins_json(first: bytes, fields: Sequence[str]) -> bool:
+def _begins_json(first: str, fields: Sequence[str]) -> bool:
     """Return whether a first line is JSON; plain text may begin with a quotation mark, too."""
-    if not first.startswith(b'"') or len(fields) > 1:
-        return first.startswith(b"{")
+    if not first.startswith('"') or len(fields) > 1:
+        return first.startswith("{")
     try:
         json.loads(first)
     except ValueError:
@@ -68,9 +69,12 @@ def _begins_json(first: bytes, fields: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[BinaryIO]:
+def _opened(source: str) -> Iterator[TextIO]:
+    """Yield a text with a newline for every line end, in which bytes that are not UTF-8 are surrogates."""
     if source == STANDARD_INPUT:
-        yield sys.stdin.buffer
+        text = _text(sys.stdin.buffer)
+        yield text
+        text.detach()  # the wrapper would close it
         return
     path = Path(source)
     if not path.exists() or path.is_dir():
@@ -81,12 +85,17 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         file = path.open("rb")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from error
-    with file:
-        yield file
+    with _text(file) as text:
+        yield text
 
 
-def _line(number: int, raw: bytes, fields: Sequence[str], read: _Reader) -> Line:
-    text = raw.decode("utf-8", errors="replace").rstrip("\r\n").removeprefix("\ufeff" if number == 1 else "")
+def _text(file: BinaryIO) -> TextIO:
+    return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
+
+
+def _line(number: int, line: str, fields: Sequence[str], read: _Reader) -> Line:
+    raw = line.encode("utf-8", errors="surrogateescape")
+    text = raw.decode("utf-8", errors="replace")
     try:
         raw.decode("utf-8")
         given, values = read(text, fields)

@@ -1,5 +1,6 @@
 """The user's text to token ids and back, with our tokenizers or Hugging Face's."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,8 @@ class ModelTokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: remove it") from error
+        if type(self.backend.model).__name__ == "WordLevel":  # it looks up whole words, and theirs are composed
+            text = unicodedata.normalize("NFC", text)
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:

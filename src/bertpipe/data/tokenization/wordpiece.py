@@ -12,7 +12,7 @@ CONTINUATION = "##"
 MOST_WORDS = 1 << 26
 """Words in all that the library is shown of a corpus of any size: more take long, and its counts have 32 bits."""
 LONGEST_WORD = 100
-"""Characters of the longest word that is taken apart, as in every WordPiece tokenizer of BERT; a longer one is `[UNK]`."""
+"""Characters of the longest word that is taken apart, as in every tokenizer of BERT's; a longer one is `[UNK]`."""
 _ALPHABET_SHARE = 0.25
 """Most of a vocabulary that single characters may take, those that go on with a word not counted."""
 _WORDS_A_TEXT = 1 << 12

@@ -2,12 +2,13 @@
 
 import csv
 import json
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertpipe.core.errors import DataError, MissingInputError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, FileKind, kind_of
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, FileKind, kind_of
 from bertpipe.sources.text.documents.decoding import read_lines
 from bertpipe.sources.text.documents.formats import check_characters, check_fields, json_fields, type_name
 from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ignore_bytes, open_file, unpacked
@@ -65,7 +66,7 @@ def _labelled(place: str, text: object, label: object, fields: _Fields) -> Label
     text_is, label_is = (f"{place}: {field!r}" for field in fields)
     if not isinstance(text, str):
         raise DataError(f"{text_is} is {type_name(text)}, expected a text: correct or drop the row")
-    plain = without_line_break_tags(text)
+    plain = without_line_break_tags(text.replace(BYTE_ORDER_MARK, ""))
     if not plain.strip():
         raise DataError(f"{text_is} is empty: correct or drop the row")
     if label is None or not str(label).strip():
@@ -75,7 +76,7 @@ def _labelled(place: str, text: object, label: object, fields: _Fields) -> Label
         raise DataError(
             f"{label_is} is {shown}, and labels are strings, whole numbers or booleans: write the class's name"
         )
-    name = json.dumps(label) if isinstance(label, bool) else str(label)
+    name = json.dumps(label) if isinstance(label, bool) else unicodedata.normalize("NFC", str(label))
     check_characters(plain, text_is)
     check_characters(name, label_is)
     return LabelledText(text=plain, label=name, place=place)
@@ -107,7 +108,7 @@ def _csv_rows(lines: Iterator[tuple[int, str]], origin: str, fields: _Fields) ->
         line = reader.line_num + 1
         for cells in reader:
             place, line = f"{origin}:{line}", reader.line_num + 1
-            if not cells:
+            if not cells or cells == header:  # several files were joined
                 continue
             if len(cells) != len(header):
                 raise DataError(

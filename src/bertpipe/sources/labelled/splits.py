@@ -15,6 +15,7 @@ from bertpipe.core.params import ProbeParams, SampleParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.sources.labelled.reading import LabelledText, read_labelled
 from bertpipe.sources.sample.dataset import sample_reviews
+from bertpipe.sources.text.sentences import comparable
 
 SAMPLE = "sample"
 """Names the embedded sample's reviews, labelled with their verdicts, in place of a file; as in `download.source`."""
@@ -177,6 +178,6 @@ def choose(rows: Sequence[LabelledText], *, count: int, seed: int) -> list[Label
 
 
 def text_digest(text: str) -> int:
-    """Return 64 bits that tell texts apart; equal for texts that differ in white space alone."""
-    digest = blake2b(" ".join(text.split()).encode("utf-8"), digest_size=_DIGEST_BYTES).digest()
+    """Return 64 bits that tell texts apart; equal for texts that `comparable` takes for one."""
+    digest = blake2b(comparable(text).encode("utf-8"), digest_size=_DIGEST_BYTES).digest()
     return int.from_bytes(digest, "little", signed=True)

@@ -75,9 +75,9 @@ def check_pairs(counts: Mapping[str, Counts], text: Path) -> None:
             raise DataError(
                 f"of the {count.documents} document(s) of {text} in the {split} split "
                 f"{count.documents - count.documents_without_pairs} have pairs of sentences, and B of a pair that is "
-                f"not next has to come from another one and to read differently ({count.pairs_left_out:,} pairs are left "
-                "out): bring more text, or documents of several sentences, or set prepare.text_format to what parts a "
-                "file into documents"
+                f"not next has to come from another one and to read differently ({count.pairs_left_out:,} pairs are "
+                "left out): bring more text, or documents of several sentences, or set prepare.text_format to what "
+                "parts a file into documents"
             )
 
 
@@ -87,8 +87,9 @@ def long_words_note(counts: WordCounts) -> str | None:
     if counts.too_long <= _FEW * total:
         return None
     return (
-        f"{counts.too_long:,} of {total:,} words of the training documents have more than {LONGEST_WORD} characters and "
-        f"become {UNKNOWN}, of which a model learns nothing: part them by spaces or take them out, then prepare again"
+        f"{counts.too_long:,} of {total:,} words of the training documents have more than {LONGEST_WORD} characters "
+        f"and become {UNKNOWN}, of which a model learns nothing: part them by spaces or take them out, then prepare "
+        "again"
     )
 
 

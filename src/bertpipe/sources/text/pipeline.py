@@ -160,7 +160,7 @@ def _tokenizer(
     if note := long_words_note(counts):
         on_note(note)
     if prepare.tokenizer == "words":
-        return word_level_tokenizer(rank_counts(counts.words))
+        return word_level_tokenizer(rank_counts(counts.words), composed=True)
     return train_wordpiece(
         counts.words,
         counts.characters,

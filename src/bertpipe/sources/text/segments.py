@@ -161,7 +161,7 @@ def _within_limit(name: NDArray[np.int64], parts: int, tie: NDArray[np.int64]) -
     """Return which elements stay so that none of the names has more than one part of them, or one element."""
     _, name, counts = np.unique(name, return_inverse=True, return_counts=True)
     sizes = range(2, int(counts.max(initial=0)) + 1)
-    limit = 1 + bisect_left(sizes, True, key=lambda size: parts * size > np.minimum(counts, size).sum())  # noqa: FBT003
+    limit = 1 + bisect_left(sizes, True, key=lambda size: parts * size > np.minimum(counts, size).sum())
     order = np.lexsort((tie, name))
     place = np.empty_like(order)
     place[order] = places_within(counts)

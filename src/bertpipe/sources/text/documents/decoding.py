@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK
 from bertpipe.sources.text.documents.streams import CHUNK, LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
 
-_BYTE_ORDER_MARK = "\ufeff"
 _HEAD = 512
 """First bytes of a file that are kept to tell what it may be."""
 _KNOWN_BEGINNINGS = {
@@ -31,7 +31,7 @@ _KNOWN_BEGINNINGS = {
 
 
 def read_text(stream: ByteStream, origin: str) -> Iterator[str]:
-    """Yield a stream's text in pieces of any length, without a byte order mark at its start.
+    """Yield a stream's text in pieces of any length, without byte order marks.
 
     Raises:
         DataError: a byte is not UTF-8, or a character is NUL; with line, byte and what the file may be.
@@ -88,9 +88,7 @@ class _Decoding:
             raise self._not_utf8(data, error) from error
         if "\0" in text:
             raise self._nul(text)
-        if self.offset == 0:
-            text = text.removeprefix(_BYTE_ORDER_MARK)
-        text = self.newlines.decode(text, final=not chunk)
+        text = self.newlines.decode(text.replace(BYTE_ORDER_MARK, ""), final=not chunk)
         self.line += text.count("\n")
         self.pending, self.offset = data[used:], self.offset + used
         return text

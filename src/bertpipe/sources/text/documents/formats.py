@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, FileKind
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, TEXT_SUFFIXES, FileKind
 from bertpipe.core.params import TextFormat
 from bertpipe.sources.text.documents.decoding import read_lines, read_text
 from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
@@ -89,7 +89,7 @@ def _json_lines(stream: ByteStream, origin: str, field: str) -> Texts:
         if not isinstance(text, str):
             raise DataError(f"{what} is {type_name(text)}, expected a string")
         check_characters(text, what)
-        yield number, text.replace("\r\n", "\n").replace("\r", "\n")
+        yield number, text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def json_fields(
@@ -107,7 +107,9 @@ def json_fields(
         try:
             content = json.loads(line, parse_int=_number)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place} is not JSON: {error}") from error
+            several = getattr(error, "msg", "") == "Extra data"
+            advice = " (were files joined without a line end? Write one object per line)" if several else ""
+            raise DataError(f"{place} is not JSON: {error}{advice}") from error
         if not isinstance(content, dict):
             raise DataError(f"{place} is {type_name(content)}, expected a JSON object with {' and '.join(names)}")
         check_fields(names, list(content), place, advice=advice)
