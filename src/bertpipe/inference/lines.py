@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from bertpipe.core.errors import InputError, MissingInputError
 from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, kind_of
@@ -69,12 +69,14 @@ def _begins_json(first: str, fields: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[TextIO]:
+def _opened(source: str) -> Iterator[io.TextIOWrapper]:
     """Yield a text with a newline for every line end, in which bytes that are not UTF-8 are surrogates."""
     if source == STANDARD_INPUT:
         text = _text(sys.stdin.buffer)
-        yield text
-        text.detach()  # the wrapper would close it
+        try:
+            yield text
+        finally:
+            text.detach()  # the wrapper would close it
         return
     path = Path(source)
     if not path.exists() or path.is_dir():
@@ -89,7 +91,7 @@ def _opened(source: str) -> Iterator[TextIO]:
         yield text
 
 
-def _text(file: BinaryIO) -> TextIO:
+def _text(file: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
 
 
