@@ -220,6 +220,26 @@ def test_questions_have_any_line_ends_and_the_marks_of_joined_files(tmp_path: Pa
     ]
 
 
+def test_a_folder_of_questions_is_read_as_one_file(tmp_path: Path) -> None:
+    for name, content in {
+        "part-1.json": '"c"',
+        "part-0.json": '"a"\n\n"b"\n',
+        "_SUCCESS": "",
+        ".part-0.crc": "x",
+    }.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (block,) = blocks_of_lines(str(tmp_path), ["text"], size=9)
+    assert [(line.number, line.values) for line in block] == [(1, ("a",)), (3, ("b",)), (4, ("c",))]
+    (tmp_path / "notes.txt").write_text("d", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has files of JSON lines and others: name a folder with files of one kind"):
+        next(blocks_of_lines(str(tmp_path), ["text"], size=9))
+
+
+def test_a_folder_without_questions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"has no file: name files with one input per line"):
+        next(blocks_of_lines(str(tmp_path), ["text"], size=9))
+
+
 def test_a_word_is_found_in_both_forms_of_unicode(tmp_path: Path) -> None:
     backend = word_level_tokenizer([*SPECIAL_TOKENS, "canci\u00f3n"])
     tokenizer = ModelTokenizer.of(backend)

@@ -222,11 +222,12 @@ def probe(
     labelled: Annotated[
         str,
         typer.Argument(
-            help="A CSV, JSONL or Parquet file of texts and labels; or sample: its reviews, labelled by verdict."
+            help="A CSV, JSONL or Parquet file of texts and labels, or a folder of its parts; or sample: its reviews, "
+            "labelled by verdict."
         ),
     ],
     test: Annotated[
-        Path | None, typer.Option(help="A file to test on.", show_default="probe.test_share of LABELLED")
+        Path | None, typer.Option(help="A file or folder to test on.", show_default="probe.test_share of LABELLED")
     ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = artifacts.PROBE_FILE,

@@ -4,14 +4,14 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from bertpipe.core.errors import InputError, MissingInputError
-from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, kind_of
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, is_hidden, kind_of
 
 STANDARD_INPUT = "-"
 _JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
@@ -37,24 +37,45 @@ def one_input(values: tuple[str, ...], fields: Sequence[str]) -> Line:
 
 
 def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterator[list[Line]]:
-    """Yield the lines of a file, or of standard input (`-`), in blocks of at most `size`, without empty lines.
+    """Yield the lines of a file, a folder, or standard input (`-`), in blocks of at most `size`, without empty lines.
 
     A file has JSON lines if its suffix is .jsonl, .ndjson or .json, else plain text; for standard input the first line
     decides. A JSON line is an object with the fields, or a string if there is one field; a line of plain text is the
-    one field, or two separated by a tab.
+    one field, or two separated by a tab. A folder's files, of one kind, are read one after the other by their names,
+    hidden ones left out, and their lines are counted as those of one file.
 
     Raises:
         MissingInputError: there is no such file.
+        InputError: a file is packed or cannot be read, or a folder has files of both kinds.
     """
-    with _opened(source) as file:
-        lines = (line.replace(BYTE_ORDER_MARK, "").removesuffix("\n") for line in file)
+    files = [] if source == STANDARD_INPUT else _files(Path(source))
+    is_json = kind_of(files[0].name).suffix in _JSON_SUFFIXES if files else None
+    with _opened(files) as texts:
+        lines = (line.replace(BYTE_ORDER_MARK, "").removesuffix("\n") for text in texts for line in text)
         numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-        is_json = kind_of(Path(source).name).suffix in _JSON_SUFFIXES if source != STANDARD_INPUT else None
         while block := list(islice(numbered, size)):
             if is_json is None:
                 is_json = _begins_json(block[0][1].strip(), fields)
             read = _read_json if is_json else _read_text
             yield [_line(number, line, fields, read) for number, line in block]
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files to read: the one at a path, or those of a folder."""
+    if not path.exists():
+        raise MissingInputError(f"there is no file {path}: name one with one input per line, or - for standard input")
+    files = [path]
+    if path.is_dir():
+        found = (file for file in path.rglob("*") if not file.is_dir())
+        files = sorted(file for file in found if not is_hidden(str(file.relative_to(path))))
+        if not files:
+            raise MissingInputError(f"the folder {path} has no file: name files with one input per line")
+    for file in files:
+        if kind_of(file.name).packing:
+            raise InputError(f"{file} is packed: unpack it, or pipe it in (zcat {file.name} | bertpipe infer ...)")
+    if len({kind_of(file.name).suffix in _JSON_SUFFIXES for file in files}) > 1:
+        raise InputError(f"{path} has files of JSON lines and others: name a folder with files of one kind")
+    return files
 
 
 def _begins_json(first: str, fields: Sequence[str]) -> bool:
@@ -69,26 +90,32 @@ def _begins_json(first: str, fields: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[io.TextIOWrapper]:
-    """Yield a text with a newline for every line end, in which bytes that are not UTF-8 are surrogates."""
-    if source == STANDARD_INPUT:
+def _opened(files: Sequence[Path]) -> Iterator[Iterator[TextIO]]:
+    """Yield the texts of files, or of standard input where there is none, each open until the next is asked for.
+
+    Their line ends are newlines, and bytes that are not UTF-8 are surrogates.
+    """
+    if not files:
         text = _text(sys.stdin.buffer)
         try:
-            yield text
+            yield iter([text])
         finally:
             text.detach()  # the wrapper would close it
         return
-    path = Path(source)
-    if not path.exists() or path.is_dir():
-        raise MissingInputError(f"there is no file {path}: name one with one input per line, or - for standard input")
-    if kind_of(path.name).packing:
-        raise InputError(f"{path} is packed: unpack it, or pipe it in (zcat {path.name} | bertpipe infer ...)")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from error
-    with _text(file) as text:
-        yield text
+    with ExitStack() as stack:
+
+        def texts() -> Iterator[TextIO]:
+            for path in files:
+                stack.close()
+                try:
+                    file = path.open("rb")
+                except OSError as error:
+                    raise InputError(
+                        f"{path} cannot be read ({error.strerror}): name a file that you may read"
+                    ) from error
+                yield stack.enter_context(_text(file))
+
+        yield texts()
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:
