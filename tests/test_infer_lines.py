@@ -235,6 +235,13 @@ def test_a_folder_of_questions_is_read_as_one_file(tmp_path: Path) -> None:
         next(blocks_of_lines(str(tmp_path), ["text"], size=9))
 
 
+def test_what_is_not_a_file_of_lines_is_named(tmp_path: Path) -> None:
+    for name in ("x.parquet", "x.zip", "x.tar.gz"):
+        (tmp_path / name).write_bytes(b"PAR1")
+        with pytest.raises(InputError, match=rf"{name} is not a file of lines: write what it holds as JSON lines"):
+            next(blocks_of_lines(str(tmp_path / name), ["text"], size=9))
+
+
 def test_a_folder_without_questions_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"has no file: name files with one input per line"):
         next(blocks_of_lines(str(tmp_path), ["text"], size=9))

@@ -72,6 +72,11 @@ def test_joined_files_with_marks_headers_and_any_line_ends(tmp_path: Path, end: 
     assert pairs(read(write(tmp_path / "x.jsonl", joined))) == [(f"Good {n}", "pos") for n in range(3)]
 
 
+def test_empty_lines_before_the_header_and_blanks_around_a_label_do_not_count(tmp_path: Path) -> None:
+    rows = read(write(tmp_path / "x.csv", "\n\ntext,label\na, good\nb,good \n"))
+    assert [(row.label, row.place.rsplit(":", 1)[1]) for row in rows] == [("good", "4"), ("good", "5")]
+
+
 def test_a_label_is_one_in_both_forms_of_unicode(tmp_path: Path) -> None:
     rows = read(write(tmp_path / "x.csv", "label,text\nn\u00e4chst,a\nna\u0308chst,b\n"))
     assert {row.label for row in rows} == {"n\u00e4chst"}
@@ -130,7 +135,7 @@ def test_words_that_libraries_take_for_missing_values_or_numbers_stay_as_they_ar
         " x ",
         "1,5",
     ]
-    rows = [(word, word) for word in words]
+    rows = [(word, word.strip()) for word in words]
     cells = "".join(f'"{word}","{word}"\n' for word in words)
     lines = "".join(json.dumps({"text": word, "label": word}) + "\n" for word in words)
     assert pairs(read(write(tmp_path / "x.csv", f"text,label\n{cells}"))) == rows
@@ -415,6 +420,6 @@ def test_texts_are_framed_cut_and_counted() -> None:
 def test_a_text_without_a_word_is_named_by_its_row() -> None:
     vocabulary = ModelTokenizer.of(word_level_tokenizer([*SPECIAL_TOKENS, "the"]))
     with pytest.raises(
-        DataError, match=r"^row 2: the text ;;; holds no word that the model's tokenizer keeps: correct"
+        DataError, match=r"^row 2: the text ';;;' holds no word that the model's tokenizer keeps: correct"
     ):
         encode_rows(labelled(("the", "x"), (";;;", "y")), vocabulary, max_length=5)

@@ -71,7 +71,10 @@ def _files(path: Path) -> list[Path]:
         if not files:
             raise MissingInputError(f"the folder {path} has no file: name files with one input per line")
     for file in files:
-        if kind_of(file.name).packing:
+        kind = kind_of(file.name)
+        if kind.container or kind.suffix == ".parquet":
+            raise InputError(f"{file} is not a file of lines: write what it holds as JSON lines, one input per line")
+        if kind.packing:
             raise InputError(f"{file} is packed: unpack it, or pipe it in (zcat {file.name} | bertpipe infer ...)")
     if len({kind_of(file.name).suffix in _JSON_SUFFIXES for file in files}) > 1:
         raise InputError(f"{path} has files of JSON lines and others: name a folder with files of one kind")

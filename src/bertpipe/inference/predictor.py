@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertpipe.core.errors import InputError, ModelError
+from bertpipe.core.errors import InputError, ModelError, excerpt
 from bertpipe.data.tokenization.encoder import truncate_longest_first
 from bertpipe.data.tokenization.model_tokenizer import MASK, Encoding, ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import is_unknown_token
@@ -132,7 +132,7 @@ class Predictor:
         masked = tuple(index for index, token_id in enumerate(encoded.ids) if token_id == self.tokenizer.mask_id)
         if not masked:
             capitals = ", in capitals" if MASK.lower() in text.lower() else ""
-            raise InputError(f"there is no {MASK} in {text!r}: write {MASK}{capitals} where you want a word")
+            raise InputError(f"there is no {MASK} in {excerpt(text)}: write {MASK}{capitals} where you want a word")
         start, end = _window(len(encoded.ids), masked, self.max_positions - 2)
         warnings = list(self.tokenizer.warnings(encoded))
         if len(masked) > 1:
@@ -159,7 +159,7 @@ class Predictor:
         mask = self.tokenizer.mask_id
         if mask in encoded.ids:
             raise InputError(
-                f"there is a {MASK} in {text!r}: a score needs a text without masks; `infer mlm` fills them"
+                f"there is a {MASK} in {excerpt(text)}: a score needs a text without masks; `infer mlm` fills them"
             )
         limit = self.max_positions - 2
         warnings = list(self.tokenizer.warnings(encoded))

@@ -4,13 +4,11 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.core.errors import InputError
+from bertpipe.core.errors import InputError, excerpt, excerpts
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
 """What the user writes for a hidden word, whatever the model's own mask token is."""
-_SHOWN_WORDS = 5
-"""Unknown words that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +55,15 @@ class ModelTokenizer:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"{name}, {text!a}, has half a character at {error.start + 1}: remove it") from error
+            raise InputError(
+                f"{name}, {excerpt(text)}, has half a character at {error.start + 1}: remove it"
+            ) from error
         if type(self.backend.model).__name__ == "WordLevel":  # it looks up whole words, and theirs are composed
             text = unicodedata.normalize("NFC", text)
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:
-            raise InputError(f"{name}, {text!r}, holds no word that the tokenizer keeps: write some words")
+            raise InputError(f"{name}, {excerpt(text)}, holds no word that the tokenizer keeps: write some words")
         return Encoding(text=marked, ids=tuple(encoding.ids), spans=tuple(encoding.offsets))
 
     def token(self, token_id: int) -> str:
@@ -99,5 +99,4 @@ class ModelTokenizer:
         words = [word for word in dict.fromkeys(pieces) if word != unknown]
         if not words:
             return ()
-        more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
-        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(repr, words[:_SHOWN_WORDS]))}{more}",)
+        return (f"not in the vocabulary, read as {unknown}: {excerpts(words)}",)

@@ -41,7 +41,8 @@ def read_labelled(path: Path, *, text_field: str, label_field: str) -> list[Labe
     """Return the rows of a `.csv` (with a header), `.jsonl` or `.parquet` file, or of a folder of such files, in order.
 
     The first two may be packed as `.gz` or `.zst`, and are UTF-8. Labels are strings, whole numbers or booleans: all
-    are held as strings, `true` and `false` as JSON writes them, so that the same label is equal in files of two kinds.
+    are held as strings without blanks around them, `true` and `false` as JSON writes them, so that the same label is
+    equal in files of two kinds.
 
     A folder is one table, as Spark and Hive write it: its files are parts in the order of their names, hidden ones left
     out, and a folder `label=good` below it gives that field to all rows of its files.
@@ -121,7 +122,7 @@ def _labelled(place: str, text: object, label: object, fields: _Fields) -> Label
         raise DataError(
             f"{label_is} is {shown}, and labels are strings, whole numbers or booleans: write the class's name"
         )
-    name = json.dumps(label) if isinstance(label, bool) else unicodedata.normalize("NFC", str(label))
+    name = json.dumps(label) if isinstance(label, bool) else unicodedata.normalize("NFC", str(label).strip())
     check_characters(plain, text_is)
     check_characters(name, label_is)
     return LabelledText(text=plain, label=name, place=place)
@@ -146,7 +147,7 @@ def _csv_rows(lines: Iterator[tuple[int, str]], origin: str, fields: Sequence[st
     reader = csv.reader((f"{line}\n" for _, line in lines), strict=True)
     line = 1
     try:
-        header = next(reader, [])
+        header = next(filter(None, reader), [])
         advice = _ADVICE if len(header) != 1 else "separate the fields with commas"
         check_fields(fields, header, origin, advice=advice)
         columns = [header.index(field) for field in fields]
