@@ -22,6 +22,7 @@ from bertpipe.sources.text.corpus import (
     assign,
     document_digests,
     split_documents,
+    text_digest,
 )
 from bertpipe.sources.text.documents import Document, TextShard
 from bertpipe.sources.text.shards import count_shard
@@ -188,6 +189,12 @@ def test_words_are_counted_in_the_training_documents_alone(tiny: Params, share: 
     assert counted.documents["test"] == (1 if share == "source" else len(documents) - len(train))
 
 
+def test_letters_are_equal_whether_composed_or_not() -> None:
+    composed, apart = "La canci\u00f3n", "La cancio\u0301n"
+    assert text_digest(composed, "x", seed=1) == text_digest(apart, "x", seed=1)
+    assert text_digest(composed, "x", seed=1) != text_digest("La cancion", "x", seed=1)
+
+
 # Chunks
 
 
@@ -211,7 +218,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ((4, 4, 4, 4, 4, 4), [(0, 1, 2), (3, 4, 5)]),
         ((4, 4, 4, 4, 4, 4, 4), [(0, 1, 2), (3, 4, 5, 6)]),
         ((1, 1, 1, 1, 6, 4), [(0, 1, 2, 3, 4, 5)]),
-        ((90, 1, 90, 1, 1), [(0, 1), (2, 3, 4)]),
+        ((90, 90, 90, 90), [(0, 1), (2, 3)]),
+        ((90, 1, 90, 1, 90, 90), [(0, 1, 2), (3, 4, 5)]),  # one document is never more than half of a chunk
+        ((90, 4, 4, 4, 4), [(0, 1, 2, 3, 4)]),
         ((4,), [(0,)]),
         ((), []),
     ],

@@ -13,6 +13,8 @@ import torch
 from transformers import AutoTokenizer, BertForPreTraining, BertModel
 
 from bertpipe.core.errors import InputError, MissingInputError, ModelError
+from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.inference import engine, predictor
 from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor
@@ -203,6 +205,66 @@ def test_lines_of_standard_input(
     assert [(line.number, line.values) for line in lines] == [(number, values) for number, values, _ in expected]
     for line, (_, _, said) in zip(lines, expected, strict=True):
         assert (line.error is None) if said is None else (said in (line.error or ""))
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize("is_json", [False, True])
+def test_questions_have_any_line_ends_and_the_marks_of_joined_files(tmp_path: Path, end: str, is_json: bool) -> None:
+    expected = [f"a\x85b\u2028c {number}" for number in range(3)]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) if is_json else text for text in expected]
+    path = tmp_path / ("in.jsonl" if is_json else "in.txt")
+    path.write_bytes("".join(f"\ufeff{line}{end}" for line in lines).encode())
+    (block,) = blocks_of_lines(str(path), ["text"], size=9)
+    assert [(line.number, line.values, line.error) for line in block] == [
+        (number, (text,), None) for number, text in enumerate(expected, start=1)
+    ]
+
+
+def test_a_folder_of_questions_is_read_as_one_file(tmp_path: Path) -> None:
+    for name, content in {
+        "part-1.json": '"c"',
+        "part-0.json": '"a"\n\n"b"\n',
+        "_SUCCESS": "",
+        ".part-0.crc": "x",
+    }.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (block,) = blocks_of_lines(str(tmp_path), ["text"], size=9)
+    assert [(line.number, line.values) for line in block] == [(1, ("a",)), (3, ("b",)), (4, ("c",))]
+    (tmp_path / "notes.txt").write_text("d", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has files of JSON lines and others: name a folder with files of one kind"):
+        next(blocks_of_lines(str(tmp_path), ["text"], size=9))
+
+
+def test_what_is_not_a_file_of_lines_is_named(tmp_path: Path) -> None:
+    for name in ("x.parquet", "x.zip", "x.tar.gz"):
+        (tmp_path / name).write_bytes(b"PAR1")
+        with pytest.raises(InputError, match=rf"{name} is not a file of lines: write what it holds as JSON lines"):
+            next(blocks_of_lines(str(tmp_path / name), ["text"], size=9))
+
+
+def test_a_folder_without_questions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"has no file: name files with one input per line"):
+        next(blocks_of_lines(str(tmp_path), ["text"], size=9))
+
+
+def test_a_word_is_found_in_both_forms_of_unicode(tmp_path: Path) -> None:
+    backend = word_level_tokenizer([*SPECIAL_TOKENS, "canci\u00f3n"])
+    tokenizer = ModelTokenizer.of(backend)
+    assert tokenizer.encode("cancio\u0301n", "the text").ids == (5,)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".npy"])
+def test_half_a_character_is_a_bad_line_in_every_output(own: Path, tmp_path: Path, suffix: str) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
+    lines = [r'{"text": "the cat"}', r'{"text": "the \ud83d"}', r'{"x": "\ud83d"}', r'"\ude00"', r'{"text": "a dog"}']
+    source.write_text("\n".join(lines), encoding="utf-8")
+    result = run_infer_lines("embed", model=str(own), source=str(source), out=out)
+    assert (result["answered"], result["failed"]) == (2, 3)
+    if suffix == ".parquet":
+        rows = pq.read_table(out).to_pylist()
+        assert [row["embedding"] is None for row in rows] == [False, True, True, True, False]
+        assert rows[1]["text"] == r"the \ud83d"
+        assert "half a character at 5" in rows[1]["error"]
 
 
 def test_a_file_is_read_as_its_name_says(tmp_path: Path) -> None:

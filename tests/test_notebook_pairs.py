@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -155,3 +156,12 @@ def test_draws_of_a_document_depend_on_its_number_and_the_seed_alone(documents: 
         assert np.array_equal(alone.second_end + at, mine.second_end)
         assert np.array_equal(alone.identity, mine.identity)
         at += len(document)
+
+
+def test_a_long_document_takes_time_in_proportion() -> None:
+    seconds = []
+    for count in (2_000, 16_000):
+        started_at = perf_counter()
+        drawn([sentences(count)])
+        seconds.append(perf_counter() - started_at)
+    assert seconds[1] < 32 * seconds[0]  # 64 times, if each pair goes over all sentences

@@ -285,3 +285,12 @@ def test_words_that_a_vocabulary_does_not_mark_are_not_masked(tiny: Params, tmp_
             tokenizer=str(tmp_path),
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_words_are_one_in_both_forms_of_unicode(prepare: Prepare, tmp_path: Path) -> None:
+    texts = [f"{review} La canci\u00f3n {number}." for number, review in enumerate(REVIEWS)]
+    texts += [f"{review} La cancio\u0301n {number}." for number, review in enumerate(REVIEWS)]
+    summary = prepare(folder_of(tmp_path / "texts", texts), tmp_path / "out", tokenizer="words")
+    assert summary["found"]["duplicates"] == len(REVIEWS)
+    tokenizer = load_tokenizer(tmp_path / "out" / TOKENIZER_NAME)
+    assert tokenizer.encode("cancio\u0301n") == tokenizer.encode("canci\u00f3n") != [tokenizer.unknown_id]

@@ -1,5 +1,6 @@
 """What `prepare` leaves: the notebook's zip, or a directory, whole or not at all; and what it says of bad text."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,38 @@ def test_progress_runs_over_the_bytes_of_the_text(prepare: Prepare, reviews: Pat
     size = sum(len(text.encode("utf-8")) for text in REVIEWS)
     assert {report.total for report in told} == {size}
     assert told[-1].completed == size
+
+
+# Notes
+
+
+def noted(prepare: Prepare, tmp_path: Path, texts: list[str], **changes: object) -> list[str]:
+    said: list[str] = []
+    prepare(folder_of(tmp_path / "texts", texts), tmp_path / "out", on_note=said.append, **changes)
+    return said
+
+
+def test_ordinary_text_gives_no_note(prepare: Prepare, tmp_path: Path) -> None:
+    assert noted(prepare, tmp_path, REVIEWS) == []
+
+
+def test_long_words_are_said(prepare: Prepare, tmp_path: Path) -> None:
+    texts = [
+        f"{review} {'acgt' * 30}{number}. {'tgca' * 30}. The end {number}." for number, review in enumerate(REVIEWS)
+    ]
+    first, *_ = noted(prepare, tmp_path, texts)
+    assert "words of the training documents have more than 100 characters and become [UNK]" in first
+
+
+def test_many_unknown_words_are_said(prepare: Prepare, tmp_path: Path) -> None:
+    vocabulary = [*BERT_VOCABULARY, "the", "film", "is"]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    said, *_ = noted(prepare, tmp_path, REVIEWS, tokenizer=str(tmp_path / "vocab.txt"))
+    assert re.match(r"\d\d% of the words are \[UNK\]", said)
+
+
+def test_pairs_that_are_left_out_are_said(prepare: Prepare, tmp_path: Path) -> None:
+    texts = [f"{review} Thank you for your letter." for review in REVIEWS]
+    opened = [f"The letter has number {number} and more. Thank you for your letter." for number in range(90)]
+    (said,) = noted(prepare, tmp_path, texts + opened)
+    assert re.match(r"\d+ of \d+ pairs of sentences are left out: .* the same B", said)

@@ -455,6 +455,47 @@ def test_fewer_texts_to_train_on_leave_the_test_as_it_is(tiny: Params) -> None:
     assert fewer.test == everything.test
 
 
+def of_classes(path: Path, **counts: int) -> Path:
+    return write_csv(
+        path, [(f"the cat sat {label} {n}", label) for label, count in counts.items() for n in range(count)]
+    )
+
+
+def test_fewer_texts_than_classes_leave_the_others_out_with_a_note(tiny: Params, tmp_path: Path) -> None:
+    labelled = of_classes(tmp_path / "x.csv", good=30, bad=20, mixed=5, odd=1)
+    splits = read_splits(replace(tiny.probe, train_texts=2), tiny.sample, labelled=str(labelled), test=None)
+    assert splits.classes == ["bad", "good"] == sorted({row.label for row in splits.test})
+    said, single = splits.notes()
+    assert said == (
+        "2 training texts are fewer than the classes: 'mixed', 'odd' are neither trained on nor tested: "
+        "raise probe.train_texts (--train-texts)"
+    )
+    assert "one text to train on" in single
+    splits = read_splits(replace(tiny.probe, train_texts=10), tiny.sample, labelled=str(labelled), test=None)
+    assert splits.classes == ["bad", "good", "mixed", "odd"]
+    assert splits.notes()[0] == "no text is left to test these classes, which have too few of them: 'odd'"
+    plenty = read_splits(tiny.probe, tiny.sample, labelled=str(of_classes(labelled, good=9, bad=9)), test=None)
+    assert plenty.notes() == []
+
+
+def test_texts_of_too_few_classes_are_refused(tiny: Params, tmp_path: Path) -> None:
+    labelled = of_classes(tmp_path / "x.csv", good=30, bad=20, mixed=5)
+    with pytest.raises(DataError, match=r"probe\.train_texts is 1, and a classifier needs texts of two classes"):
+        read_splits(replace(tiny.probe, train_texts=1), tiny.sample, labelled=str(labelled), test=None)
+    test = write_csv(tmp_path / "t.csv", [("the cat", "mixed")])
+    with pytest.raises(
+        DataError, match=r"no text to test on has one of the classes of the 2 training texts, 'bad', 'g"
+    ):
+        read_splits(replace(tiny.probe, train_texts=2), tiny.sample, labelled=str(labelled), test=test)
+
+
+def test_a_rare_class_is_probed(tiny: Params, model: Path, tmp_path: Path) -> None:
+    labelled = write_csv(tmp_path / "x.csv", [*animals(20), ("the mat", "m")])
+    report = probe(tiny, labelled, model, tmp_path / "out.json")
+    assert report["data"]["train"]["classes"]["m"] == 1
+    assert report["data"]["test"]["classes"]["m"] == 0
+
+
 # What is refused
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -162,6 +163,73 @@ def varied() -> Sentences:
 
 
 VARIED = varied()
+
+
+# Sentences that many documents share
+
+
+def with_common_ends(documents: int, share: float, *, ends: int = 1, sentences: int = 2) -> Sentences:
+    """Return documents of which a share ends with one of a few sentences of 5 tokens, of which each is below 99."""
+    chance = np.random.default_rng(2)
+    tokens = iter(range(100, 10**7))
+    made = [
+        [[next(tokens) for _ in range(chance.integers(2, 12))] for _ in range(chance.integers(2, sentences + 1))]
+        for _ in range(documents)
+    ]
+    for lines in made:
+        if chance.random() < share:
+            lines[-1] = [int(chance.integers(ends))] * 5
+    return sentences_of(made)
+
+
+@pytest.mark.parametrize(
+    ("share", "ends", "sentences"), [(0.95, 1, 2), (0.9, 3, 2), (0.3, 1, 2), (0.3, 1, 7), (1.0, 1, 7), (0.95, 90, 2)]
+)
+def test_a_sentence_of_many_documents_does_not_tell_the_label(share: float, ends: int, sentences: int) -> None:
+    documents = with_common_ends(4000, share, ends=ends, sentences=sentences)
+    pairs, left_out = drawn(documents, max_length=33)
+    assert (left_out > 0) == (share / ends > 0.05)
+    token = documents.token_ids[pairs.second_start]
+    is_common = token < 9
+    for chosen in (is_common, ~is_common):
+        if chosen.any():
+            off = abs(float(pairs.is_next[chosen].mean()) - 0.5)
+            assert off < 4 * math.sqrt(0.25 / chosen.sum())
+    texts = Counter(tuple(second) for _, second, is_next in tokens(documents, pairs) if not is_next)
+    assert all(count == 1 for second, count in texts.items() if second[0] >= 100)  # each B is given away once
+    assert texts.most_common(1)[0][1] < 0.1 * texts.total()
+    home = documents.document[np.searchsorted(documents.offsets, pairs.second_start)]
+    assert np.array_equal(home == pairs.document, pairs.is_next)
+
+
+def test_lengths_agree_where_many_documents_end_alike() -> None:
+    documents = with_common_ends(6000, 0.3)
+    pairs, _ = drawn(documents, max_length=19)
+    total = np.minimum(pairs.first_end - pairs.first_start + pairs.second_end - pairs.second_start, pairs.room)
+    for low, high in ((0, 8), (8, 12), (12, 16), (16, 17)):
+        off, chance = share_of_next((total >= low) & (total < high), pairs)
+        assert off < chance, low
+
+
+def test_one_large_document_does_not_tell_the_label() -> None:
+    tokens = iter(range(10**6))
+    book, *letters = ([[next(tokens) for _ in range(5)] for _ in range(count)] for count in (3000, *[4] * 200))
+    documents = sentences_of([book, *letters])
+    pairs, left_out = drawn(documents, max_length=13)
+    is_of_book = documents.document[np.searchsorted(documents.offsets, pairs.second_start)] == 0
+    assert left_out > 1000
+    for chosen in (is_of_book, ~is_of_book):
+        off, chance = share_of_next(chosen, pairs)
+        assert off < chance
+
+
+def test_pairs_that_begin_alike_take_time_in_proportion() -> None:
+    seconds = []
+    for documents in (with_common_ends(count, 0.45, ends=1, sentences=7) for count in (3000, 12_000)):
+        started_at = perf_counter()
+        drawn(documents, max_length=33)
+        seconds.append(perf_counter() - started_at)
+    assert seconds[1] < 8 * seconds[0]
 
 
 def share_of_next(chosen: "np.typing.NDArray[np.bool_]", pairs: Segments) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """One file of text becomes documents, or an error that says where and what to do."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -122,15 +123,32 @@ def test_a_file_without_text_yields_nothing(tmp_path: Path, content: bytes, text
 
 
 @pytest.mark.parametrize("text_format", ["file", "blocks", "lines", "jsonl"])
-def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path: Path, text_format: TextFormat) -> None:
-    one, more = ('{"text": "a"}', '{"text": "\ufeffb"}') if text_format == "jsonl" else ("a", "\ufeffb")
-    path = write(tmp_path / "x.txt", f"\ufeff{one}\n\n{more}".encode())
-    assert "|".join(texts(path, text_format)).replace("\n\n", "|") == "a|\ufeffb"
+@pytest.mark.parametrize("packed", [False, True])
+def test_byte_order_marks_of_joined_files_are_dropped(tmp_path: Path, text_format: TextFormat, packed: bool) -> None:
+    one, more = ('{"text": "a"}', '{"text": "\\ufeffb"}') if text_format == "jsonl" else ("a", "b")
+    pieces = [f"\ufeff{each}\n\n".encode() for each in (one, more)]
+    content = b"".join(gz(piece) for piece in pieces) if packed else b"".join(pieces)
+    path = write(tmp_path / ("x.txt.gz" if packed else "x.txt"), content)
+    assert "|".join(texts(path, text_format)).strip().replace("\n\n", "|") == "a|b"
 
 
-def test_a_mark_at_the_start_of_a_later_read_is_text(tmp_path: Path) -> None:
-    text = "x" * CHUNK + "\ufeffy"
-    assert texts(write(tmp_path / "x.txt", text.encode()), "lines") == [text]
+def test_a_mark_within_a_line_is_dropped_where_a_piece_had_no_line_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.txt", ("x" * (CHUNK - 1) + "\ufeffy").encode())  # it is cut by the end of a read
+    assert texts(path, "lines") == ["x" * (CHUNK - 1) + "y"]
+
+
+def test_json_objects_on_one_line_are_named_as_joined_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", '{"text": "a"}\n{"text": "b"}\ufeff{"text": "c"}\n'.encode())
+    with pytest.raises(DataError, match=r"x\.jsonl:2 is not JSON: .*were files joined without a line end"):
+        texts(path)
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_every_line_end_ends_a_line_of_json_and_no_other_character_does(tmp_path: Path, end: str) -> None:
+    inside = "a\x85b\u2028c\u2029d"
+    lines = [json.dumps({"text": f"{inside}{number}"}, ensure_ascii=False) for number in range(3)]
+    path = write(tmp_path / "x.jsonl", end.join(lines).encode())
+    assert texts(path) == [f"{inside}{number}" for number in range(3)]
 
 
 def test_only_line_ends_end_lines(tmp_path: Path) -> None:

@@ -85,15 +85,31 @@ def test_bytes_that_are_not_text_are_named_with_their_member(tmp_path: Path, nam
 
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("member", ["bad.txt.gz", "bad.jsonl.zst"])
-@pytest.mark.parametrize("content", [b"", b"not packed"])
-def test_a_member_that_is_not_packed_as_its_name_says_is_damaged(
-    tmp_path: Path, name: str, member: str, content: bytes
-) -> None:
-    path = pack(tmp_path, name, {member: content})
+def test_an_empty_member_that_its_name_says_is_packed_is_damaged(tmp_path: Path, name: str, member: str) -> None:
+    path = pack(tmp_path, name, {member: b""})
     with pytest.raises(DataError) as caught:
         documents(path)
     assert str(caught.value).startswith(f"{path}!{member} is damaged or cut off (")
     assert str(caught.value).endswith("): fetch or pack it again")
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize(
+    ("member", "content", "said"),
+    [
+        ("bad.txt.gz", b"not packed", "is not gzip, as its suffix says (perhaps it is unpacked already)"),
+        ("bad.jsonl.zst", b"not packed", "is not Zstandard, as its suffix says (perhaps it is unpacked already)"),
+        ("bad.txt.gz", zst(b"text"), "is not gzip, as its suffix says (it looks like Zstandard)"),
+        ("bad.txt.zst", b"BZh91AY", "is not Zstandard, as its suffix says (it looks like bzip2)"),
+    ],
+)
+def test_a_member_that_is_not_packed_as_its_name_says_is_named(
+    tmp_path: Path, name: str, member: str, content: bytes, said: str
+) -> None:
+    path = pack(tmp_path, name, {member: content})
+    with pytest.raises(DataError) as caught:
+        documents(path)
+    assert str(caught.value) == f"{path}!{member} {said}: name it by what it holds"
 
 
 @pytest.mark.parametrize("name", PACKERS)
@@ -226,13 +242,13 @@ def test_an_encrypted_member_is_an_error(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_member_packed_in_a_way_without_a_bound_is_an_error(tmp_path: Path, method: int) -> None:
+@pytest.mark.parametrize(("method", "called"), [(zipfile.ZIP_BZIP2, "12 (bzip2)"), (zipfile.ZIP_LZMA, "14 (LZMA)")])
+def test_a_member_packed_in_a_way_without_a_bound_is_an_error(tmp_path: Path, method: int, called: str) -> None:
     path = write(tmp_path / "x.zip", zip_with(zipfile.ZipInfo("b.txt"), method))
     with pytest.raises(DataError) as caught:
         documents(path)
     assert str(caught.value) == (
-        f"{path}!b.txt is packed with method {method}, only 8 (deflate) is read: unpack the zip and read the folder"
+        f"{path}!b.txt is packed with method {called}, only 8 (deflate) is read: unpack the zip and read the folder"
     )
 
 
@@ -257,3 +273,56 @@ def test_an_archive_without_files_yields_nothing(tmp_path: Path, name: str) -> N
     path = pack(tmp_path, name, {})
     assert documents(path) == []
     assert text_size(path) == (0 if name == "x.zip" else path.stat().st_size)
+
+
+# Settings that packers have
+
+
+def long_window(content: bytes, power: int) -> bytes:
+    """Return a Zstandard frame of one block, not compressed, that asks for a window of 2 to this power bytes."""
+    return b"\x28\xb5\x2f\xfd\0" + bytes([(power - 10) << 3]) + (len(content) << 3 | 1).to_bytes(3, "little") + content
+
+
+SKIPPABLE = b"\x5a\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
+
+
+@pytest.mark.parametrize("begun", [b"", SKIPPABLE, zst(b"c")])
+def test_a_window_above_what_is_read_is_named_and_how_to_unpack_it(tmp_path: Path, begun: bytes) -> None:
+    assert texts(write(tmp_path / "x.txt.zst", begun + long_window(b"a", 27)))[0].endswith("a")
+    for power in (28, 31):
+        with pytest.raises(DataError, match=r"x\.txt\.zst was packed with a window .* zstd -d --long=31 and read"):
+            documents(write(tmp_path / "x.txt.zst", begun + long_window(b"a", power)))
+    with pytest.raises(DataError, match=r"x\.tar\.zst was packed with a window .* zstd -d --long=31 and read"):
+        documents(write(tmp_path / "x.tar.zst", long_window(tar({"a.txt": b"a"}), 31)))
+
+
+def test_a_dictionary_is_named(tmp_path: Path) -> None:
+    with_dictionary = b"\x28\xb5\x2f\xfd" + bytes([0x21, 77, 1]) + (1 << 3 | 1).to_bytes(3, "little") + b"a"
+    with pytest.raises(DataError, match=r"x\.txt\.zst was packed with a dictionary: unpack it with zstd -d -D"):
+        documents(write(tmp_path / "x.txt.zst", with_dictionary))
+
+
+def test_frames_that_hold_no_text_are_passed_over(tmp_path: Path) -> None:
+    content = SKIPPABLE + zst(b"a\n") + zst(b"") + SKIPPABLE + zst(b"b")
+    assert texts(write(tmp_path / "x.txt.zst", content)) == ["a\nb"]
+
+
+@pytest.mark.parametrize(("flags", "more"), [(4, b"\2\0ab"), (8, b"name.txt\0"), (16, b"a comment\0")])
+def test_a_header_of_gzip_may_hold_more(tmp_path: Path, flags: int, more: bytes) -> None:
+    plain = gz(b"a")
+    content = plain[:3] + bytes([flags]) + plain[4:10] + more + plain[10:] + b"\0" * 512
+    assert texts(write(tmp_path / "x.txt.gz", content)) == ["a"]
+
+
+def test_a_zip_that_was_written_to_a_pipe_or_is_of_64_bits_is_read(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.txt", "w", force_zip64=True) as member:
+            member.write(b"a")
+        archive.comment = b"a comment"
+    assert texts(write(tmp_path / "x.zip", b"#!/bin/sh\n" + buffer.getvalue())) == ["a"]
+
+
+def test_what_systems_add_to_folders_is_left_out(tmp_path: Path) -> None:
+    added = dict.fromkeys(("Thumbs.db", "d/desktop.ini", "_SUCCESS", ".part-0.txt.crc", "_metadata"), b"\0")
+    assert texts(write(tmp_path / "x.zip", zipped({"d/part-0.txt": b"a", **added}))) == ["a"]

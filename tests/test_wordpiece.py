@@ -117,6 +117,33 @@ def test_spanish_keeps_its_accents_unless_told_not_to(
     assert tokens(tokenizer, "Sí si Año") == expected
 
 
+def test_words_above_the_limit_take_no_part_in_the_vocabulary() -> None:
+    lines = [f"a bright day {number}" for number in range(20)]
+    blob, limit = "0a1b2c3d" * 50_000, "de" * 50
+    plain = count_words([*lines, limit], as_words=False, lowercase=True, strip_accents=False)
+    long = count_words([*lines, limit, blob, limit + "d"], as_words=False, lowercase=True, strip_accents=False)
+    assert (long.words, long.too_long, plain.too_long) == (plain.words, 2, 0)
+    tokenizer = trained(*lines, limit, blob, vocab_size=150)
+    assert tokens(tokenizer, f"a {limit}d day") == ["a", "[UNK]", "day"]
+    assert "[UNK]" not in tokens(tokenizer, limit)
+    assert max(map(len, vocabulary(tokenizer))) <= 100 + len("##")
+
+
+@pytest.mark.parametrize("as_words", [False, True])
+def test_a_picture_within_a_text_fills_no_vocabulary(as_words: bool) -> None:
+    picture = "src=data:image/png;base64," + "iVBO/Rw0+KGgo/" * 500
+    text = f"see the {picture} here"
+    counts = count_words([text], as_words=as_words, lowercase=True, strip_accents=False)
+    assert counts.words == {"see": 1, "the": 1, "here": 1}
+    assert counts.too_long == 1
+
+
+def test_a_language_without_spaces_has_long_strings_of_short_words() -> None:
+    counts = count_words(["天地玄黄" * 500, "\x0b a b" * 500], as_words=False, lowercase=True, strip_accents=False)
+    assert counts.words == {**dict.fromkeys("天地玄黄ab", 500)}
+    assert counts.too_long == 0
+
+
 def test_texts_without_characters_are_refused() -> None:
     with pytest.raises(DataError, match="no characters"):
         trained(" \n ")

@@ -134,7 +134,6 @@ def prepare(
     """Turn your own text into sentence pairs: split, tokenized, paired and masked."""
     with signals_blocked():
         from bertpipe.sources.engines.engine import make_engine
-        from bertpipe.sources.text.checks import note_on_pairs
         from bertpipe.stages.prepare import run_prepare
 
     loaded = load_params(params)
@@ -145,8 +144,6 @@ def prepare(
             text=text, out=out, engine=workers, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show(summary, results.show_preparation, out, as_json=json_)
-    if note := note_on_pairs(summary["splits"], loaded.prepare):
-        terminal.show_note(note)
 
 
 @app.command(cls=Command)
@@ -229,11 +226,12 @@ def probe(
     labelled: Annotated[
         str,
         typer.Argument(
-            help="A CSV, JSONL or Parquet file of texts and labels; or sample: its reviews, labelled by verdict."
+            help="A CSV, JSONL or Parquet file of texts and labels, or a folder of its parts; or sample: its reviews, "
+            "labelled by verdict."
         ),
     ],
     test: Annotated[
-        Path | None, typer.Option(help="A file to test on.", show_default="probe.test_share of LABELLED")
+        Path | None, typer.Option(help="A file or folder to test on.", show_default="probe.test_share of LABELLED")
     ] = None,
     model: ModelOption = str(artifacts.MODEL_DIR),
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = artifacts.PROBE_FILE,

@@ -35,7 +35,7 @@ InputOption = Annotated[
     str | None,
     typer.Option(
         "--input",
-        help="A file with one input per line: .jsonl, or plain text; - is standard input.",
+        help="A file, or folder of files, with one input per line: .jsonl, or plain text; - is standard input.",
         show_default=False,
     ),
 ]

@@ -6,6 +6,11 @@ from typing import Literal
 
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+BYTE_ORDER_MARK = "\ufeff"
+"""Begins many files, and stands in the midst of one that was joined from several; it is no part of any text."""
+
+_BESIDE = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "_SUCCESS", "_metadata", "_common_metadata"})
+"""What macOS, Windows, Spark and Hive add to folders."""
 
 Container = Literal["zip", "tar"]
 Packing = Literal["gz", "zst"]
@@ -38,9 +43,9 @@ def kind_of(name: str) -> FileKind:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a relative path is hidden: below a dot name, or in what macOS adds to a zip."""
+    """Return whether a relative path is hidden: below a dot name, or in what systems add to folders and zips."""
     parts = PurePosixPath(name).parts
-    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
+    return any(part in _BESIDE or (part.startswith(".") and part != "..") for part in parts)
 
 
 def shown(name: str) -> str:

@@ -16,7 +16,7 @@ from bertpipe.core.artifacts import (
     write_json,
 )
 from bertpipe.core.params import ModelParams
-from bertpipe.data.tokenization.tokenizer import Tokenizer, parse_tokenizer
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.huggingface_weights import to_huggingface
 

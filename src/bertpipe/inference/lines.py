@@ -1,17 +1,17 @@
 """Many inputs from a file or a pipe, one per line."""
 
-import codecs
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from bertpipe.core.errors import InputError, MissingInputError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, kind_of
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, is_hidden, kind_of
 
 STANDARD_INPUT = "-"
 _JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
@@ -37,29 +37,54 @@ def one_input(values: tuple[str, ...], fields: Sequence[str]) -> Line:
 
 
 def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterator[list[Line]]:
-    """Yield the lines of a file, or of standard input (`-`), in blocks of at most `size`, without empty lines.
+    """Yield the lines of a file, a folder, or standard input (`-`), in blocks of at most `size`, without empty lines.
 
     A file has JSON lines if its suffix is .jsonl, .ndjson or .json, else plain text; for standard input the first line
     decides. A JSON line is an object with the fields, or a string if there is one field; a line of plain text is the
-    one field, or two separated by a tab.
+    one field, or two separated by a tab. A folder's files, of one kind, are read one after the other by their names,
+    hidden ones left out, and their lines are counted as those of one file.
 
     Raises:
         MissingInputError: there is no such file.
+        InputError: a file is packed or cannot be read, or a folder has files of both kinds.
     """
-    with _opened(source) as file:
-        numbered = ((number, raw) for number, raw in enumerate(file, start=1) if raw.strip())
-        is_json = kind_of(Path(source).name).suffix in _JSON_SUFFIXES if source != STANDARD_INPUT else None
+    files = [] if source == STANDARD_INPUT else _files(Path(source))
+    is_json = kind_of(files[0].name).suffix in _JSON_SUFFIXES if files else None
+    with _opened(files) as texts:
+        lines = (line.replace(BYTE_ORDER_MARK, "").removesuffix("\n") for text in texts for line in text)
+        numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
         while block := list(islice(numbered, size)):
             if is_json is None:
-                is_json = _begins_json(block[0][1].removeprefix(codecs.BOM_UTF8).strip(), fields)
+                is_json = _begins_json(block[0][1].strip(), fields)
             read = _read_json if is_json else _read_text
-            yield [_line(number, raw, fields, read) for number, raw in block]
+            yield [_line(number, line, fields, read) for number, line in block]
 
 
-def _begins_json(first: bytes, fields: Sequence[str]) -> bool:
+def _files(path: Path) -> list[Path]:
+    """Return the files to read: the one at a path, or those of a folder."""
+    if not path.exists():
+        raise MissingInputError(f"there is no file {path}: name one with one input per line, or - for standard input")
+    files = [path]
+    if path.is_dir():
+        found = (file for file in path.rglob("*") if not file.is_dir())
+        files = sorted(file for file in found if not is_hidden(str(file.relative_to(path))))
+        if not files:
+            raise MissingInputError(f"the folder {path} has no file: name files with one input per line")
+    for file in files:
+        kind = kind_of(file.name)
+        if kind.container or kind.suffix == ".parquet":
+            raise InputError(f"{file} is not a file of lines: write what it holds as JSON lines, one input per line")
+        if kind.packing:
+            raise InputError(f"{file} is packed: unpack it, or pipe it in (zcat {file.name} | bertpipe infer ...)")
+    if len({kind_of(file.name).suffix in _JSON_SUFFIXES for file in files}) > 1:
+        raise InputError(f"{path} has files of JSON lines and others: name a folder with files of one kind")
+    return files
+
+
+def _begins_json(first: str, fields: Sequence[str]) -> bool:
     """Return whether a first line is JSON; plain text may begin with a quotation mark, too."""
-    if not first.startswith(b'"') or len(fields) > 1:
-        return first.startswith(b"{")
+    if not first.startswith('"') or len(fields) > 1:
+        return first.startswith("{")
     try:
         json.loads(first)
     except ValueError:
@@ -68,25 +93,41 @@ def _begins_json(first: bytes, fields: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[BinaryIO]:
-    if source == STANDARD_INPUT:
-        yield sys.stdin.buffer
+def _opened(files: Sequence[Path]) -> Iterator[Iterator[TextIO]]:
+    """Yield the texts of files, or of standard input where there is none, each open until the next is asked for.
+
+    Their line ends are newlines, and bytes that are not UTF-8 are surrogates.
+    """
+    if not files:
+        text = _text(sys.stdin.buffer)
+        try:
+            yield iter([text])
+        finally:
+            text.detach()  # the wrapper would close it
         return
-    path = Path(source)
-    if not path.exists() or path.is_dir():
-        raise MissingInputError(f"there is no file {path}: name one with one input per line, or - for standard input")
-    if kind_of(path.name).packing:
-        raise InputError(f"{path} is packed: unpack it, or pipe it in (zcat {path.name} | bertpipe infer ...)")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from error
-    with file:
-        yield file
+    with ExitStack() as stack:
+
+        def texts() -> Iterator[TextIO]:
+            for path in files:
+                stack.close()
+                try:
+                    file = path.open("rb")
+                except OSError as error:
+                    raise InputError(
+                        f"{path} cannot be read ({error.strerror}): name a file that you may read"
+                    ) from error
+                yield stack.enter_context(_text(file))
+
+        yield texts()
 
 
-def _line(number: int, raw: bytes, fields: Sequence[str], read: _Reader) -> Line:
-    text = raw.decode("utf-8", errors="replace").rstrip("\r\n").removeprefix("\ufeff" if number == 1 else "")
+def _text(file: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
+
+
+def _line(number: int, line: str, fields: Sequence[str], read: _Reader) -> Line:
+    raw = line.encode("utf-8", errors="surrogateescape")
+    text = raw.decode("utf-8", errors="replace")
     try:
         raw.decode("utf-8")
         given, values = read(text, fields)

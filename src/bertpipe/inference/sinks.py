@@ -115,13 +115,18 @@ class _ParquetVectors:
         rows = [
             {
                 "line": row.line.number,
-                "text": row.line.values[0] if row.line.values else str(row.line.given),
+                "text": _printable(row.line.values[0] if row.line.values else str(row.line.given)),
                 "embedding": _vector(row),
-                "error": row.error,
+                "error": None if row.error is None else _printable(row.error),
             }
             for row in block
         ]
         self.writer.write_table(pa.Table.from_pylist(rows, schema=self.writer.schema))
+
+
+def _printable(text: str) -> str:
+    """Return a text that can be encoded in UTF-8: half a character is written as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class _NpyVectors:

@@ -19,7 +19,7 @@ from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
-from bertpipe.sources.text.checks import check_pairs, check_splits
+from bertpipe.sources.text.checks import check_pairs, check_splits, notes
 from bertpipe.sources.text.chunks import Counts
 from bertpipe.sources.text.pipeline import PreparedText, prepare_text
 
@@ -71,6 +71,8 @@ def run_prepare(
         made.tokenizer.save(staging / TOKENIZER_NAME)
         summary = _summary(text, prepare, made, staging)
         write_json(staging / SUMMARY_NAME, summary)
+    for note in notes(made.counts, prepare):
+        on_note(note)
     return summary
 
 

@@ -185,7 +185,7 @@ def _best(logits: torch.Tensor) -> NDArray[np.int64]:
 
 def _notes(loaded: LoadedModel, splits: LabelledSplits, rows: Sequence[TextRows]) -> list[str]:
     """Return what the user should know of the model and of how it reads these texts."""
-    notes = [*loaded.notes, *loaded.tokenizer.warnings()]
+    notes = [*loaded.notes, *loaded.tokenizer.warnings(), *splits.notes()]
     cut, count = sum(part.texts_cut for part in rows), sum(map(len, rows))
     if cut:
         notes.append(

@@ -103,8 +103,11 @@ def _kind(content: dict[str, Any]) -> str:
     parts = {name: content[name] for name in ("normalizer", "pre_tokenizer")}
     if [part and part["type"] for part in parts.values()] == ["BertNormalizer", "BertPreTokenizer"]:
         return "bert"
-    ours = json.loads(word_level_tokenizer(SPECIAL_TOKENS).backend.to_str())
-    return "words" if all(ours[name] == part for name, part in parts.items()) else "other"
+    for composed in (False, True):
+        ours = json.loads(word_level_tokenizer(SPECIAL_TOKENS, composed=composed).backend.to_str())
+        if all(ours[name] == part for name, part in parts.items()):
+            return "words"
+    return "other"
 
 
 def truncate_longest_first(

@@ -1,15 +1,14 @@
 """The user's text to token ids and back, with our tokenizers or Hugging Face's."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.core.errors import InputError, excerpt
+from bertpipe.core.errors import InputError, excerpt, excerpts
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
 """What the user writes for a hidden word, whatever the model's own mask token is."""
-_SHOWN_WORDS = 5
-"""Unknown words that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +72,8 @@ class ModelTokenizer:
             raise InputError(
                 f"{name}, {excerpt(text)}, has half a character at {error.start + 1}: remove it"
             ) from error
+        if type(self.backend.model).__name__ == "WordLevel":  # it looks up whole words, and theirs are composed
+            text = unicodedata.normalize("NFC", text)
         marked = text.replace(MASK, self.token(self.mask_id))
         encoding = self.backend.encode(marked, add_special_tokens=False)
         if not encoding.ids:
@@ -107,5 +108,4 @@ class ModelTokenizer:
         words = [word for word in dict.fromkeys(pieces) if word != unknown]
         if not words:
             return ()
-        more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
-        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(excerpt, words[:_SHOWN_WORDS]))}{more}",)
+        return (f"not in the vocabulary, read as {unknown}: {excerpts(words)}",)

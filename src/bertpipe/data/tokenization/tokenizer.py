@@ -138,10 +138,12 @@ def is_unknown_token(token: str) -> bool:
     return re.fullmatch(r"\[unknown-\d+\]", token) is not None
 
 
-def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
+def word_level_tokenizer(words: Sequence[str], *, composed: bool = False) -> Tokenizer:
     """Return the notebook's tokenizer: torchtext's `basic_english`, then one id per word.
 
-    `words` is the whole vocabulary in the order of its ids, `SPECIAL_TOKENS` first.
+    Args:
+        words: the whole vocabulary in the order of its ids, `SPECIAL_TOKENS` first.
+        composed: whether an accent that stands after its letter is first put on it (NFC), as it is in `words`.
 
     Raises:
         DataError: the vocabulary does not begin with the special tokens, or names a word twice.
@@ -158,15 +160,16 @@ def word_level_tokenizer(words: Sequence[str]) -> Tokenizer:
         raise DataError(f"the vocabulary names {twice!r:.60} twice: keep each word once")
     backend = Backend(WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[UNK_ID]))
     replacements: list[Any] = [normalizers.Replace(old, new) for old, new in BASIC_ENGLISH]
-    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *replacements])
+    first = [normalizers.NFC()] if composed else []
+    backend.normalizer = normalizers.Sequence([*first, normalizers.Lowercase(), *replacements])
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return Tokenizer(backend)
 
 
 def basic_english(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the `basic_english` words of each text."""
-    splitter = word_level_tokenizer(SPECIAL_TOKENS).backend
+    """Yield the `basic_english` words of each text, their letters composed."""
+    splitter = word_level_tokenizer(SPECIAL_TOKENS, composed=True).backend
     normalize, split = splitter.normalizer.normalize_str, splitter.pre_tokenizer.pre_tokenize_str
     for text in texts:
         yield [word for word, _ in split(normalize(text))]

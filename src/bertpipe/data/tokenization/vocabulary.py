@@ -8,27 +8,34 @@ from itertools import chain
 
 from bertpipe.data.tokenization.encoder import BERT_JOINS_AT, WORDS_JOIN_AT
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, basic_english
-from bertpipe.data.tokenization.wordpiece import bert_words
+from bertpipe.data.tokenization.wordpiece import LONGEST_WORD, bert_words
+
+_LONGEST_STRING = 1000
+"""ASCII characters without white space that may be language; more are a picture, a key or a program."""
 
 
 @dataclass(slots=True, kw_only=True)
 class WordCounts:
-    """Counts of the words that a tokenizer sees, and of the characters of the unchanged text."""
+    """Counts of the words that a vocabulary is made of, and of the characters of the unchanged text."""
 
     words: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
+    too_long: int = 0
+    """Words and strings that are not counted, because they have too many characters."""
 
     def merge(self, other: "WordCounts") -> None:
         """Add other counts."""
         self.words.update(other.words)
         self.characters.update(other.characters)
+        self.too_long += other.too_long
 
 
 def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_accents: bool) -> WordCounts:
     """Return the counts of some texts.
 
     Text is split as by `basic_english` if `as_words`, else as BERT does it before WordPiece. Each distinct word is
-    split once; only the few texts that `Encoder` tokenizes as a whole are split as a whole.
+    split once; only the few texts that `Encoder` tokenizes as a whole are split as a whole. Words above `LONGEST_WORD`,
+    and long strings that are not language, do not count: one picture in a text would fill the vocabulary.
     """
     if as_words:
         cut, joins_at = basic_english, WORDS_JOIN_AT
@@ -37,11 +44,20 @@ def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_
     between_spaces: Counter[str] = Counter()
     counts = WordCounts()
     for text in texts:
-        between_spaces.update([text] if joins_at.search(text) else text.split())
+        if joins_at.search(text):
+            between_spaces.update([text])
+        else:
+            strings = text.split()
+            kept = [each for each in strings if len(each) <= _LONGEST_STRING or not each.isascii()]
+            between_spaces.update(kept)
+            counts.too_long += len(strings) - len(kept)
         counts.characters.update(text)
     for words, count in zip(cut(between_spaces), between_spaces.values(), strict=True):
         for word in words:
-            counts.words[word] += count
+            if len(word) <= LONGEST_WORD:
+                counts.words[word] += count
+            else:
+                counts.too_long += count
     return counts
 
 

@@ -2,19 +2,27 @@
 
 import csv
 import json
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
+from bertpipe.core.artifacts import file_sha256
 from bertpipe.core.errors import DataError, MissingInputError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, FileKind, kind_of
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, FileKind, kind_of
+from bertpipe.sources.text.documents.containers import folder_files
 from bertpipe.sources.text.documents.decoding import read_lines
 from bertpipe.sources.text.documents.formats import check_characters, check_fields, json_fields, type_name
 from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ignore_bytes, open_file, unpacked
 from bertpipe.sources.text.sentences import without_line_break_tags
 
 _CSV_SUFFIX, _PARQUET_SUFFIX = ".csv", ".parquet"
-_SUFFIXES = (_CSV_SUFFIX, *JSON_LINES_SUFFIXES, _PARQUET_SUFFIX)
+_JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
+_SUFFIXES = (_CSV_SUFFIX, *_JSON_SUFFIXES, _PARQUET_SUFFIX)
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The value of a field without one, in the name of a folder."""
 _ADVICE = "set probe.text_field and probe.label_field to the fields of text and label"
 
 
@@ -30,42 +38,81 @@ class LabelledText:
 
 
 def read_labelled(path: Path, *, text_field: str, label_field: str) -> list[LabelledText]:
-    """Return the rows of a `.csv` (with a header), `.jsonl` or `.parquet` file, in order.
+    """Return the rows of a `.csv` (with a header), `.jsonl` or `.parquet` file, or of a folder of such files, in order.
 
     The first two may be packed as `.gz` or `.zst`, and are UTF-8. Labels are strings, whole numbers or booleans: all
-    are held as strings, `true` and `false` as JSON writes them, so that the same label is equal in files of two kinds.
+    are held as strings without blanks around them, `true` and `false` as JSON writes them, so that the same label is
+    equal in files of two kinds.
+
+    A folder is one table, as Spark and Hive write it: its files are parts in the order of their names, hidden ones left
+    out, and a folder `label=good` below it gives that field to all rows of its files.
 
     Raises:
-        MissingInputError: there is no such file.
-        DataError: it is of another kind, damaged or not UTF-8; it lacks a column, has no rows, or a row without text
-            or label. The message names the line, or the row of Parquet, counted from 1.
+        MissingInputError: there is nothing at `path`.
+        DataError: a file is of another kind, damaged or not UTF-8; it lacks a column, there are no rows, or a row is
+            without text or label. The message names the line, or the row of Parquet, counted from 1.
     """
-    if not path.is_file():
-        fault = "is a folder" if path.is_dir() else "does not exist"
-        raise MissingInputError(f"{path} {fault}: name a labelled file, CSV, JSON lines or Parquet")
-    kind, fields = kind_of(path.name), (text_field, label_field)
-    if kind.suffix == _PARQUET_SUFFIX and kind.packing is None:
-        found = _parquet_rows(path, fields)
-    elif kind.suffix in (_CSV_SUFFIX, *JSON_LINES_SUFFIXES):
-        found = _rows_of_lines(path, kind, fields)
-    else:
-        raise DataError(f"{path} has none of the suffixes {', '.join(_SUFFIXES)}: name it by what it holds")
-    rows = [_labelled(place, text, label, fields) for place, text, label in found]
+    if not path.exists():
+        raise MissingInputError(f"{path} does not exist: name a labelled file or folder, CSV, JSON lines or Parquet")
+    fields = (text_field, label_field)
+    rows = [
+        _labelled(place, text, label, fields)
+        for part, partition in _parts(path)
+        for place, (text, label) in _rows(part, partition, fields)
+    ]
     if not rows:
         raise DataError(f"{path} has no rows: it needs texts of two classes or more")
     return rows
 
 
+def labelled_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and hashes of a folder's files."""
+    if path.is_file():
+        return file_sha256(path)
+    lines = (f"{file_sha256(part)}  {part.relative_to(path)}\n" for part, _ in _parts(path))
+    return sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 _Fields = tuple[str, str]
-_Found = Iterator[tuple[str, object, object]]
-"""Place, text and label of each row, as they stand in the file."""
+_Partition = Mapping[str, str | None]
+"""The fields that the names of folders give to all rows of a file."""
+_Found = Iterator[tuple[str, list[object]]]
+"""The place of each row, and the values of some of its fields as they stand in the file."""
+
+
+def _parts(path: Path) -> Iterator[tuple[Path, _Partition]]:
+    """Yield the files of a table."""
+    if not path.is_dir():
+        yield path, {}
+        return
+    for file in folder_files(path, ignore_bytes):
+        folders = (folder.partition("=") for folder in PurePosixPath(file.name).parts[:-1])
+        values = {
+            name: None if value == _HIVE_NULL else unquote(value) for name, is_field, value in folders if is_field
+        }
+        if file.size or kind_of(file.name).suffix == _PARQUET_SUFFIX:  # a worker without rows leaves an empty part
+            yield path / file.name, values
+
+
+def _rows(path: Path, partition: _Partition, fields: _Fields) -> _Found:
+    """Yield the place and the fields of each row of a file; those that the partition has are not in the file."""
+    kind, names = kind_of(path.name), [field for field in fields if field not in partition]
+    if kind.suffix == _PARQUET_SUFFIX and kind.packing is None:
+        found = _parquet_rows(path, names)
+    elif kind.suffix in (_CSV_SUFFIX, *_JSON_SUFFIXES):
+        found = _rows_of_lines(path, kind, names)
+    else:
+        raise DataError(f"{path} has none of the suffixes {', '.join(_SUFFIXES)}: name it by what it holds")
+    for place, values in found:
+        row = {**partition, **dict(zip(names, values, strict=True))}
+        yield place, [row[field] for field in fields]
 
 
 def _labelled(place: str, text: object, label: object, fields: _Fields) -> LabelledText:
     text_is, label_is = (f"{place}: {field!r}" for field in fields)
     if not isinstance(text, str):
         raise DataError(f"{text_is} is {type_name(text)}, expected a text: correct or drop the row")
-    plain = without_line_break_tags(text)
+    plain = without_line_break_tags(text.replace(BYTE_ORDER_MARK, ""))
     if not plain.strip():
         raise DataError(f"{text_is} is empty: correct or drop the row")
     if label is None or not str(label).strip():
@@ -75,13 +122,13 @@ def _labelled(place: str, text: object, label: object, fields: _Fields) -> Label
         raise DataError(
             f"{label_is} is {shown}, and labels are strings, whole numbers or booleans: write the class's name"
         )
-    name = json.dumps(label) if isinstance(label, bool) else str(label)
+    name = json.dumps(label) if isinstance(label, bool) else unicodedata.normalize("NFC", str(label).strip())
     check_characters(plain, text_is)
     check_characters(name, label_is)
     return LabelledText(text=plain, label=name, place=place)
 
 
-def _rows_of_lines(path: Path, kind: FileKind, fields: _Fields) -> _Found:
+def _rows_of_lines(path: Path, kind: FileKind, fields: Sequence[str]) -> _Found:
     origin = str(path)
     with (
         open_file(path, ignore_bytes) as packed,
@@ -91,35 +138,35 @@ def _rows_of_lines(path: Path, kind: FileKind, fields: _Fields) -> _Found:
         if kind.suffix == _CSV_SUFFIX:
             yield from _csv_rows(lines, origin, fields)
         else:
-            for number, (text, label) in json_fields(lines, origin, fields, advice=_ADVICE):
-                yield f"{origin}:{number}", text, label
+            for number, values in json_fields(lines, origin, fields, advice=_ADVICE):
+                yield f"{origin}:{number}", values
 
 
-def _csv_rows(lines: Iterator[tuple[int, str]], origin: str, fields: _Fields) -> _Found:
+def _csv_rows(lines: Iterator[tuple[int, str]], origin: str, fields: Sequence[str]) -> _Found:
     csv.field_size_limit(LARGEST_DOCUMENT)
     reader = csv.reader((f"{line}\n" for _, line in lines), strict=True)
     line = 1
     try:
-        header = next(reader, [])
+        header = next(filter(None, reader), [])
         advice = _ADVICE if len(header) != 1 else "separate the fields with commas"
         check_fields(fields, header, origin, advice=advice)
-        text_at, label_at = map(header.index, fields)
+        columns = [header.index(field) for field in fields]
         line = reader.line_num + 1
         for cells in reader:
             place, line = f"{origin}:{line}", reader.line_num + 1
-            if not cells:
+            if not cells or cells == header:  # several files were joined
                 continue
             if len(cells) != len(header):
                 raise DataError(
                     f"{place} has {len(cells)} fields and the header {len(header)}: a text with a comma, a quote or a "
                     f"line end in it stands in double quotes, and quotes within are doubled"
                 )
-            yield place, cells[text_at], cells[label_at]
+            yield place, [cells[column] for column in columns]
     except csv.Error as error:
         raise DataError(f"{origin}:{line} is not CSV ({error}): is a quote never closed?") from error
 
 
-def _parquet_rows(path: Path, fields: _Fields) -> _Found:
+def _parquet_rows(path: Path, fields: Sequence[str]) -> _Found:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -133,4 +180,4 @@ def _parquet_rows(path: Path, fields: _Fields) -> _Found:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}): fetch or write it again") from error
     for number, row in enumerate(zip(*(table[field].to_pylist() for field in fields), strict=True), start=1):
-        yield f"{path}, row {number}", *row
+        yield f"{path}, row {number}", list(row)

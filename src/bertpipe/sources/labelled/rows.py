@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.errors import DataError, InputError
+from bertpipe.core.errors import DataError, InputError, excerpt
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.sources.labelled.reading import LabelledText
 
@@ -48,7 +48,7 @@ def encode_rows(texts: Sequence[LabelledText], tokenizer: ModelTokenizer, *, max
             words = tokenizer.encode(text.text, "the text").ids
         except InputError as error:
             raise DataError(
-                f"{text.place}: the text {text.text:.60} holds no word that the model's tokenizer keeps: "
+                f"{text.place}: the text {excerpt(text.text)} holds no word that the model's tokenizer keeps: "
                 f"correct or drop the row"
             ) from error
         kept = words[: max_length - FRAME_TOKENS]

@@ -5,8 +5,17 @@ from pathlib import Path
 
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
-from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, UNK_ID, Tokenizer
+from bertpipe.data.tokenization.vocabulary import WordCounts
+from bertpipe.data.tokenization.wordpiece import LONGEST_WORD
 from bertpipe.sources.text.chunks import Counts
+from bertpipe.sources.text.segments import FRAME_TOKENS
+
+UNKNOWN = SPECIAL_TOKENS[UNK_ID]
+_FEW = 0.01
+"""Share of pairs left out, or of words that are too long, that is not worth a note."""
+_MANY_UNKNOWN = 0.05
+"""Share of unknown words that is worth one."""
 
 _FEW_WITHOUT_PAIRS = 0.1
 """Share of the documents."""
@@ -63,27 +72,9 @@ def check_pairs(counts: Mapping[str, Counts], prepare: PrepareParams, text: Path
             raise DataError(
                 f"of the {count.documents} document(s) of {text} in the {split} split "
                 f"{count.documents - count.documents_without_pairs} have pairs of sentences, and B of a pair that is "
-                "not next has to come from another one: bring more text, or documents of several sentences; "
-                f"{_advice(prepare)}"
+                f"not next has to come from another one and to read differently ({count.pairs_left_out:,} pairs are "
+                f"left out): bring more text, or documents of several sentences; {_advice(prepare)}"
             )
-
-
-def note_on_pairs(splits: Mapping[str, Mapping[str, float]], prepare: PrepareParams) -> str | None:
-    """Return what to say where many documents have no pair; None if few are without.
-
-    Args:
-        splits: the counts of each split, as the summary has them.
-        prepare: what they were prepared with.
-    """
-    documents, without = (
-        int(sum(counts[name] for counts in splits.values())) for name in ("documents", "documents_without_pairs")
-    )
-    if without <= _FEW_WITHOUT_PAIRS * documents:
-        return None
-    return (
-        f"{without:,} of the {documents:,} documents have no pair, because only one sentence was found in them: "
-        f"{_advice(prepare)}"
-    )
 
 
 def _advice(prepare: PrepareParams) -> str:
@@ -92,3 +83,43 @@ def _advice(prepare: PrepareParams) -> str:
     else:
         sentences = f"set prepare.sentences to lines if each line is a sentence (it is {prepare.sentences})"
     return f"{sentences}, or prepare.text_format to what makes longer documents (it is {prepare.text_format})"
+
+
+def long_words_note(counts: WordCounts) -> str | None:
+    """Return what the user should know of words that are too long for a vocabulary; None where there are few."""
+    total = counts.too_long + counts.words.total()
+    if counts.too_long <= _FEW * total:
+        return None
+    return (
+        f"{counts.too_long:,} of {total:,} words of the training documents have more than {LONGEST_WORD} characters "
+        f"and become {UNKNOWN}, of which a model learns nothing: part them by spaces or take them out, then prepare "
+        "again"
+    )
+
+
+def notes(counts: Mapping[str, Counts], prepare: PrepareParams) -> list[str]:
+    """Return what the user should know: that many documents have no pair, words are unknown, or pairs left out."""
+    documents, without, unknown, tokens, left_out, rows = (
+        sum(getattr(count, name) for count in counts.values())
+        for name in ("documents", "documents_without_pairs", "unknown_tokens", "tokens", "pairs_left_out", "rows")
+    )
+    found = []
+    if without > _FEW_WITHOUT_PAIRS * documents:
+        found.append(
+            f"{without:,} of the {documents:,} documents have no pair, because only one sentence was found in them: "
+            f"{_advice(prepare)}"
+        )
+    words = tokens - FRAME_TOKENS * rows
+    if unknown > _MANY_UNKNOWN * words:
+        found.append(
+            f"{unknown / words:.0%} of the words are {UNKNOWN}, of which a model learns nothing: their characters or "
+            f"they themselves are not in the vocabulary, or they have more than {LONGEST_WORD} characters. Look at the "
+            f"text, and at prepare.tokenizer, which is {prepare.tokenizer}, or raise prepare.vocab_size"
+        )
+    if left_out > _FEW * (left_out + rows):
+        found.append(
+            f"{left_out:,} of {left_out + rows:,} pairs of sentences are left out: too many of them have the same B "
+            "(such as a sentence that many documents end with), or come from one document, and then B alone would tell "
+            "whether it follows A. Remove such sentences from the text, or part large documents by prepare.text_format"
+        )
+    return found

@@ -1,7 +1,7 @@
 """Documents in chunks, and what becomes of a chunk: the work that processes share."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,8 @@ _CHARACTERS = 1 << 20
 _DOCUMENTS = 8
 """... and so many documents, among which pairs of two documents are drawn; or ..."""
 _MOST_CHARACTERS = 1 << 22
-"""... with so many characters and two documents, where documents are whole books."""
+"""... with so many characters, where documents are whole books. In either case no document has more than half of the
+characters: its pairs would find no B of another one."""
 _CUT = 60  # stream of randomness
 _FIRST, _SECOND = range(2)
 
@@ -65,23 +66,34 @@ class Prepared:
 
 def chunks(documents: "Iterable[SplitDocument]") -> Iterator[Chunk]:
     """Yield the documents of each split in chunks; what is left of a split in the end joins its last chunk."""
-    complete: dict[str, list[tuple[int, str]]] = {split: [] for split in SPLITS}
-    waiting: dict[str, list[tuple[int, str]]] = {split: [] for split in SPLITS}
-    characters = dict.fromkeys(SPLITS, 0)
+    complete, waiting = ({split: _Documents() for split in SPLITS} for _ in range(2))
     for document in documents:
         split = document.split
-        waiting[split].append((document.number, document.plain))
-        characters[split] += len(document.plain)
-        if _are_enough(len(waiting[split]), characters[split]):
-            yield from _chunk(split, complete[split])
-            complete[split], waiting[split], characters[split] = waiting[split], [], 0
+        waiting[split].add(document.number, document.plain)
+        if waiting[split].are_enough():
+            yield from _chunk(split, complete[split].texts)
+            complete[split], waiting[split] = waiting[split], _Documents()
     for split in SPLITS:
-        yield from _chunk(split, complete[split] + waiting[split])
+        yield from _chunk(split, complete[split].texts + waiting[split].texts)
 
 
-def _are_enough(documents: int, characters: int) -> bool:
-    is_large = characters >= _CHARACTERS and documents >= _DOCUMENTS
-    return is_large or (characters >= _MOST_CHARACTERS and documents > 1)
+@dataclass(slots=True)
+class _Documents:
+    """Documents that may become a chunk, by number."""
+
+    texts: list[tuple[int, str]] = field(default_factory=list)
+    characters: int = 0
+    largest: int = 0
+    """Characters of the largest one."""
+
+    def add(self, number: int, text: str) -> None:
+        self.texts.append((number, text))
+        self.characters += len(text)
+        self.largest = max(self.largest, len(text))
+
+    def are_enough(self) -> bool:
+        is_large = self.characters >= _CHARACTERS and len(self.texts) >= _DOCUMENTS
+        return (is_large or self.characters >= _MOST_CHARACTERS) and 2 * self.largest <= self.characters
 
 
 def _chunk(split: str, documents: list[tuple[int, str]]) -> Iterator[Chunk]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bertpipe.core.artifacts import SPLITS, check_number
 from bertpipe.core.errors import DataError
 from bertpipe.sources.text.documents import TextShard
-from bertpipe.sources.text.sentences import without_line_break_tags
+from bertpipe.sources.text.sentences import comparable, without_line_break_tags
 
 DIGEST_BYTES = 16
 SPLIT_BYTES = 8
@@ -38,7 +38,7 @@ class CorpusStats:
     read: int = 0
     empty: int = 0
     duplicates: int = 0
-    """Documents equal to an earlier one of their split except for white space, dropped."""
+    """Documents equal to an earlier one of their split but for white space and the form of Unicode, dropped."""
     test_documents_in_train: int = 0
     """Documents that the corpus has in both splits, dropped from the test split."""
 
@@ -190,7 +190,7 @@ def text_digest(plain: str, origin: str, *, seed: int) -> bytes | None:
     Raises:
         DataError: the text holds half of a surrogate pair.
     """
-    words = " ".join(plain.split())
+    words = comparable(plain)
     if not words:
         return None
     try:

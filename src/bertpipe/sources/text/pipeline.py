@@ -16,7 +16,7 @@ from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts
 from bertpipe.data.tokenization.wordpiece import MOST_WORDS, train_wordpiece
 from bertpipe.sources.engines.engine import Engine, Processes, with_progress
-from bertpipe.sources.text.checks import check_splits, check_tokenizer
+from bertpipe.sources.text.checks import check_splits, check_tokenizer, long_words_note
 from bertpipe.sources.text.chunks import Counts
 from bertpipe.sources.text.corpus import AssignedShard, CorpusStats, assign, document_digests
 from bertpipe.sources.text.documents import text_shards
@@ -162,8 +162,10 @@ def _tokenizer(
         counts.merge(counted.words)
         documents.update(counted.documents)
     check_splits({split: documents[split] for split in SPLITS}, prepare, text)
+    if note := long_words_note(counts):
+        on_note(note)
     if prepare.tokenizer == "words":
-        return word_level_tokenizer(rank_counts(counts.words))
+        return word_level_tokenizer(rank_counts(counts.words), composed=True)
     return train_wordpiece(
         counts.words,
         counts.characters,

@@ -1,6 +1,8 @@
 """Pairs of segments of several sentences, packed up to a length (Devlin et al. 2018, sections 3.1 and A.2)."""
 
 from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -9,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.randomness import below, random_bits, uniform
+from bertpipe.data.ragged import places_within
 
 FRAME_TOKENS = 3
 """`[CLS]` and twice `[SEP]`: what a row holds beside A and B."""
-_SHORT, _TARGET, _SPLIT, _LABEL, _TIE, _DIRECTION = range(40, 46)  # streams of randomness, one per kind of choice
+_SHORT, _TARGET, _SPLIT, _LABEL, _TIE, _DIRECTION, _LIMIT = range(40, 47)  # streams of randomness, one per choice
 _NEXT_SHARE = 0.5
+_TEXTS, _GROUPS = 20, 2
+"""One text of B stands in a twentieth of the pairs at most; one first sentence of B, or one document, in a half."""
+_TRIES = 4
+"""Elements that wait for a place and are tried at one."""
 _IDENTITY_SHIFT = 32
 
 
@@ -72,11 +79,15 @@ def bert_segments(sentences: Sentences, *, max_length: int, short_share: float, 
     of them aims at a smaller number, drawn evenly from 2 up. A single sentence left at the end belongs to the last run;
     a document of one sentence has no pair. A random number of a run's first sentences is A, the rest B.
 
-    Half of the pairs, by chance, stay so. The others exchange their B for one of another document: each takes the B
-    that is next in length among theirs. Had a foreign B been drawn from anywhere, it could begin a document, or end
-    early, as no true one does. So every B stands about once, and as often as a true one as as a false one: neither
-    its place in its document nor its length nor its words tell the label, and the lengths of rows agree as well. A pair
-    never takes a B that begins with the sentence which truly follows A; a pair without any other B is left out.
+    Half of the pairs, by chance, stay so. The others exchange their B: each takes one that is next in length among
+    theirs, of another document, and gives its own away. Had a foreign B been drawn from anywhere, it could begin a
+    document, or end early, as no true one does. So every B stands once, as a true one or as a false one by chance:
+    neither its place in its document nor its length nor its words tell the label, and the lengths of rows agree as
+    well. A pair never takes a B that begins with the sentence which truly follows A.
+
+    That needs a variety of B. Where one text is B of more than a twentieth of the pairs, or more than half of the pairs
+    have a B that begins with one sentence, or come from one document, then those above this limit are left out, before
+    it is known which of them are next; and so is a pair for which no B is left.
     """
     target = _targets(sentences, max_length - FRAME_TOKENS, short_share, seed)
     begin, end = _runs(sentences, target)
@@ -93,7 +104,10 @@ def bert_segments(sentences: Sentences, *, max_length: int, short_share: float, 
         identity=identity_of(document, place),
         room=target[begin],
     )
-    return _with_foreign_seconds(pairs, _names(sentences, split), seed=seed)
+    opening = _names(sentences.token_ids, offsets[split], offsets[split + 1])
+    kept = _varied(pairs, opening, _names(sentences.token_ids, pairs.second_start, pairs.second_end), seed=seed)
+    made = _with_foreign_seconds(pairs.select(kept), opening[kept], seed=seed)
+    return made, len(begin) - len(made.is_next)
 
 
 def _targets(sentences: Sentences, room: int, short_share: float, seed: int) -> NDArray[np.int64]:
@@ -118,21 +132,49 @@ def _runs(sentences: Sentences, target: NDArray[np.int64]) -> tuple[NDArray[np.i
     return np.array(begins, dtype=np.int64), np.array(ends, dtype=np.int64)
 
 
-def _names(sentences: Sentences, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a number for each chosen sentence, equal where the sentences read the same; shape [chosen]."""
+def _names(token_ids: NDArray[np.int32], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for each stretch of tokens, equal where these are; shape [stretches]."""
     known: dict[bytes, int] = {}
-    starts, ends = sentences.offsets[chosen].tolist(), sentences.offsets[chosen + 1].tolist()
-    texts = (sentences.token_ids[start:end].tobytes() for start, end in zip(starts, ends, strict=True))
+    texts = (token_ids[start:end].tobytes() for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
     return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
 
 
-def _with_foreign_seconds(pairs: Segments, opening: NDArray[np.int64], *, seed: int) -> tuple[Segments, int]:
-    """Return the pairs, those that are not next with another B, and for how many there was none.
+def _varied(pairs: Segments, opening: NDArray[np.int64], text: NDArray[np.int64], *, seed: int) -> NDArray[np.intp]:
+    """Return the pairs that stay, in order: no text of B, first sentence of B or document has too many of them.
 
     Args:
         pairs: pairs with their true B.
         opening: the name of the sentence that B begins with; shape [pairs].
-        seed: seed of the choice among B of one length, and of whether a longer or a shorter one is looked for first.
+        text: the name of all of B; shape [pairs].
+        seed: seed of the choice among those of one kind.
+    """
+    tie = random_bits(seed, _LIMIT, pairs.identity)
+    kept, before = np.arange(len(tie)), -1
+    while len(kept) != before:  # what one limit takes away raises the shares of the others
+        before = len(kept)
+        for name, parts in ((text, _TEXTS), (opening, _GROUPS), (pairs.document, _GROUPS)):
+            kept = kept[_within_limit(name[kept], parts, tie[kept])]
+    return kept
+
+
+def _within_limit(name: NDArray[np.int64], parts: int, tie: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which elements stay so that none of the names has more than one part of them, or one element."""
+    _, name, counts = np.unique(name, return_inverse=True, return_counts=True)
+    sizes = range(2, int(counts.max(initial=0)) + 1)
+    limit = 1 + bisect_left(sizes, True, key=lambda size: parts * size > np.minimum(counts, size).sum())
+    order = np.lexsort((tie, name))
+    place = np.empty_like(order)
+    place[order] = places_within(counts)
+    return place < limit
+
+
+def _with_foreign_seconds(pairs: Segments, opening: NDArray[np.int64], *, seed: int) -> Segments:
+    """Return the pairs, those that are not next with another B; without those for which there was none.
+
+    Args:
+        pairs: pairs with their true B.
+        opening: the name of the sentence that B begins with; shape [pairs].
+        seed: seed of the choice among B of one length, and of whether a longer or a shorter one is looked for.
     """
     false = np.flatnonzero(~pairs.is_next)
     taken = np.full(len(pairs.is_next), -1)
@@ -145,43 +187,52 @@ def _with_foreign_seconds(pairs: Segments, opening: NDArray[np.int64], *, seed: 
     second_start[has_one] = pairs.second_start[taken[has_one]]
     second_end[has_one] = pairs.second_end[taken[has_one]]
     kept = np.flatnonzero(pairs.is_next | (taken >= 0))
-    return replace(pairs, second_start=second_start, second_end=second_end).select(kept), len(taken) - len(kept)
+    return replace(pairs, second_start=second_start, second_end=second_end).select(kept)
 
 
 def _takes(pairs: Segments, opening: NDArray[np.int64], givers: NDArray[np.intp], *, seed: int) -> NDArray[np.intp]:
-    """Return for each giver the pair whose B it takes, another giver that is next in length; -1 if none has another."""
+    """Return for each giver the pair whose B it takes, another giver, each of them once; -1 if none is left for it.
+
+    The givers stand in a ring, in which each takes the B of the next: upwards in length, and down again.
+    """
     length = (pairs.second_end - pairs.second_start)[givers]
     is_full = (pairs.first_end - pairs.first_start)[givers] + length >= pairs.room[givers]
     tie, coin = random_bits(seed, _TIE, pairs.identity[givers]), uniform(seed, _DIRECTION, pairs.identity[givers])
     order = np.lexsort((tie, length, is_full))
-    longer, shorter = _neighbours(pairs.document[givers[order]], opening[givers[order]])
     # A full row needs a B at least as long as its own: a row that just misses its length would give the label away.
-    looks_up = (is_full | (coin < 0.5))[order]  # noqa: PLR2004
-    found = np.where((looks_up & (longer >= 0)) | (shorter < 0), longer, shorter)
-    taken = np.empty_like(found)
-    taken[order] = np.where(found < 0, -1, givers[order[found]])
+    goes_up = (is_full | (coin < 0.5))[order]  # noqa: PLR2004
+    ring = np.concatenate([order[goes_up], order[~goes_up][::-1]])
+    document, opening = pairs.document[givers], opening[givers]
+    ring = _without_like_neighbours(ring.tolist(), document.tolist(), opening.tolist())
+    following = np.roll(ring, -1)
+    differs = (document[ring] != document[following]) & (opening[ring] != opening[following])
+    taken = np.full(len(givers), -1)
+    taken[ring[differs]] = givers[following[differs]]
     return taken
 
 
-def _neighbours(document: NDArray[np.int64], opening: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the nearest element after each, and before each, whose document and opening both differ; -1 if none."""
-    after = _nearest_after(document.tolist(), opening.tolist())
-    before = _nearest_after(document[::-1].tolist(), opening[::-1].tolist())[::-1]
-    return after, np.where(before < 0, -1, len(document) - 1 - before)
+def _without_like_neighbours(order: list[int], document: list[int], opening: list[int]) -> NDArray[np.intp]:
+    """Return elements in about this order, so that no two neighbours share their document or opening.
+
+    Those left at the end find a place on the way back, or are left out.
+    """
+    waiting = deque[int]()
+    for _ in range(2):
+        placed = list[int]()
+        for at in order:
+            for _ in range(min(len(waiting), _TRIES)):
+                if _differ(placed, waiting[0], document, opening):
+                    placed.append(waiting.popleft())
+                    break
+                waiting.rotate(-1)
+            if _differ(placed, at, document, opening):
+                placed.append(at)
+            else:
+                waiting.append(at)
+        order = placed[::-1]
+    return np.array(order, dtype=np.intp)
 
 
-def _nearest_after(document: list[int], opening: list[int]) -> NDArray[np.intp]:
-    count = len(document)
-    next_other = [count] * (count + 1)  # the next element of another document, without a search
-    for at in range(count - 2, -1, -1):
-        next_other[at] = at + 1 if document[at + 1] != document[at] else next_other[at + 1]
-    nearest = np.full(count, -1, dtype=np.intp)
-    for at in range(count):
-        found = next_other[at]
-        while found < count and opening[found] == opening[at]:
-            found += 1
-            if found < count and document[found] == document[at]:
-                found = next_other[found]
-        if found < count:
-            nearest[at] = found
-    return nearest
+def _differ(placed: Sequence[int], at: int, document: Sequence[int], opening: Sequence[int]) -> bool:
+    """Return whether an element may stand after the last one that is placed."""
+    return not placed or (document[placed[-1]] != document[at] and opening[placed[-1]] != opening[at])

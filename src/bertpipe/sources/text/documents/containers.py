@@ -31,6 +31,7 @@ from bertpipe.sources.text.documents.streams import (
 _LARGEST_HEADER = 1 << 20
 """Bytes of one header: a long name or pax attributes; a header may claim any size and is held in memory."""
 _ENCRYPTED_FLAG = 0x1
+_METHODS = {6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
 
 
 def folder_files(folder: Path, on_bytes: Callable[[int], None]) -> list[TextFile]:
@@ -215,9 +216,10 @@ def _zip_file(opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callab
         raise DataError(f"{origin} is encrypted: unpack the zip and read the folder, or zip it without a password")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         # Python unpacks the other methods without a bound on memory, or not at all.
+        method = _METHODS.get(info.compress_type, "unknown")
         raise DataError(
-            f"{origin} is packed with method {info.compress_type}, only {zipfile.ZIP_DEFLATED} (deflate) is read: "
-            "unpack the zip and read the folder"
+            f"{origin} is packed with method {info.compress_type} ({method}), only {zipfile.ZIP_DEFLATED} (deflate) is "
+            "read: unpack the zip and read the folder"
         )
     if stat.S_ISLNK(info.external_attr >> 16):
         raise DataError(f"{origin} is a link: unpack the zip and read the folder")

@@ -6,32 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bertpipe.core.errors import DataError
-from bertpipe.sources.text.documents.streams import CHUNK, LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK
+from bertpipe.sources.text.documents.streams import (
+    CHUNK,
+    LARGEST_DOCUMENT,
+    ByteStream,
+    known_beginning,
+    too_large,
+    utf8_size,
+)
 
-_BYTE_ORDER_MARK = "\ufeff"
 _HEAD = 512
 """First bytes of a file that are kept to tell what it may be."""
-_KNOWN_BEGINNINGS = {
-    codecs.BOM_UTF32_LE: "UTF-32",  # begins as UTF-16 does, so it comes first
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-    b"PK\x03\x04": "a zip file",
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"7z\xbc\xaf": "7-Zip",
-    b"Rar!": "RAR",
-    b"%PDF": "PDF",
-    b"PAR1": "Parquet",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-}
 
 
 def read_text(stream: ByteStream, origin: str) -> Iterator[str]:
-    """Yield a stream's text in pieces of any length, without a byte order mark at its start.
+    """Yield a stream's text in pieces of any length, without byte order marks.
 
     Raises:
         DataError: a byte is not UTF-8, or a character is NUL; with line, byte and what the file may be.
@@ -88,9 +78,7 @@ class _Decoding:
             raise self._not_utf8(data, error) from error
         if "\0" in text:
             raise self._nul(text)
-        if self.offset == 0:
-            text = text.removeprefix(_BYTE_ORDER_MARK)
-        text = self.newlines.decode(text, final=not chunk)
+        text = self.newlines.decode(text.replace(BYTE_ORDER_MARK, ""), final=not chunk)
         self.line += text.count("\n")
         self.pending, self.offset = data[used:], self.offset + used
         return text
@@ -120,9 +108,9 @@ class _Decoding:
 
 def _guess(head: bytes) -> str | None:
     """Return what a file may be by its first bytes, and what to do; None if they are not known."""
-    for beginning, name in _KNOWN_BEGINNINGS.items():
-        if head.startswith(beginning):
-            if name.startswith("UTF"):
-                return f"it looks like {name}, convert it: iconv -f {name} -t UTF-8 OLD > NEW"
-            return f"it looks like {name}, not text: unpack or convert it, or give it the suffix that says so"
-    return None
+    name = known_beginning(head)
+    if name is None:
+        return None
+    if name.startswith("UTF"):
+        return f"it looks like {name}, convert it: iconv -f {name} -t UTF-8 OLD > NEW"
+    return f"it looks like {name}, not text: unpack or convert it, or give it the suffix that says so"

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import JSON_LINES_SUFFIXES, TEXT_SUFFIXES, FileKind
+from bertpipe.core.errors import DataError, excerpt
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, TEXT_SUFFIXES, FileKind
 from bertpipe.core.params import TextFormat
 from bertpipe.sources.text.documents.decoding import read_lines, read_text
 from bertpipe.sources.text.documents.streams import LARGEST_DOCUMENT, ByteStream, too_large, utf8_size
 
 _SHOWN_FIELDS = 10
+_ONE_A_LINE = "write one object per line (jq -c . OLD > NEW, or jq -c '.[]' OLD > NEW of a list)"
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """What JSON can write and UTF-8 cannot, and NUL."""
 
@@ -87,9 +88,9 @@ def _json_lines(stream: ByteStream, origin: str, field: str) -> Texts:
     for number, (text,) in json_fields(read_lines(stream, origin), origin, [field], advice=advice):
         what = f"{origin}:{number}: field {field!r}"
         if not isinstance(text, str):
-            raise DataError(f"{what} is {type_name(text)}, expected a string")
+            raise DataError(f"{what} is {type_name(text)}, expected a string: correct or drop the line")
         check_characters(text, what)
-        yield number, text.replace("\r\n", "\n").replace("\r", "\n")
+        yield number, text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def json_fields(
@@ -107,9 +108,11 @@ def json_fields(
         try:
             content = json.loads(line, parse_int=_number)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place} is not JSON: {error}") from error
+            joined = " (were files joined without a line end?)" if getattr(error, "msg", "") == "Extra data" else ""
+            raise DataError(f"{place} is not JSON: {error}{joined}; {_ONE_A_LINE}") from error
         if not isinstance(content, dict):
-            raise DataError(f"{place} is {type_name(content)}, expected a JSON object with {' and '.join(names)}")
+            expected = f"expected a JSON object with {' and '.join(names)}"
+            raise DataError(f"{place} is {type_name(content)}, {expected}; {_ONE_A_LINE}")
         check_fields(names, list(content), place, advice=advice)
         yield number, [content[name] for name in names]
 
@@ -118,11 +121,11 @@ def check_fields(names: Sequence[str], found: list[str], origin: str, *, advice:
     """Raise DataError unless each name is found once among the fields; `advice` says what to do if one is missing."""
     for name in names:
         if found.count(name) > 1:
-            raise DataError(f"{origin} has {found.count(name)} fields {name!r}: leave one")
+            raise DataError(f"{origin} has {found.count(name)} fields {excerpt(name)}: leave one")
         if name not in found:
-            shown = [*map(repr, found[:_SHOWN_FIELDS]), *["…"] * (len(found) > _SHOWN_FIELDS)]
+            shown = [*map(excerpt, found[:_SHOWN_FIELDS]), *["…"] * (len(found) > _SHOWN_FIELDS)]
             there = ", ".join(shown) or "no field at all"
-            raise DataError(f"{origin} has no field {name!r}, it has {there}: {advice}")
+            raise DataError(f"{origin} has no field {excerpt(name)}, it has {there}: {advice}")
 
 
 def check_characters(text: str, what: str) -> None:

@@ -1,8 +1,9 @@
 """Which files of a folder or an archive are read.
 
-Hidden files (a dot name, `__MACOSX`) are left out. With `auto`, every other file must have one of
-`formats.READ_SUFFIXES`, or be a `.gz` or `.zst` of such a file; with any other format it may have any name. A file that
-is not read is an error, never passed over. So is an archive, which must be given by itself.
+Hidden files (a dot name, and what systems add to folders: `__MACOSX`, `Thumbs.db`, `_SUCCESS`) are left out. With
+`auto`, every other file must have one of `formats.READ_SUFFIXES`, or be a `.gz` or `.zst` of such a file; with another
+format it may have any name. A file that is not read is an error, never passed over. So is an archive, which must be
+given by itself.
 
 Of aclImdb's own tree (Maas et al. 2011) the reviews are read: `train` and `test` hold `pos` and `neg`, `train` also
 `unsup`; one review per file. Word lists, counts and addresses beside them are not documents.

@@ -1,5 +1,6 @@
 """The bytes of a file as they are read: counted, unpacked on the way, within limits, and with errors that name it."""
 
+import codecs
 import gzip
 import io
 import zipfile
@@ -33,6 +34,36 @@ DAMAGE = (
     TarError,
 )
 """What the libraries raise over bytes that are not what they should be."""
+_GZIP, _ZSTANDARD = "gzip", "Zstandard"
+_MARK = 4
+"""Bytes of the longest mark that a packed file begins with."""
+_SKIPPABLE = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
+"""What a Zstandard file may begin with before its first frame."""
+_KNOWN_BEGINNINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # begins as UTF-16 does, so it comes first
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+    b"PK\x03\x04": "a zip file",
+    b"\x1f\x8b": _GZIP,
+    b"\x28\xb5\x2f\xfd": _ZSTANDARD,
+    **dict.fromkeys(_SKIPPABLE, _ZSTANDARD),
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x1f\x9d": "compress (.Z)",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"7z\xbc\xaf": "7-Zip",
+    b"Rar!": "RAR",
+    b"%PDF": "PDF",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"ORC": "ORC",
+    b"Obj\x01": "Avro",
+    b"SQLite format 3": "an SQLite database",
+    b"\xd0\xcf\x11\xe0": "an Office document",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+}
 LARGEST_DOCUMENT = 64 * 2**20
 """UTF-8 bytes of one document, of one line of JSON, and of one row of CSV."""
 FREE_EXPANSION = 100_000_000
@@ -70,6 +101,15 @@ def ignore_bytes(count: int) -> None:
 def damaged(origin: str, error: Exception) -> DataError:
     """Return the error of a file that its library cannot read."""
     reason = shown(str(error)) or type(error).__name__
+    if "requires too much memory" in reason:  # pyarrow's limit, which it lets nobody raise
+        return DataError(
+            f"{origin} was packed with a window of more than 128 MiB (zstd --long), which is not read: unpack it with "
+            "zstd -d --long=31 and read the result"
+        )
+    if "Dictionary mismatch" in reason:
+        return DataError(f"{origin} was packed with a dictionary: unpack it with zstd -d -D DICTIONARY and read that")
+    if isinstance(error, NotImplementedError):
+        return DataError(f"{origin} is packed in a way that is not read ({reason}): unpack it and read the folder")
     return DataError(f"{origin} is damaged or cut off ({reason}): fetch or pack it again")
 
 
@@ -170,9 +210,38 @@ def unpacked(stream: ByteStream, packing: Packing | None, *, origin: str, packed
         return
     if not packed_size:  # both libraries take it for a whole file without content
         raise damaged(origin, EOFError("it is empty"))
-    opened = _zstandard(stream) if packing == "zst" else gzip.GzipFile(fileobj=cast("io.BytesIO", stream), mode="rb")
+    begun = _Begun(stream)
+    found, expected = known_beginning(begun.head), _ZSTANDARD if packing == "zst" else _GZIP
+    if found != expected and len(begun.head) >= _MARK:  # with less, the library says that it is cut off
+        name = f"it looks like {found}" if found else "perhaps it is unpacked already"
+        raise DataError(f"{origin} is not {expected}, as its suffix says ({name}): name it by what it holds")
+    opened = _zstandard(begun) if packing == "zst" else gzip.GzipFile(fileobj=cast("io.BytesIO", begun), mode="rb")
     with closing(opened):
         yield CheckedStream(cast("ByteStream", opened), origin, Expansion(origin, packed_size))
+
+
+class _Begun:
+    """A stream whose first bytes are known."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream, self.closed = stream, False
+        self.head = self._unread = stream.read(CHUNK)
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none only at the end."""
+        if not self._unread:
+            return self._stream.read(size)
+        data, self._unread = self._unread[:size], self._unread[size:]
+        return data
+
+    def close(self) -> None:
+        """Be read no more; the stream below is closed by who opened it."""
+        self.closed = True
+
+
+def known_beginning(head: bytes) -> str | None:
+    """Return what a file may be by its first bytes; None if they are not known."""
+    return next((name for beginning, name in _KNOWN_BEGINNINGS.items() if head.startswith(beginning)), None)
 
 
 def _zstandard(stream: ByteStream) -> io.RawIOBase:
