@@ -162,8 +162,8 @@ def _tokenizer(
         counts.merge(counted.words)
         documents.update(counted.documents)
     check_splits({split: documents[split] for split in SPLITS}, prepare, text)
-    if note := long_words_note(counts):
-        on_note(note)
+    if too_long := long_words_note(counts):
+        on_note(too_long)
     if prepare.tokenizer == "words":
         return word_level_tokenizer(rank_counts(counts.words), composed=True)
     return train_wordpiece(
