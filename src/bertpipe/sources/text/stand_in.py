@@ -11,7 +11,7 @@ _SHORTEST_PHRASE = 40
 _SMALL_SHARE = 0.2
 """Share of the sentences that begin small, or with a digit, from which on a stop before such a sign ends a sentence."""
 _LONG_WORD = 5
-"""Letters of a word that is hardly an abbreviation."""
+"""Letters of a word that is hardly an abbreviation; one less, in a text that has none so long."""
 
 _STOP, _NO_STOP, _NOTHING = "。", "་", "~"
 """What stands for a sentence end in all languages; for a sign that is none; for a sign without a meaning."""
@@ -141,7 +141,8 @@ def _small_begins(text: str) -> list[int]:
     """
     found_at = {found.start(1): found for pattern in _SENTENCE_BEGINS for found in pattern.finditer(text)}
     begins = [(at, found[1], _letters_before(text, found)) for at, found in sorted(found_at.items())]
-    sure = [sign for _, sign, letters in begins if letters >= _LONG_WORD]
+    longest = max((letters for _, _, letters in begins), default=0)
+    sure = [sign for _, sign, letters in begins if letters == longest >= _LONG_WORD - 1]
     if sum(not sign.isupper() for sign in sure) < max(1, _SMALL_SHARE * len(sure)):
         return []
     return [
