@@ -75,6 +75,8 @@ def test_an_empty_line_ends_a_sentence_and_a_single_line_end_does_not() -> None:
         ["He came (late. ", "She left. ", "They met again."],
         ["He came [late. ", "She (my aunt) left. ", "They met 3) again."],
         ["{ He came. ", "She left. ", "They met again."],
+        ['The 6" and 5" nails held. ', "They rusted. ", 'An 8" nail did not.'],
+        ['Hello," he said. ', '"Come in. Or not." ', "She came. ", 'The door was 20" wide.'],
         ["Just kidding (or not :). ", "She left. ", "They met again :)"],
     ],
 )

@@ -46,7 +46,7 @@ def with_sentence_lines(text: str) -> str | None:
         return None  # what running text is in most cases, known at once
     breaks = _some_breaks(text)
     votes = len(_TWO_FIELDS.findall(text))
-    unstopped = [(line, after) for line, after in breaks if line.rstrip(_CLOSERS)[-1:] not in _STOPS]
+    unstopped = [(line, after) for line, after in breaks if not _is_stopped(line)]
     if not unstopped:
         return with_fields_as_lines(text) if votes else None
     columns = len if text.isascii() else _columns
@@ -80,11 +80,17 @@ def with_sentence_lines(text: str) -> str | None:
     lines = text.split("\n")
     joints = [
         " "
-        if line and after and ((is_cased and after[0].islower()) or (is_mixed and has_no_room(line, after)))
+        if line
+        and after
+        and ((is_cased and after[0].islower()) or (is_mixed and not _is_stopped(line) and has_no_room(line, after)))
         else "\n"
         for line, after in pairwise(map(str.strip, lines))
     ]
     return "".join(chain.from_iterable(zip(lines, [*joints, ""], strict=True)))
+
+
+def _is_stopped(line: str) -> bool:
+    return line.rstrip(_CLOSERS)[-1:] in _STOPS
 
 
 def _some_breaks(text: str) -> list[tuple[str, str]]:

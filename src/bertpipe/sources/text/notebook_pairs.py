@@ -1,7 +1,6 @@
 """The notebook's own recipe of sentence pairs, with its label noise; its masks are not made here, nor its padding."""
 
 from collections.abc import Iterator
-from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,28 +80,39 @@ def _drawn(
 
 
 class _Left:
-    """The numbers from 0 that are left, in order, in blocks: to take one away is quick however many there are."""
+    """The numbers from 0 that are left, in order, in a Fenwick tree: quick however many there are."""
 
     def __init__(self, count: int) -> None:
-        self._size = isqrt(count) + 1
-        self._blocks = [list(range(at, min(at + self._size, count))) for at in range(0, count, self._size)]
         self._count = count
+        self._half = 1 << max(0, count.bit_length() - 1)
+        self._tree = [max(0, min(node, count) - (node & (node - 1))) for node in range(2 * self._half + 1)]
+        self._is_gone = bytearray(count)
 
     def __len__(self) -> int:
         return self._count
 
     def take(self, place: int) -> int:
         """Take away the number at a place among those left, and return it."""
-        for block in self._blocks:
-            if place < len(block):
-                self._count -= 1
-                return block.pop(place)
-            place -= len(block)
-        raise IndexError(place)
+        number, step = 0, self._half
+        while step:
+            node = number + step
+            if self._tree[node] <= place:
+                place -= self._tree[node]
+                number = node
+            else:
+                self._tree[node] -= 1
+            step >>= 1
+        self._is_gone[number] = True
+        self._count -= 1
+        return number
 
     def discard(self, number: int) -> None:
         """Take a number away if it is left."""
-        block = self._blocks[number // self._size]
-        if number in block:
-            block.remove(number)
-            self._count -= 1
+        if self._is_gone[number]:
+            return
+        self._is_gone[number] = True
+        self._count -= 1
+        node = number + 1
+        while node <= 2 * self._half:
+            self._tree[node] -= 1
+            node += node & -node

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -11,6 +11,8 @@ from bertpipe.sources.text.stand_in import stand_in
 
 SentenceRule = Literal["auto", "lines", "rules"]
 
+_BATCH = 2500
+"""Characters of several paragraphs that it gets together: of more than 10,240 bytes, it loses breaks."""
 _WINDOW = 8192
 """Characters of a paragraph that the splitter sees at once: its time grows with their square."""
 _STEP = _WINDOW * 3 // 4
@@ -21,7 +23,7 @@ _WIDE_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _OTHER_STOP = re.compile("[。\uff01\uff1f।॥؟\u06d4\u0589።።៕།｡\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _PARAGRAPH_BREAK = "\n\n"
-_LIKELY_END = re.compile(r"[^.!?]*(?:[.!?]+(?!\S)\s*|[.!?]|\Z)")
+_LIKELY_END = re.compile(r"\n\n|(?:[^.!?\n]|\n(?!\n)|[.!?](?=\w))+[.!?]*[ \t]*|[.!?]+[ \t]*")
 
 
 def without_line_break_tags(text: str) -> str:
@@ -88,17 +90,23 @@ def _cut(text: str, lengths: Iterable[int]) -> list[str]:
 
 def _by_rules(text: str, language: str) -> list[str]:
     """Return the sentences of a text, in time that grows with its length."""
-    if len(text) <= _WINDOW or max(map(len, text.split(_PARAGRAPH_BREAK))) <= _WINDOW:
-        return _segments(text, language)
-    return _by_paragraph(text, lambda paragraph: _by_windows(paragraph, language))
-
-
-def _by_paragraph(text: str, split: Callable[[str], Iterable[str]]) -> list[str]:
     pieces: list[str] = []
-    for number, paragraph in enumerate(text.split(_PARAGRAPH_BREAK)):
+    for number, batch in enumerate(_batches(text)):
         pieces += [_PARAGRAPH_BREAK] * (number > 0)
-        pieces += split(paragraph)
+        pieces += _by_windows(batch, language) if len(batch) > _WINDOW else _segments(batch, language)
     return pieces
+
+
+def _batches(text: str) -> Iterator[str]:
+    """Yield a text in paragraphs, several together where they are short."""
+    batch, size = list[str](), 0
+    for paragraph in text.split(_PARAGRAPH_BREAK) if len(text) > _BATCH else [text]:
+        if batch and size + len(paragraph) > _BATCH:
+            yield _PARAGRAPH_BREAK.join(batch)
+            batch, size = [], 0
+        batch.append(paragraph)
+        size += len(paragraph) + len(_PARAGRAPH_BREAK)
+    yield _PARAGRAPH_BREAK.join(batch)
 
 
 def _by_windows(paragraph: str, language: str) -> Iterator[str]:
@@ -129,7 +137,7 @@ def _segments(text: str, language: str) -> list[str]:
             raise
     if sum(map(len, pieces)) == len(text):
         return pieces
+    if sum(map(len, pieces)) == len(text):
+        return pieces
     # sentencex 1.0.32 loses what follows some rows of signs.
-    if _PARAGRAPH_BREAK in text:
-        return _by_paragraph(text, lambda paragraph: _segments(paragraph, language))
     return [piece for piece in _LIKELY_END.findall(text) if piece]

@@ -11,7 +11,7 @@ _SHORTEST_PHRASE = 40
 _SMALL_SHARE = 0.2
 """Share of the sentences that begin small, or with a digit, from which on a stop before such a sign ends a sentence."""
 _LONG_WORD = 5
-"""Letters of a word that is hardly an abbreviation."""
+"""Letters of a word that is hardly an abbreviation; one less, in a text that has none so long."""
 
 _STOP, _NO_STOP, _NOTHING = "。", "་", "~"
 """What stands for a sentence end in all languages; for a sign that is none; for a sign without a meaning."""
@@ -23,6 +23,8 @@ _NEEDS_SPACE = frozenset("DPpO3:;=")
 """Last signs of emoticons that only count as such after white space."""
 _EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff][\ufe0f\u200d\U0001f3fb-\U0001f3ff]*")
 _ARROWS = [re.compile(r"<(?:3|[-=~]+>?|(?![A-Za-z/!?]))"), re.compile(r">(?<=[-=~]>)")]
+_QUOTE = re.compile('"')
+_QUOTATION = re.compile(r'"(?<!\w")(?=\S)[^"]*"(?<!\s")(?!\w)')
 _CLOSER = {"(": ")", "[": "]", "{": "}", "<": ">", "\uff08": "\uff09"}
 _BRACKET = re.compile(r"[()\[\]{}<>\uff08\uff09]")
 _NOT_CLOSED_SOON = {
@@ -41,13 +43,15 @@ _SENTENCE_BEGINS = [re.compile(rf"\{stop}[.!?]*[\"'”\u2019»)]*\s+[\"'“\u201
 def stand_in(text: str, language: str) -> str:
     """Return a text of the same length that sentencex splits where a reader would.
 
-    sentencex takes all between an opening bracket and the next closing one for one sentence, also those of emoticons;
-    does not know the stops of some scripts; and for some languages never splits before a small letter or a digit.
+    sentencex takes all between an opening bracket and the next closing one for one sentence, also those of emoticons,
+    and all between two straight quotes; does not know the stops of some scripts; and for some languages never splits
+    before a small letter or a digit.
 
     Args:
         text: any text.
         language: code of its language.
     """
+    text = text.replace("\r\n", " \n")
     if "\n " in text or "\n\t" in text:
         text = _BLANK_LINE.sub(lambda found: "\n" * len(found[0]), text)
     for sign, face in _FACES:
@@ -57,6 +61,8 @@ def stand_in(text: str, language: str) -> str:
         text = arrow.sub(lambda found: _NOTHING * len(found[0]), text)
     if any(opener in text and loose.search(text) for opener, loose in _NOT_CLOSED_SOON.items()):
         text = _replaced(text, _loose_brackets(text), _NOTHING)
+    if text.count('"') > 2 * len(_QUOTATION.findall(text)):
+        text = _replaced(text, _loose_quotes(text), _NOTHING)
     if not text.isascii():
         text = _with_known_stops(text)
     return text if _splits_before_small_letters(language) else _replaced(text, _small_begins(text), "A")
@@ -87,6 +93,28 @@ def _loose_brackets(text: str) -> list[int]:
         elif opened[sign] and at - (opener := opened[sign].pop()) > _LONGEST_ASIDE:
             loose.append(opener)
     return sorted(loose + [at for places in opened.values() for at in places])
+
+
+def _loose_quotes(text: str) -> list[int]:
+    """Return the places of straight quotes that close nothing, as after inches, or open what is never closed."""
+    loose: list[int] = []
+    opened = None
+    for found in _QUOTE.finditer(text):
+        at = found.start()
+        before, after = text[max(0, at - 1) : at], text[at + 1 : at + 2]
+        opens = not (before.isalnum() or after.isspace() or not after)
+        closes = not (after.isalnum() or before.isspace() or not before)
+        if opened is None:
+            if closes and not opens:
+                loose.append(at)
+            else:
+                opened = at
+        elif opens and not closes:
+            loose.append(opened)
+            opened = at
+        else:
+            opened = None
+    return loose
 
 
 def _replaced(text: str, places: Iterable[int], sign: str) -> str:
@@ -141,7 +169,8 @@ def _small_begins(text: str) -> list[int]:
     """
     found_at = {found.start(1): found for pattern in _SENTENCE_BEGINS for found in pattern.finditer(text)}
     begins = [(at, found[1], _letters_before(text, found)) for at, found in sorted(found_at.items())]
-    sure = [sign for _, sign, letters in begins if letters >= _LONG_WORD]
+    longest = max((letters for _, _, letters in begins), default=0)
+    sure = [sign for _, sign, letters in begins if letters == longest >= _LONG_WORD - 1]
     if sum(not sign.isupper() for sign in sure) < max(1, _SMALL_SHARE * len(sure)):
         return []
     return [
