@@ -1,17 +1,20 @@
 import json
 import math
+import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bertpipe.core.errors import ModelError
+from bertpipe.core.errors import BertpipeError, ModelError
+from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.model.huggingface_load import load_huggingface
 from bertpipe.model.loading import load_any_model
-from models import save_tiny_huggingface
+from models import PIECES, save_tiny_huggingface
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * b"a" + b"\nsize 440473133\n"
 
@@ -237,3 +240,58 @@ def test_a_vocabulary_that_is_not_there_is_said_how_to_get(directory: Path, file
     (directory / file).write_bytes(b"x")
     with pytest.raises(ModelError, match=rf"has no vocabulary \(tokenizer\.json or vocab\.txt\): .*{said}"):
         load_huggingface(directory)
+
+
+# Any damage
+
+
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 2**40, 1.5, math.nan, "", "x" * 900, "[MASK]", "\ud83d", [], [1], {}, {"content": 5},
+)  # fmt: skip
+SETTINGS = ("never_split", "do_lower_case", "added_tokens_decoder", "mask_token", "tokenizer_class", "auto_map")
+
+
+def changed(content: Any, draw: random.Random) -> Any:  # noqa: ANN401
+    """Return the content of a JSON file with a value removed, added or replaced, somewhere in it."""
+    if isinstance(content, dict) and content and draw.random() < 0.9:
+        name, kind = draw.choice(list(content)), draw.random()
+        if kind < 0.2:
+            return {key: value for key, value in content.items() if key != name}
+        if kind < 0.3:
+            return content | {draw.choice(SETTINGS): draw.choice(ODD)}
+        return content | {name: changed(content[name], draw)}
+    if isinstance(content, list) and content and draw.random() < 0.8:
+        place = draw.randrange(len(content))
+        return [*content[:place], changed(content[place], draw), *content[place + 1 :]]
+    return draw.choice(ODD)
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """Return bytes that are cut off, flipped or repeated."""
+    place = draw.randrange(len(content) + 1)
+    other = bytes([draw.randrange(256)])
+    return draw.choice(
+        [content[:place], content[:place] + other + content[place + 1 :], content + content[:place], b""]
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_directory_damaged_anywhere_is_read_or_refused_in_one_line(directory: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    (directory / "vocab.txt").write_text("\n".join(PIECES), encoding="utf-8")
+    (directory / "added_tokens.json").write_text("{}")
+    if draw.random() < 0.4:
+        (directory / "tokenizer.json").unlink()
+    path = draw.choice(sorted(directory.iterdir()))
+    if path.suffix == ".json" and draw.random() < 0.75:
+        path.write_text(json.dumps(changed(json.loads(path.read_bytes()), draw)))
+    else:
+        path.write_bytes(damaged(path.read_bytes(), draw))
+    for read in (load_huggingface, lambda folder: given_tokenizer(folder, lowercase=True, strip_accents=False)):
+        try:
+            notes = read(directory).notes
+        except BertpipeError as error:
+            assert len(str(error)) <= 500  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+        else:
+            assert all(len(note) <= 500 for note in notes)
