@@ -288,6 +288,9 @@ def test_other_names_of_the_special_tokens_are_kept(tiny: Params, prepare: Prepa
     assert stored.special_tokens == tokenizer.special_tokens
     train(tiny, tmp_path, tmp_path / "data", epochs=1)
     export, _ = export_of(tmp_path / "model")
+    card = (export / "README.md").read_text(encoding="utf-8")
+    assert "<mask>" in card
+    assert "[MASK]" not in card
     theirs = AutoTokenizer.from_pretrained(export)
     assert (theirs.mask_token, theirs.cls_token, theirs.unk_token) == ("<mask>", "<s>", "<unk>")
     assert theirs("niño", "niña")["input_ids"] == [1, *stored.encode("niño"), 2, *stored.encode("niña"), 2]

@@ -1,16 +1,20 @@
 import json
 import math
+import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bertpipe.core.errors import ModelError
+from bertpipe.core.errors import BertpipeError, ModelError
+from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.model.huggingface_load import load_huggingface
-from models import save_tiny_huggingface
+from bertpipe.model.loading import load_any_model
+from models import PIECES, save_tiny_huggingface
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * b"a" + b"\nsize 440473133\n"
 
@@ -75,14 +79,19 @@ def test_an_encoder_that_is_not_whole_is_refused(directory: Path) -> None:
         ({"model_type": "no-such-thing"}, "not a BERT that transformers can read"),
         ({"vocab_size": 3}, "do not belong together"),
         ({"hidden_size": "big"}, "config of .* cannot be read: .*'hidden_size' expected int, got str"),
-        ({"type_vocab_size": 0}, "17 positions and 0 kinds of segment"),
+        ({"type_vocab_size": 0}, "has type_vocab_size 0, and"),
+        ({"max_position_embeddings": 7}, "has max_position_embeddings 7, and bertpipe needs 8 at least"),
+        ({"num_attention_heads": 0}, "has num_attention_heads 0"),
+        ({"num_attention_heads": 4}, "has hidden_size 6, which is not a multiple of its num_attention_heads 4"),
+        ({"model_type": 5}, "not a BERT that transformers can read"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "weights of .* cannot be re"),
         ({"layer_norm_eps": math.nan}, "has layer_norm_eps nan and .* between 0 and 1: correct its config"),
         ({"hidden_dropout_prob": 7.0}, "hidden_dropout_prob 7.0, which"),
         ({"hidden_act": "x" * 900}, "activation 'xxx"),
         ({"hidden_size": "x" * 900}, "config of .* cannot be read"),
         (
             {"num_hidden_layers": 0},
-            "has 0 layers, 17 positions and 2 kinds of segment, and bertpipe needs 1, 8 and 1 at least",
+            "has num_hidden_layers 0, and bertpipe needs 1 at least",
         ),
         ({"hidden_act": "silu"}, "activation 'silu', and bertpipe computes gelu, "),
         ({"is_decoder": True}, "a decoder's attention"),
@@ -104,12 +113,15 @@ def test_a_config_that_is_not_this_berts_is_refused(directory: Path, change: dic
         ("model.safetensors", None, "cannot be read as a Hugging Face model"),
         ("model.safetensors", LFS, r"model\.safetensors is a pointer to .*: fetch it with `git lfs pull`"),
         ("tokenizer.json", LFS, r"tokenizer of .* is a pointer to .*: fetch it with `git lfs pull`"),
+        ("model.safetensors.index.json", b'{"weight_map": {}}', "is not an index of shards: it needs metadata and a"),
         ("tokenizer.json", b"{}", "tokenizer of .* cannot be read"),
         ("tokenizer.json", None, "no vocabulary"),
         ("config.json", b"{", "cannot be read"),
     ],
 )
 def test_a_damaged_directory_gives_one_line(directory: Path, name: str, content: bytes | None, message: str) -> None:
+    if name.endswith(".index.json"):
+        (directory / "model.safetensors").unlink()
     if content is None:
         (directory / name).unlink()
     else:
@@ -193,3 +205,93 @@ def test_what_else_a_directory_holds_is_no_hindrance(directory: Path, tmp_path: 
     snapshot.chmod(0o500)
     loaded = load_huggingface(tmp_path / "link")
     assert (loaded.missing_heads, loaded.notes) == (frozenset(), ())
+
+
+def test_a_place_near_a_model_is_told_from_it(directory: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "models--owner--name"
+    (cache / "snapshots").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"model\.safetensors is not a model directory: .*; name the directory .*hf$"):
+        load_any_model(directory / "model.safetensors")
+    with pytest.raises(ModelError, match=r"is not a model directory: it has no config\.json, but .*hf has one$"):
+        load_any_model(tmp_path)
+    directory.rename(cache / "snapshots" / "0123")
+    with pytest.raises(ModelError, match=r"it has no config\.json, but .*snapshots/0123 has one$"):
+        load_any_model(cache)
+    first = tmp_path / "google"
+    first.mkdir()
+    for name in ("bert_config.json", "vocab.txt", "bert_model.ckpt.index"):
+        (first / name).touch()
+    with pytest.raises(ModelError, match=r"it has no config\.json, and it has the weights of TensorFlow alone"):
+        load_any_model(first)
+
+
+def test_a_byte_order_mark_before_a_tokenizers_settings_is_dropped(directory: Path) -> None:
+    path = directory / "tokenizer_config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_huggingface(directory).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "said"), [("tokenizer_78b.model", "from its tokenizer_78b"), ("optimizer.pt", "copy")]
+)
+def test_a_vocabulary_that_is_not_there_is_said_how_to_get(directory: Path, file: str, said: str) -> None:
+    for path in directory.glob("tokenizer*"):
+        path.unlink()
+    (directory / file).write_bytes(b"x")
+    with pytest.raises(ModelError, match=rf"has no vocabulary \(tokenizer\.json or vocab\.txt\): .*{said}"):
+        load_huggingface(directory)
+
+
+# Any damage
+
+
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 2**40, 1.5, math.nan, "", "x" * 900, "[MASK]", "\ud83d", [], [1], {}, {"content": 5},
+)  # fmt: skip
+SETTINGS = ("never_split", "do_lower_case", "added_tokens_decoder", "mask_token", "tokenizer_class", "auto_map")
+
+
+def changed(content: Any, draw: random.Random) -> Any:  # noqa: ANN401
+    """Return the content of a JSON file with a value removed, added or replaced, somewhere in it."""
+    if isinstance(content, dict) and content and draw.random() < 0.9:
+        name, kind = draw.choice(list(content)), draw.random()
+        if kind < 0.2:
+            return {key: value for key, value in content.items() if key != name}
+        if kind < 0.3:
+            return content | {draw.choice(SETTINGS): draw.choice(ODD)}
+        return content | {name: changed(content[name], draw)}
+    if isinstance(content, list) and content and draw.random() < 0.8:
+        place = draw.randrange(len(content))
+        return [*content[:place], changed(content[place], draw), *content[place + 1 :]]
+    return draw.choice(ODD)
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """Return bytes that are cut off, flipped or repeated."""
+    place = draw.randrange(len(content) + 1)
+    other = bytes([draw.randrange(256)])
+    return draw.choice(
+        [content[:place], content[:place] + other + content[place + 1 :], content + content[:place], b""]
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_directory_damaged_anywhere_is_read_or_refused_in_one_line(directory: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    (directory / "vocab.txt").write_text("\n".join(PIECES), encoding="utf-8")
+    (directory / "added_tokens.json").write_text("{}")
+    if draw.random() < 0.4:
+        (directory / "tokenizer.json").unlink()
+    path = draw.choice(sorted(directory.iterdir()))
+    if path.suffix == ".json" and draw.random() < 0.75:
+        path.write_text(json.dumps(changed(json.loads(path.read_bytes()), draw)))
+    else:
+        path.write_bytes(damaged(path.read_bytes(), draw))
+    for read in (load_huggingface, lambda folder: given_tokenizer(folder, lowercase=True, strip_accents=False)):
+        try:
+            notes = read(directory).notes
+        except BertpipeError as error:
+            assert len(str(error)) <= 500  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+        else:
+            assert all(len(note) <= 500 for note in notes)

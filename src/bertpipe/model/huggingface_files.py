@@ -41,10 +41,14 @@ def stored_names(find: FindFile) -> list[str]:
         if not (path := _fetched(find, name)):
             continue
         if name.endswith(".json"):
-            weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-            for shard in sorted(set(weight_map.values())):
+            index = json.loads(path.read_text(encoding="utf-8"))
+            if not (isinstance(index, dict) and "metadata" in index and isinstance(index.get("weight_map"), dict)):
+                raise ModelError(
+                    f"{path} is not an index of shards: it needs metadata and a weight_map; fetch it again"
+                )
+            for shard in sorted(set(index["weight_map"].values())):
                 _fetched(find, shard)
-            return list(weight_map)
+            return list(index["weight_map"])
         content = torch.load(path, map_location="meta", weights_only=True)
         if not isinstance(content, Mapping) or not any(isinstance(value, torch.Tensor) for value in content.values()):
             found = ", ".join(map(repr, content)) if isinstance(content, Mapping) else type(content).__name__

@@ -42,7 +42,16 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 """Hugging Face's names of the values of `model.activation`."""
 _DECODER_BIASES = {"cls.predictions.bias", "cls.predictions.decoder.bias"}
-_FEWEST_POSITIONS = 8
+_LEAST = {
+    "vocab_size": 1,
+    "hidden_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 1,
+    "max_position_embeddings": 8,
+    "type_vocab_size": 1,
+}
+"""The least value of each number in a config that says how large the network is."""
 _OLD_NAMES = (".gamma", ".beta")
 """A LayerNorm's weight and bias in the first BERT checkpoints."""
 _HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
@@ -174,12 +183,12 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
             f"{source} has the activation {config.hidden_act!r:.60}, and bertpipe computes "
             f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
         )
-    if config.num_hidden_layers < 1 or config.max_position_embeddings < _FEWEST_POSITIONS or config.type_vocab_size < 1:
-        raise ModelError(
-            f"{source} has {config.num_hidden_layers} layers, {config.max_position_embeddings} positions and "
-            f"{config.type_vocab_size} kinds of segment, and bertpipe needs 1, {_FEWEST_POSITIONS} and 1 at least: "
-            f"take another checkpoint"
-        )
+    for name, least in _LEAST.items():
+        if getattr(config, name) < least:
+            raise ModelError(
+                f"{source} has {name} {getattr(config, name)}, and bertpipe needs {least} at least: take another "
+                f"checkpoint"
+            )
     if not 0 < config.layer_norm_eps < 1 or not 0 <= config.hidden_dropout_prob < 1:  # NaN is neither
         raise ModelError(
             f"{source} has layer_norm_eps {config.layer_norm_eps} and hidden_dropout_prob "
@@ -189,6 +198,11 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
     if positions != "absolute" or config.is_decoder or config.add_cross_attention:
         kind = f"{positions!r} positions" if positions != "absolute" else "a decoder's attention"
         raise ModelError(f"{source} has {kind}, and bertpipe reads encoders with absolute positions: take another one")
+    if config.hidden_size % config.num_attention_heads:
+        raise ModelError(
+            f"{source} has hidden_size {config.hidden_size}, which is not a multiple of its num_attention_heads "
+            f"{config.num_attention_heads}: correct its config.json"
+        )
     return ModelParams(
         architecture="bert",
         vocab_size=config.vocab_size,

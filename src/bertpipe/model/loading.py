@@ -7,6 +7,7 @@ from bertpipe.core.artifacts import CONFIG_NAME, MODEL_DIR
 from bertpipe.core.errors import MissingInputError, ModelError
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
+from bertpipe.model.huggingface_files import other_weights
 from bertpipe.model.store import LoadedModel, is_own_model, load_model
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -23,7 +24,7 @@ def load_any_model(model: str | Path) -> LoadedModel:
     """
     path, name = Path(model), str(model)
     if path.exists() and not (path / CONFIG_NAME).is_file():
-        raise ModelError(f"{model} is not a model directory: it has no {CONFIG_NAME}")
+        raise ModelError(f"{model} is not a model directory: it has no {CONFIG_NAME}{_near(path)}")
     if is_own_model(path):
         return _own(path)
     if path.exists():
@@ -36,6 +37,19 @@ def load_any_model(model: str | Path) -> LoadedModel:
         return _huggingface(name)
     except ModelError as error:
         raise ModelError(f"there is no directory {model} here, so it was taken for a hub name: {error}") from error
+
+
+def _near(path: Path) -> str:
+    """Return what may have been meant by a path that is no model directory."""
+    if path.is_file():
+        return f"; name the directory of a model, such as {path.parent}"
+    inner = (
+        found.parent for pattern in ("snapshots/*", "*") for found in sorted(path.glob(f"{pattern}/{CONFIG_NAME}"))
+    )
+    if meant := next(inner, None):
+        return f", but {meant} has one"
+    reason = other_weights(path)
+    return f", and {reason}" if reason else ""
 
 
 def _own(path: Path) -> LoadedModel:

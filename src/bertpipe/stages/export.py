@@ -19,7 +19,8 @@ from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
+from bertpipe.data.tokenization.model_tokenizer import MASK
+from bertpipe.data.tokenization.tokenizer import MASK_ID, Tokenizer, load_tokenizer
 from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface, save_huggingface_tokenizer
 from bertpipe.export.model_card import CardFacts, model_card
 from bertpipe.model.store import StoredModel, load_model
@@ -123,7 +124,7 @@ def _card_facts(
         results=read_json(require(metrics, made_by="bertpipe evaluate")),
         results_sha256=file_sha256(metrics),
         data=_without_folders(_summary(data, stored.facts.get("data_sha256"))),
-        question=next(iter(questions), _QUESTION),
+        question=next(iter(questions), _QUESTION).replace(MASK, tokenizer.special_tokens[MASK_ID]),
         pair=next(iter(pairs), _PAIR),
         missing_counterpart=missing_counterpart(bert.params),
     )

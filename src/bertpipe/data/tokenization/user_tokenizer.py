@@ -38,7 +38,6 @@ _SETTINGS = {
 """Hugging Face's names of a BertNormalizer's settings."""
 _WORDPIECE_CLASSES = re.compile("(Bert|DistilBert|Electra|MobileBert)Tokenizer(Fast)?")
 """The classes of tokenizers whose vocab.txt is BERT's."""
-_OTHER_VOCABULARIES = ("vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,9 +202,9 @@ def _file_in(directory: Path) -> Path:
     for name in (TOKENIZER_NAME, VOCABULARY_NAME):
         if (directory / name).is_file():
             return directory / name
-    others = [name for name in _OTHER_VOCABULARIES if (directory / name).is_file()]
-    advice = f"; write one from its {others[0]} with transformers' AutoTokenizer" if others else ""
-    raise MissingInputError(f"{directory} has no vocabulary ({TOKENIZER_NAME} or {VOCABULARY_NAME}){advice}")
+    others = sorted(path.name for pattern in ("vocab.json", "*.model") for path in directory.glob(pattern))
+    advice = f"write one from its {others[0]:.60} with transformers' AutoTokenizer" if others else "copy its model's"
+    raise MissingInputError(f"{directory} has no vocabulary ({TOKENIZER_NAME} or {VOCABULARY_NAME}): {advice}")
 
 
 def _object(path: Path) -> Mapping[str, Any]:
