@@ -83,6 +83,7 @@ def test_ids_are_those_of_the_tokenizer(make: Callable[[], Tokenizer]) -> None:
     @example(["a\x1cb", "a\x0bb", "a\x85b", "a\u2028b", "a\xa0b"])
     @example(['<br" />'])
     @example(["", " "])
+    @example(["s" * 100, "s" * 101, "aB3" * 40 + ".s", "the " + "s" * 500 + "-" + "s" * 99, "é" * 101, "e\u0301" * 60])
     def check(texts: list[str]) -> None:
         assert encoded(encoder, texts) == list(map(expected, texts))
 

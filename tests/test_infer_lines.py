@@ -248,8 +248,7 @@ def test_a_folder_without_questions_is_named(tmp_path: Path) -> None:
 
 
 def test_a_word_is_found_in_both_forms_of_unicode(tmp_path: Path) -> None:
-    backend = word_level_tokenizer([*SPECIAL_TOKENS, "canci\u00f3n"])
-    tokenizer = ModelTokenizer.of(backend)
+    tokenizer = ModelTokenizer(word_level_tokenizer([*SPECIAL_TOKENS, "canci\u00f3n"]))
     assert tokenizer.encode("cancio\u0301n", "the text").ids == (5,)
 
 

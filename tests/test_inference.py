@@ -459,5 +459,5 @@ def test_a_warning_never_has_a_whole_word(own: Path) -> None:
 def test_a_message_too_long_keeps_its_beginning_and_its_end() -> None:
     assert str(ModelError("m" * 500)) == "m" * 500
     message = str(ModelError("begin" + "m" * 9000 + "end"))
-    assert len(message) == 500
+    assert 490 < len(message) <= 500
     assert (message[:5], message[-3:]) == ("begin", "end")

@@ -150,12 +150,14 @@ def test_long_words_are_said(prepare: Prepare, tmp_path: Path) -> None:
 def test_many_unknown_words_are_said(prepare: Prepare, tmp_path: Path) -> None:
     vocabulary = [*BERT_VOCABULARY, "the", "film", "is"]
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    said, *_ = noted(prepare, tmp_path, REVIEWS, tokenizer=str(tmp_path / "vocab.txt"))
-    assert re.match(r"\d\d% of the words are \[UNK\]", said)
+    said = noted(prepare, tmp_path, REVIEWS, tokenizer=str(tmp_path / "vocab.txt"))
+    assert any(re.match(r"\d\d% of the words are \[UNK\]", note) for note in said)
 
 
 def test_pairs_that_are_left_out_are_said(prepare: Prepare, tmp_path: Path) -> None:
     texts = [f"{review} Thank you for your letter." for review in REVIEWS]
     opened = [f"The letter has number {number} and more. Thank you for your letter." for number in range(90)]
-    (said,) = noted(prepare, tmp_path, texts + opened)
-    assert re.match(r"\d+ of \d+ pairs of sentences are left out: .* the same B", said)
+    said = noted(prepare, tmp_path, texts + opened)
+    assert [bool(re.match(r"\d+ of \d+ pairs of sentences are left out: .* the same B", note)) for note in said] == [
+        True
+    ]

@@ -17,7 +17,10 @@ _SHOWN_VALUES = 5
 def excerpt(value: object) -> str:
     """Return the beginning of a value, text in quotes, as messages show it; what cannot be printed is escaped."""
     if isinstance(value, str):
-        return repr(value[:_LONGEST_EXCERPT]) + "…" * (len(value) > _LONGEST_EXCERPT)
+        begin = value[:_LONGEST_EXCERPT]
+        while len(repr(begin)) > 2 * _LONGEST_EXCERPT:  # it has many escapes
+            begin = begin[: len(begin) // 2]
+        return repr(begin) + "…" * (len(value) > len(begin))
     shown = repr(value)
     return shown[:_LONGEST_EXCERPT] + "…" * (len(shown) > _LONGEST_EXCERPT)
 

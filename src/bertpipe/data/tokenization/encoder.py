@@ -41,7 +41,8 @@ class Encoder:
         self._is_hidden[tokenizer.unknown_id] = False
         kind = _kind(json.loads(backend.to_str()))
         self._joins_at = {"bert": BERT_JOINS_AT, "words": WORDS_JOIN_AT}.get(kind)
-        pieces = _Cache(self._tokenize)
+        self._longest_word = getattr(backend.model, "max_input_chars_per_word", None)
+        pieces = _Cache(self._tokenize_piece)
         self._words = _Cache(lambda word: _by_pieces(word, pieces) if kind == "bert" else self._tokenize(word))
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -62,6 +63,12 @@ class Encoder:
 
     def _tokenize(self, text: str) -> bytes:
         return array("i", self._backend.encode(text, add_special_tokens=False).ids).tobytes()
+
+    def _tokenize_piece(self, piece: str) -> bytes:
+        """Return the ids of what BERT looks for pieces in, or of a whole word that is not ASCII."""
+        if self._longest_word and len(piece) > self._longest_word and piece.isascii() and piece.isalnum():
+            return array("i", [self._unknown_id]).tobytes()  # a picture in hexadecimal digits may have millions
+        return self._tokenize(piece)
 
     def _real(self, token_ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the ids, with `[UNK]` in place of a special token that the text itself spells."""
