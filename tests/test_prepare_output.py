@@ -158,6 +158,4 @@ def test_pairs_that_are_left_out_are_said(prepare: Prepare, tmp_path: Path) -> N
     texts = [f"{review} Thank you for your letter." for review in REVIEWS]
     opened = [f"The letter has number {number} and more. Thank you for your letter." for number in range(90)]
     said = noted(prepare, tmp_path, texts + opened)
-    assert [bool(re.match(r"\d+ of \d+ pairs of sentences are left out: .* the same B", note)) for note in said] == [
-        True
-    ]
+    assert any(re.match(r"\d+ of \d+ pairs of sentences are left out: .* the same B", note) for note in said)
