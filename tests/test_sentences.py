@@ -109,6 +109,7 @@ def test_abbreviations_stay_where_sentences_begin_with_capitals() -> None:
     assert split_sentences("".join(GERMAN), "de") == GERMAN
     unknown = "Er wohnte ehem. in Kiel. Sie wohnte gegenüber. Das Haus war alt. Der Garten war klein. Es gab Tee."
     assert len(split_sentences(unknown, "de")) == 5
+    assert len(split_sentences(f"Er war gebürt. aus Kiel. {''.join(GERMAN)}", "de")) == 6
     assert split_sentences("".join(GERMAN).lower(), "de") == [sentence.lower() for sentence in GERMAN]
 
 
@@ -193,6 +194,36 @@ def test_a_heading_above_wrapped_text_does_not_make_it_lines() -> None:
     wrapped = "\n".join(textwrap.wrap(PROSE, 72))
     assert found(f"A heading\n\n{wrapped}") == ["A heading", *found(wrapped)]
     assert found(f"A heading\n{wrapped}") == ["A heading", *found(wrapped)]
+
+
+def test_lines_as_long_as_each_other_are_sentences_if_their_stops_all_stand_at_line_ends() -> None:
+    lines = [
+        f"the {word} baker carries the ladder to the old mill" for word in ("green", "quiet", "early", "heavy", "wooly")
+    ]
+    assert found("\n".join(line + "." * (at in {1, 3}) for at, line in enumerate(lines)))[-1] == lines[-1]
+    assert len(found("\n".join(line + "." * (at in {1, 3}) for at, line in enumerate(lines)))) >= 3
+
+
+def test_in_a_text_of_lines_an_item_may_be_wrapped() -> None:
+    items = [
+        "- The first item is so long that it had to be wrapped\n  where the line was full, as one does.",
+        "- The second item",
+        "- A third item",
+        "- The fourth item is too long for a line of this text\n  as well.",
+    ]
+    assert found("\n".join(items)) == items
+
+
+def test_in_a_text_of_lines_a_paragraph_may_be_wrapped() -> None:
+    title = [f"Written by author {number}" for number in range(3)]
+    sentences = [
+        "The book is given to Anna and to Berta and Carla as it is.",
+        "It may be lost in Berlin or in Paris or elsewhere and never be seen again by Dora.",
+    ]
+    notice = textwrap.wrap(" ".join(sentences), 44)
+    assert any(line[0].isupper() for line in notice[1:])
+    pieces = found("\n".join([*title, "", *notice]))
+    assert [" ".join(piece.split()) for piece in pieces] == [*title, *sentences]
 
 
 @pytest.mark.parametrize(
@@ -283,6 +314,14 @@ def test_a_text_on_which_the_splitter_fails_is_split_at_its_stops(
 
     monkeypatch.setattr(sentencex, "segment", failing)
     assert len(found(text)) == 4
+
+
+@pytest.mark.parametrize("empty", ["\n\n", "\r\n\r\n", "\n \t\n", "\r\r", "\u2029\u2029"])
+@pytest.mark.parametrize("count", [2, 900])
+def test_each_kind_of_empty_line_ends_a_sentence_in_short_and_long_texts(empty: str, count: int) -> None:
+    titles = [f"To Mr. Title {number}" for number in range(count)]
+    pieces = split_sentences(empty.join(titles), "en", "rules")
+    assert [piece.strip() for piece in pieces if piece.strip()] == titles
 
 
 @pytest.mark.parametrize("tag", ["<br>", "<br/>", "<br />", "<BR />", "<br  />"])

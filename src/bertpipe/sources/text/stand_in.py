@@ -8,10 +8,10 @@ _LONGEST_ASIDE = 250
 """Characters between two brackets; what is longer is not an aside, and its sentences count."""
 _SHORTEST_PHRASE = 40
 """Characters of Thai, Lao or Khmer after which a space ends a sentence: these scripts put spaces between phrases."""
-_SMALL_SHARE = 0.2
-"""Share of the sentences that begin small, or with a digit, from which on a stop before such a sign ends a sentence."""
-_LONG_WORD = 5
-"""Letters of a word that is hardly an abbreviation; one less, in a text that has none so long."""
+_SMALL_SHARE = 0.25
+"""Share of the sentences that begin small, or with a digit, above which a stop before such a sign ends a sentence."""
+_LONG_WORD = 4
+"""Letters of a word that is hardly an abbreviation."""
 
 _STOP, _NO_STOP, _NOTHING = "。", "་", "~"
 """What stands for a sentence end in all languages; for a sign that is none; for a sign without a meaning."""
@@ -169,14 +169,13 @@ def _small_begins(text: str) -> list[int]:
     """
     found_at = {found.start(1): found for pattern in _SENTENCE_BEGINS for found in pattern.finditer(text)}
     begins = [(at, found[1], _letters_before(text, found)) for at, found in sorted(found_at.items())]
-    longest = max((letters for _, _, letters in begins), default=0)
-    sure = [sign for _, sign, letters in begins if letters == longest >= _LONG_WORD - 1]
-    if sum(not sign.isupper() for sign in sure) < max(1, _SMALL_SHARE * len(sure)):
+    small = sum(letters >= _LONG_WORD and not sign.isupper() for _, sign, letters in begins)
+    if small <= _SMALL_SHARE * sum(letters > 1 for _, _, letters in begins):
         return []
     return [
         at
         for at, sign, letters in begins
-        if (sign.islower() and letters > 1) or (sign.isdigit() and letters >= _LONG_WORD - 1)
+        if (sign.islower() and letters > 1) or (sign.isdigit() and letters >= _LONG_WORD)
     ]
 
 
