@@ -85,7 +85,7 @@ def bert_masking(vocab_size: int, unit: MaskingUnit = "token") -> Masking:
     is_special[[PAD_ID, CLS_ID, SEP_ID, MASK_ID, UNK_ID]] = True
     return Masking(
         unit=unit, rate=0.15, mask_share=0.8, random_share=0.1, mask_id=MASK_ID, is_special=is_special,
-        continues_word=~is_special & (np.arange(vocab_size) % 5 == 0),
+        continues_word=~is_special & (np.arange(vocab_size) % 5 == 0), ends_word=is_special,
         words=np.flatnonzero(~is_special).astype(np.int32), spans=SpanDistribution.of(rate=0.15, p=0.2, longest=10),
     )  # fmt: skip
 

@@ -297,6 +297,13 @@ def test_other_names_of_the_special_tokens_are_kept(tiny: Params, prepare: Prepa
     assert load_huggingface(export).tokenizer_difference(stored) is None
 
 
+def test_names_of_both_kinds_are_found(tmp_path: Path) -> None:
+    names = ("<pad>", "[CLS]", "[SEP]", "[MASK]", "<unk>")  # as in ALBERT's vocabulary
+    renamed(sentencepiece(["▁", *"abc"]), *names).save(tmp_path / "tokenizer.json")
+    assert given(tmp_path).special_tokens == names
+    assert given(tmp_path).special_ids == (0, 1, 2, 3, 4)
+
+
 def _without_unknown(content: dict[str, Any]) -> None:
     content["model"]["unk_token"] = "[nothing]"
 
