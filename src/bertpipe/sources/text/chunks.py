@@ -124,8 +124,8 @@ class Preparation:
         lost = _tokens(pairs) - _tokens(cut)
         counts = Counts(
             documents=len(chunk.texts),
-            documents_without_pairs=len(chunk.texts) - len(np.unique(pairs.document)),
-            pairs_left_out=left_out,
+            documents_without_pairs=len(chunk.texts) - len(np.unique(np.concatenate([pairs.document, left_out]))),
+            pairs_left_out=len(left_out),
         )
         counts.add_cuts(lost)
         parts = []
@@ -137,8 +137,8 @@ class Preparation:
             counts.unknown_tokens += int(np.count_nonzero(rows.token_ids == self._unknown_id))
         return Prepared(split=chunk.split, parts=tuple(parts), counts=counts)
 
-    def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
-        """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""
+    def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, NDArray[np.int64]]:
+        """Return all tokens, the pairs as stretches of them, and the document of each pair that was left out."""
         pieces = [split_sentences(text, self._prepare.language) for text in chunk.texts]
         token_ids, counts = self._encoder.encode(list(chain.from_iterable(pieces)))
         owner = np.repeat(np.array(chunk.numbers, dtype=np.int64), [len(sentences) for sentences in pieces])
@@ -152,7 +152,7 @@ class Preparation:
         )
         return token_ids, pairs, left_out
 
-    def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
+    def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, NDArray[np.int64]]:
         """Return the same by the notebook's recipe."""
         token_ids, counts = self._encoder.encode(chunk.texts)
         pairs = notebook_segments(
@@ -163,7 +163,7 @@ class Preparation:
             max_length=self._prepare.max_length,
             seed=self._prepare.seed,
         )
-        return token_ids, pairs, 0
+        return token_ids, pairs, np.zeros(0, dtype=np.int64)
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:

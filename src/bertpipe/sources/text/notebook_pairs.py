@@ -1,6 +1,5 @@
 """The notebook's own recipe of sentence pairs, with its label noise; its masks are not made here, nor its padding."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -71,13 +70,12 @@ def _drawn(
     while len(left) > 1:
         is_next = coins[step] < _NEXT_SHARE
         if is_next:
-            first = left.pop(int(firsts[step] * (len(left) - 1)))
+            first = left[int(firsts[step] * (len(left) - 1))]
             second = first + 1
-            at = bisect_left(left, second)
-            if left[at] == second:  # else it was taken before
-                del left[at]
         else:
-            first = left.pop(int(firsts[step] * len(left)))
-            second = left.pop(int(seconds[step] * len(left)))
+            first = left[int(firsts[step] * len(left))]
+            others = [sentence for sentence in left if sentence != first]
+            second = others[int(seconds[step] * len(others))]
         yield first, second, is_next
+        left = [sentence for sentence in left if sentence not in {first, second}]
         step += 1
