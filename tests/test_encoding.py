@@ -37,8 +37,9 @@ def bert(*, lowercase: bool = True, strip_accents: bool = False) -> Tokenizer:
     return wordpiece_tokenizer([*SPECIAL_TOKENS, *WORDS], lowercase=lowercase, strip_accents=strip_accents)
 
 
-def words() -> Tokenizer:
-    return word_level_tokenizer([*SPECIAL_TOKENS, *(word for word in WORDS if not word.startswith("##")), "été"])
+def words(*, composed: bool = False) -> Tokenizer:
+    known = [word for word in WORDS if not word.startswith("##")]
+    return word_level_tokenizer([*SPECIAL_TOKENS, *known, "été"], composed=composed)
 
 
 def across_spaces() -> Tokenizer:
@@ -71,8 +72,15 @@ def encoded(encoder: Encoder, texts: list[str]) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     "make",
-    [bert, lambda: bert(lowercase=False), lambda: bert(strip_accents=True), words, across_spaces],
-    ids=["bert", "cased", "without accents", "words", "across spaces"],
+    [
+        bert,
+        lambda: bert(lowercase=False),
+        lambda: bert(strip_accents=True),
+        words,
+        lambda: words(composed=True),
+        across_spaces,
+    ],
+    ids=["bert", "cased", "without accents", "words", "composed words", "across spaces"],
 )
 def test_ids_are_those_of_the_tokenizer(make: Callable[[], Tokenizer]) -> None:
     tokenizer = make()
@@ -83,6 +91,7 @@ def test_ids_are_those_of_the_tokenizer(make: Callable[[], Tokenizer]) -> None:
     @example(["a\x1cb", "a\x0bb", "a\x85b", "a\u2028b", "a\xa0b"])
     @example(['<br" />'])
     @example(["", " "])
+    @example(["e\u0301te\u0301", 'e"\u0301 \u0301', "e<br />\u0301"])
     @example(["s" * 100, "s" * 101, "aB3" * 40 + ".s", "the " + "s" * 500 + "-" + "s" * 99, "é" * 101, "e\u0301" * 60])
     def check(texts: list[str]) -> None:
         assert encoded(encoder, texts) == list(map(expected, texts))

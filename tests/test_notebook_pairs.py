@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -156,13 +155,3 @@ def test_draws_of_a_document_depend_on_its_number_and_the_seed_alone(documents: 
         assert np.array_equal(alone.second_end + at, mine.second_end)
         assert np.array_equal(alone.identity, mine.identity)
         at += len(document)
-
-
-def test_a_long_document_takes_time_in_proportion() -> None:
-    def seconds(count: int) -> float:
-        started_at = perf_counter()
-        drawn([sentences(count)])
-        return perf_counter() - started_at
-
-    few = min(seconds(2_000) for _ in range(3))
-    assert seconds(16_000) < 32 * few  # 64 times, if each pair goes over all sentences

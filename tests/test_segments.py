@@ -48,7 +48,8 @@ def tokens(sentences: Sentences, pairs: Segments) -> list[tuple[list[int], list[
 def drawn(
     sentences: Sentences, *, max_length: int = 13, short_share: float = 0.0, seed: int = 1
 ) -> tuple[Segments, int]:
-    return bert_segments(sentences, max_length=max_length, short_share=short_share, seed=seed)
+    pairs, left_out = bert_segments(sentences, max_length=max_length, short_share=short_share, seed=seed)
+    return pairs, len(left_out)
 
 
 # Runs of sentences
@@ -209,6 +210,13 @@ def test_lengths_agree_where_many_documents_end_alike() -> None:
     for low, high in ((0, 8), (8, 12), (12, 16), (16, 17)):
         off, chance = share_of_next((total >= low) & (total < high), pairs)
         assert off < chance, low
+
+
+def test_the_documents_of_pairs_that_are_left_out_are_told() -> None:
+    sentences = sentences_of([[[10 + number], [7]] for number in range(90)] + [[[1], [2]], [[3], [4]]], first_number=5)
+    pairs, left_out = bert_segments(sentences, max_length=8, short_share=0.0, seed=1)
+    assert sorted([*pairs.document.tolist(), *left_out.tolist()]) == list(range(5, 97))
+    assert len(left_out) >= 88
 
 
 def test_one_large_document_does_not_tell_the_label() -> None:

@@ -125,8 +125,8 @@ class Preparation:
         lost = _tokens(pairs) - _tokens(cut)
         counts = Counts(
             documents=len(chunk.texts),
-            documents_without_pairs=len(chunk.texts) - len(np.unique(pairs.document)),
-            pairs_left_out=left_out,
+            documents_without_pairs=len(chunk.texts) - len(np.unique(np.concatenate([pairs.document, left_out]))),
+            pairs_left_out=len(left_out),
         )
         counts.add_cuts(lost)
         parts = []
@@ -138,8 +138,8 @@ class Preparation:
             counts.unknown_tokens += int(np.count_nonzero(rows.token_ids == self._unknown_id))
         return Prepared(split=chunk.split, parts=tuple(parts), counts=counts)
 
-    def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
-        """Return all tokens, the pairs as stretches of them, and how many pairs were left out."""
+    def _bert_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, NDArray[np.int64]]:
+        """Return all tokens, the pairs as stretches of them, and the document of each pair that was left out."""
         token_ids, counts, owner = self._encoded(chunk, split_sentences)
         real = counts > 0  # not the breaks between paragraphs
         sentences = Sentences(token_ids=token_ids, offsets=_offsets(counts[real]), document=owner[real])
@@ -151,7 +151,7 @@ class Preparation:
         )
         return token_ids, pairs, left_out
 
-    def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, int]:
+    def _notebook_pairs(self, chunk: Chunk) -> tuple[NDArray[np.int32], Segments, NDArray[np.int64]]:
         """Return the same by the notebook's recipe."""
         split = split_pieces if len(self._sentence_ends) else split_sentences
         token_ids, counts, owners = self._encoded(chunk, split)
@@ -163,7 +163,7 @@ class Preparation:
             max_length=self._prepare.max_length,
             seed=self._prepare.seed,
         )
-        return token_ids, pairs, 0
+        return token_ids, pairs, np.zeros(0, dtype=np.int64)
 
     def _encoded(
         self, chunk: Chunk, split: Callable[[str, str, SentenceRule], list[str]]

@@ -72,8 +72,10 @@ def identity_of(document: NDArray[np.int64], place: NDArray[np.int64]) -> NDArra
     return (document << _IDENTITY_SHIFT) + place
 
 
-def bert_segments(sentences: Sentences, *, max_length: int, short_share: float, seed: int) -> tuple[Segments, int]:
-    """Return the pairs of several documents, and how many had to be left out.
+def bert_segments(
+    sentences: Sentences, *, max_length: int, short_share: float, seed: int
+) -> tuple[Segments, NDArray[np.int64]]:
+    """Return the pairs of several documents, and the document of each pair that had to be left out.
 
     Each document is cut into runs of two or more sentences that reach the tokens a row has room for; by chance, a share
     of them aims at a smaller number, drawn evenly from 2 up. A single sentence left at the end belongs to the last run;
@@ -107,7 +109,7 @@ def bert_segments(sentences: Sentences, *, max_length: int, short_share: float, 
     opening = _names(sentences.token_ids, offsets[split], offsets[split + 1])
     kept = _varied(pairs, opening, _names(sentences.token_ids, pairs.second_start, pairs.second_end), seed=seed)
     made = _with_foreign_seconds(pairs.select(kept), opening[kept], seed=seed)
-    return made, len(begin) - len(made.is_next)
+    return made, document[~np.isin(pairs.identity, made.identity)]
 
 
 def _targets(sentences: Sentences, room: int, short_share: float, seed: int) -> NDArray[np.int64]:
