@@ -5,6 +5,7 @@ the process. A partial without a lock was left by an ended process; the next wri
 """
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -26,6 +27,8 @@ from bertpipe.core.manifest import (
 
 _INSIDE = ".bertpipe-partial"
 """The partial within a directory that cannot be renamed."""
+_LONGEST_NAME = 200
+"""Bytes of the longest name that temporary names repeat; file systems allow 255."""
 _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 
@@ -175,7 +178,9 @@ def _discard(path: Path) -> None:
 
 
 def _beside(path: Path, role: str) -> Path:
-    return path.with_name(f".{path.name}.bertpipe-{role}")
+    encoded = os.fsencode(path.name)
+    name = path.name if len(encoded) <= _LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
+    return path.with_name(f".{name}.bertpipe-{role}")
 
 
 def _finish(directory: Path) -> None:

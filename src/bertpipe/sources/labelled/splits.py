@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import file_sha256
 from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ProbeParams, SampleParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.sources.labelled.reading import LabelledText, read_labelled
@@ -111,7 +112,7 @@ def _from_files(probe: ProbeParams, path: Path, test: Path | None) -> tuple[list
 
 
 def _identity(path: Path) -> dict[str, str]:
-    return {"file": str(path), "sha256": file_sha256(path)}
+    return {"file": shown(str(path)), "sha256": file_sha256(path)}
 
 
 def _check_classes(splits: LabelledSplits, labelled: str) -> None:
