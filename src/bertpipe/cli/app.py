@@ -127,13 +127,16 @@ def convert(
 
 @app.command(cls=Command)
 def prepare(
-    text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
     out: Annotated[
         Path,
         typer.Option(
             callback=utf8_path, help="Where Parquet files are written; if it ends in .zip, the notebook's zip."
         ),
     ],
+    text: Annotated[Path | None, typer.Option(help="A text file, a folder or an archive.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of --text: the text of this NAME in data.corpora.")
+    ] = None,
     engine: EngineOption = "processes",
     address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
@@ -144,12 +147,15 @@ def prepare(
         from bertpipe.sources.engines.engine import make_engine
         from bertpipe.stages.prepare import run_prepare
 
+    if (text is None) == (corpus is None):
+        raise typer.BadParameter("give either --text, or --corpus with a NAME in data.corpora")
     loaded = load_params(params)
+    source = text or Path(loaded.data.path_of(corpus or ""))
     workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
     with terminal.progress() as on_progress:
         summary = run_prepare(
             loaded.prepare, loaded.masking, loaded.runtime,
-            text=text, out=out, engine=workers, on_progress=on_progress,
+            text=source, out=out, engine=workers, on_progress=on_progress,
         )  # fmt: skip
     results.show(summary, results.show_preparation, out, as_json=json_)
 

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from bertpipe.core.errors import InputError
 from bertpipe.core.file_kinds import shown
 
-_OPTION = re.compile(r"--?[A-Za-z][A-Za-z-]*(=.*)?", re.DOTALL)
+_OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
 """What an option can look like; whatever else begins with a dash is a text, such as `- Who is it?`."""
 _MARK = "\1text\1"
 """Hides a text's dash from the parser."""

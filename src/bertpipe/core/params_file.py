@@ -7,7 +7,8 @@ keys the user chose (`data.corpora`): each of these is one value.
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from functools import reduce
 from pathlib import Path
@@ -19,6 +20,8 @@ from bertpipe.core.params import Params
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_MOST_SHOWN = 3
+"""Names in a message."""
 _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
@@ -33,9 +36,17 @@ def load_params(path: Path) -> Params:
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
     layers = _read_layers(path)
+    content = _merge_layers(layers)
+    change_paths(content, os.path.expanduser)
+    not_text = [
+        f"  {name}: write it in quotes, {quoted}: DVC ignores names that are not text"
+        for name, quoted in _not_text(content)
+    ]
+    if not_text:
+        raise ParamsError("\n".join([f"{path} has {len(not_text)} fault(s):", *not_text[:_MOST_SHOWN]]))
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
-        return TypeAdapter(Params).validate_json(json.dumps(_merge_layers(layers), default=str), strict=True)
+        return TypeAdapter(Params).validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
         for detail in error.errors():
@@ -62,6 +73,36 @@ def merged_text(path: Path) -> str:
     yaml.representer.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
     yaml.dump(_merge_layers(layers), text)
     return text.getvalue()
+
+
+def change_paths(content: Any, change: Callable[[str], str]) -> None:  # noqa: ANN401
+    """Change, in place, each value of a params file that can be the path of what a command reads.
+
+    Not in `data`: DVC reads these itself.
+    """
+
+    def change_in(mapping: object, key: str) -> None:
+        if isinstance(mapping, dict) and isinstance(value := mapping.get(key), str):
+            changed = change(value)
+            if changed != value:
+                mapping[key] = changed
+
+    if isinstance(content, dict):
+        for section, key in (("download", "source"), ("prepare", "tokenizer"), ("train", "init")):
+            change_in(content.get(section), key)
+        infer = content.get("infer")
+        examples = infer.get("examples") if isinstance(infer, dict) else None
+        for example in examples if isinstance(examples, list) else ():
+            change_in(example, "model")
+
+
+def _not_text(content: Any, place: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Yield the dotted names of keys that YAML does not read as text, and how to write them."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(key, str):
+            yield from _not_text(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", f'"{key}"'
 
 
 def _read_layers(path: Path, *, comments: bool = False) -> _Layers:
