@@ -28,16 +28,20 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Copy, reproduce, and say where the results are; returns DVC's exit code."""
+    """Copy, reproduce, and say where the results are; returns DVC's exit code, or 1 for wrong params."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("params", type=Path, help="a params file, such as params/notebook.yaml")
-    params = parser.parse_args().params
+    parser.add_argument("--check", action="store_true", help="check the params, and run nothing")
+    arguments = parser.parse_args()
+    params = arguments.params
     if not params.is_file():
         sys.stderr.write(f"error: no params file at {params}: the included ones are in params/\n")
         return 1
     copy = PROJECT / ".bertpipe" / "runs" / params.stem
     try:
         load_params(params)
+        if arguments.check:
+            return 0
         update(copy, PROJECT, project_files(), with_absolute_paths(merged_text(params), PROJECT))
     except (ParamsError, WriteError) as error:
         sys.stderr.write(f"error: {error}\n")

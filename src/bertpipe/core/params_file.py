@@ -20,8 +20,8 @@ from bertpipe.core.params import Params
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_MOST_SHOWN = 3
-"""Names in a message."""
+_MOST_SHOWN, _SHOWN = 3, 60
+"""Names in a message, and characters of each."""
 _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
@@ -38,12 +38,9 @@ def load_params(path: Path) -> Params:
     layers = _read_layers(path)
     content = _merge_layers(layers)
     change_paths(content, os.path.expanduser)
-    not_text = [
-        f"  {name}: write it in quotes, {quoted}: DVC ignores names that are not text"
-        for name, quoted in _not_text(content)
-    ]
-    if not_text:
-        raise ParamsError("\n".join([f"{path} has {len(not_text)} fault(s):", *not_text[:_MOST_SHOWN]]))
+    unreadable = [f"  {name}: {fault}" for name, fault in _unreadable(content)]
+    if unreadable:
+        raise ParamsError("\n".join([f"{path} has {len(unreadable)} fault(s):", *unreadable[:_MOST_SHOWN]]))
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
         return TypeAdapter(Params).validate_json(json.dumps(content, default=str), strict=True)
@@ -96,13 +93,18 @@ def change_paths(content: Any, change: Callable[[str], str]) -> None:  # noqa: A
             change_in(example, "model")
 
 
-def _not_text(content: Any, place: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
-    """Yield the dotted names of keys that YAML does not read as text, and how to write them."""
-    for key, value in content.items() if isinstance(content, dict) else ():
-        if isinstance(key, str):
-            yield from _not_text(value, f"{place}{key}.")
+def _unreadable(content: Any, place: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Yield the dotted names of keys that DVC ignores and of values that no file system takes, and what to do."""
+    if isinstance(content, str) and "\0" in content:
+        yield place, "has a NUL character: remove it"
+    for key, value in (
+        content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    ):
+        name = json.dumps(key, default=str).strip('"')[:_SHOWN]
+        if isinstance(content, dict) and not isinstance(key, str):
+            yield f"{place}.{name}".lstrip("."), f'write it in quotes, "{name}": DVC ignores names that are not text'
         else:
-            yield f"{place}{key}", f'"{key}"'
+            yield from _unreadable(value, f"{place}.{key}".lstrip("."))
 
 
 def _read_layers(path: Path, *, comments: bool = False) -> _Layers:
