@@ -40,6 +40,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 repro: setup
 ifeq ($(PARAMS),params.yaml)
+	$(BIN)/python scripts/repro_copy.py --check $(PARAMS)
 	dvc repro
 else
 	$(BIN)/python scripts/repro_copy.py $(PARAMS)

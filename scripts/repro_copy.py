@@ -5,6 +5,7 @@ earlier copy the copied files are updated; results, the state of interrupted com
 """
 
 import argparse
+import io
 import os
 import shutil
 import signal
@@ -13,27 +14,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from bertpipe.core.artifacts import PARAMS_FILE
 from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import ParamsError, WriteError
 from bertpipe.core.manifest import Kind
-from bertpipe.core.params_file import load_params, merged_text
+from bertpipe.core.params_file import change_paths, load_params, merged_text
 
+KEYWORDS = ("sample", "imdb", "wordpiece", "words")
+"""Values of params that are not paths, even if a file has such a name."""
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Copy, reproduce, and say where the results are; returns DVC's exit code."""
+    """Copy, reproduce, and say where the results are; returns DVC's exit code, or 1 for wrong params."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("params", type=Path, help="a params file, such as params/notebook.yaml")
-    params = parser.parse_args().params
+    parser.add_argument("--check", action="store_true", help="check the params, and run nothing")
+    arguments = parser.parse_args()
+    params = arguments.params
     if not params.is_file():
         sys.stderr.write(f"error: no params file at {params}: the included ones are in params/\n")
         return 1
     copy = PROJECT / ".bertpipe" / "runs" / params.stem
     try:
         load_params(params)
-        update(copy, PROJECT, project_files(), merged_text(params))
+        if arguments.check:
+            return 0
+        update(copy, PROJECT, project_files(), with_absolute_paths(merged_text(params), PROJECT))
     except (ParamsError, WriteError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -69,6 +78,38 @@ def update(copy: Path, project: Path, names: Sequence[Path], params: str) -> Non
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(project / name, target)
         (staging / PARAMS_FILE).write_text(params, encoding="utf-8")
+
+
+def with_absolute_paths(params: str, project: Path) -> str:
+    """Return a params file for a copy in another folder: what it names by a path is the project's.
+
+    A hub name and a keyword stay, as does what is not in the project and does not look like a path.
+    """
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 1000
+    content, changed = yaml.load(params), []
+
+    def absolute(value: str) -> str:
+        path = Path(os.path.normpath(project / Path(value).expanduser()))
+        is_path = value.startswith((".", "~")) or (path.exists() and value not in KEYWORDS)
+        if Path(value).is_absolute() or "://" in value or not is_path:
+            return value
+        changed.append(value)
+        return str(path)
+
+    change_paths(content, absolute)
+    data = content["data"]
+    written = {"data/parquet", *(f"data/text/{name}" for name in data["corpora"])}
+    for name, path in data["corpora"].items():
+        data["corpora"][name] = absolute(path)
+    if os.path.normpath(data["dir"]) not in written:
+        data["dir"] = absolute(data["dir"])
+    if not changed:
+        return params
+    text = io.StringIO()
+    yaml.dump(content, text)
+    return text.getvalue()
 
 
 def run_to_its_end(command: list[str], folder: Path) -> int:

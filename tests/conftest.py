@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,16 @@ import hypothesis
 import pytest
 import torch
 
-from bertpipe.core.artifacts import REJECTS_REPORT
+from bertpipe.cli import app
+from bertpipe.core.artifacts import REJECTS_REPORT, write_json
 from bertpipe.core.params import Params
-from bertpipe.core.params_file import load_params
+from bertpipe.core.params_file import load_params, merged_text
 from bertpipe.sources.text import chunks
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
 from bertpipe.training import flops
+from commands import Ended, Run
+from exports import METRICS
 from models import save_tiny_huggingface, save_tiny_model
 from prepared import REVIEWS, Prepare, folder_of, preparer
 from projects import Copy, copy_in, make_copy
@@ -216,3 +220,33 @@ def huggingface(tmp_path: Path) -> Path:
     """Return a Hugging Face directory with random weights."""
     save_tiny_huggingface(tmp_path / "hf")
     return tmp_path / "hf"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs one command line in this process."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["bertpipe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            app.main()
+        written = capsys.readouterr()
+        return Ended(int(caught.value.code or 0), written.out, written.err)
+
+    return call
+
+
+@pytest.fixture
+def project(workdir: Path, sample_zip: Path, parquet: Path, trained: Path) -> Path:
+    """Fill the working folder with the results of the tiny pipeline at their default places."""
+    (workdir / "params.yaml").write_text(merged_text(TINY), encoding="utf-8")
+    (workdir / "data/raw").mkdir(parents=True)
+    shutil.copy(sample_zip, workdir / "data/raw/dataset.zip")
+    shutil.copytree(parquet, workdir / "data/parquet")
+    folder_of(workdir / "text", REVIEWS)
+    shutil.copytree(trained / "model", workdir / "models/bert")
+    (workdir / "reports").mkdir()
+    for name in ("history", "epochs", "timing"):
+        shutil.copy(trained / f"{name}.csv", workdir / "reports")
+    write_json(workdir / "reports/metrics.json", METRICS)
+    return workdir

@@ -5,8 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,11 @@ from bertpipe import __version__
 from bertpipe.cli import app
 from bertpipe.cli.results import show_facts
 from bertpipe.cli.terminal import progress, show_error
-from bertpipe.core.artifacts import write_json
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
 from bertpipe.core.progress import Progress
-from exports import METRICS
+from commands import Ended, Run
 from models import save_tiny_model
-from prepared import REVIEWS, folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 
@@ -38,48 +35,6 @@ def commands_in(group: object, *names: str) -> Iterator[tuple[str, ...]]:
 COMMANDS = tuple(commands_in(typer.main.get_command(app.app)))
 
 pytestmark = pytest.mark.usefixtures("workdir")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs one command line in this process."""
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["bertpipe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            app.main()
-        written = capsys.readouterr()
-        return Ended(int(caught.value.code or 0), written.out, written.err)
-
-    return call
-
-
-@pytest.fixture
-def project(workdir: Path, sample_zip: Path, parquet: Path, trained: Path) -> Path:
-    """Fill the working folder with the results of the tiny pipeline at their default places."""
-    (workdir / "params.yaml").write_text(merged_text(TINY), encoding="utf-8")
-    (workdir / "data/raw").mkdir(parents=True)
-    shutil.copy(sample_zip, workdir / "data/raw/dataset.zip")
-    shutil.copytree(parquet, workdir / "data/parquet")
-    folder_of(workdir / "text", REVIEWS)
-    shutil.copytree(trained / "model", workdir / "models/bert")
-    (workdir / "reports").mkdir()
-    for name in ("history", "epochs", "timing"):
-        shutil.copy(trained / f"{name}.csv", workdir / "reports")
-    write_json(workdir / "reports/metrics.json", METRICS)
-    return workdir
 
 
 # Help and usage

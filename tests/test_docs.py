@@ -86,7 +86,7 @@ def test_a_stale_page_and_a_missing_one_are_named(
 
 def test_the_reference_has_arguments_options_limits_and_values(reference: ModuleType) -> None:
     commands, params = reference.commands_page(), reference.params_page()
-    assert "bertpipe prepare --text PATH --out PATH [OPTIONS]" in commands
+    assert "bertpipe prepare --out PATH [OPTIONS]" in commands
     assert "| `--resume / --no-resume` |" in commands
     assert "| `TEXT` | A text with [MASK] in it. | from --input |" in commands
     assert "`sampled` or `full` | `full` |" in params

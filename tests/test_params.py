@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -229,6 +230,74 @@ def test_the_path_of_a_text_is_a_string(tmp_path: Path) -> None:
         "data.corpora.mine: Input should be a valid string (given: 3)"
     ]
     assert load_params(write(tmp_path / "ok.yaml", put("data.corpora", {"mine": "a b"}))).data.corpora["mine"] == "a b"
+
+
+@pytest.mark.parametrize(
+    "name", ["2023", "my texts", "año", "an\u0303o", "v1.2", "a/b", "音乐", "a$b", 'a"b', "{a}", "#a", "yes"]
+)
+def test_a_corpus_may_have_these_names(tmp_path: Path, name: str) -> None:
+    """The shell and DVC find them too: see tests/process/test_pipeline_text.py."""
+    loaded = load_params(write(tmp_path / "p.yaml", put("data.corpora", {name: "a 'b' \"c\" $d `e` {f} #g"})))
+    assert loaded.data.path_of(name) == "a 'b' \"c\" $d `e` {f} #g"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a'b", "has the character \"'\", which may not be used there: rename it"),
+        ("a@b", "has the character '@', which may not be used there: rename it"),
+        ("a:b", "has the character ':'"), ("a\\b", "has the character '\\\\'"), ("a\nb", "has the character '\\n'"),
+        ("", "is empty: write a path"), ("~", "begins with ~, which DVC does not expand: write the whole path"),
+        ("..", "is not the name of a folder of data/text: no blank at an end"), (" a", "is not the name"),
+        ("a/", "is not the name"), ("/a", "is not the name"), ("a/./b", "is not the name"),
+        ("x" * 201, "is not the name"), ("ñ" * 101, "is not the name"),
+    ],
+)  # fmt: skip
+def test_a_name_that_dvc_or_the_shell_reads_differently_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    (told,) = faults(write(tmp_path / "p.yaml", put("data.corpora", {name: "a"})))
+    assert told.startswith(f"data: the NAME {name[:60]!r} {said}")
+    assert len(told) < 300
+
+
+def test_no_text_is_written_into_the_output_of_another(tmp_path: Path) -> None:
+    (told,) = faults(write(tmp_path / "p.yaml", put("data.corpora", {"a": "x", "a/b": "y"})))
+    assert told == "data: the output of the NAME 'a/b' would lie within that of 'a': rename one"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("", "is empty"), ("~/a", "begins with ~, which DVC does not"), ("a\tb", "has the")]
+)
+def test_a_path_that_dvc_does_not_find_is_refused(tmp_path: Path, path: str, said: str) -> None:
+    (told,) = faults(write(tmp_path / "p.yaml", put("data.corpora", {"mine": path})))
+    assert told.startswith(f"data: the path of 'mine' {path!r} {said}")
+    (told,) = faults(write(tmp_path / "p.yaml", put("data.dir", path)))
+    assert told.startswith(f"data: dir {path!r} {said}")
+
+
+@pytest.mark.parametrize(
+    ("key", "written"), [(2023, "2023"), (1.5, "1.5"), (True, "true"), (None, "null"), (date(2023, 1, 2), "2023-01-02")]
+)
+def test_a_name_that_is_not_text_has_to_be_in_quotes(tmp_path: Path, key: object, written: str) -> None:
+    said = f'data.corpora.{written}: write it in quotes, "{written}": DVC ignores names that are not text'
+    assert faults(write(tmp_path / "p.yaml", put("data.corpora", {key: "a"}))) == [said]
+
+
+def test_no_value_holds_a_nul_character(tmp_path: Path) -> None:
+    """No name of a file can, and Python does not say which one did."""
+    path = write(tmp_path / "p.yaml", put("download.source", "a\0b"), put("infer.examples", [{"model": "\0"}]))
+    assert faults(path) == [
+        f"{name}: has a NUL character: remove it" for name in ("download.source", "infer.examples.0.model")
+    ]
+
+
+def test_paths_at_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    names = ("download.source", "prepare.tokenizer", "train.init")
+    example = {"task": "mlm", "text": "[MASK]", "model": "~/m"}
+    changes = [put(name, "~/m") for name in names]
+    loaded = load_params(write(tmp_path / "p.yaml", *changes, put("infer.examples", [example])))
+    found = [loaded.download.source, loaded.prepare.tokenizer, loaded.train.init, loaded.infer.examples[0].model]
+    assert found == ["/home/me/m"] * 4
 
 
 def test_an_example_is_judged_by_its_task_alone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from bertpipe.core.errors import WriteError
 from bertpipe.core.params_file import load_params, merged_text
@@ -72,6 +73,33 @@ def test_a_command_that_saves_is_waited_for(tmp_path: Path, number: int, code: i
     assert (tmp_path / "saved").exists() == (number == signal.SIGTERM)
 
 
+def test_paths_in_the_copy_are_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    project = tmp_path / "project"
+    (project / "models" / "first").mkdir(parents=True)
+    (project / "sample").mkdir()
+    text = (
+        "data:  # a comment\n  dir: ../data\n  corpora: {one: ../texts, two: /absolute, three: there is none}\n"
+        "download: {source: SOURCE}\nprepare: {tokenizer: ~/tokenizer.json}\ntrain: {init: models/first}\n"
+        "infer:\n  examples:\n    - {task: mlm, model: google/bert}\n    - {task: mlm, model: models/first}\n"
+    )
+    made = repro_copy.with_absolute_paths(text.replace("SOURCE", "../my.zip"), project)
+    assert "# a comment" in made
+    content = YAML(typ="safe").load(made)
+    assert content["data"] == {
+        "dir": f"{tmp_path}/data", "corpora": {"one": f"{tmp_path}/texts", "two": "/absolute", "three": "there is none"}
+    }  # fmt: skip
+    assert content["download"]["source"] == f"{tmp_path}/my.zip"
+    assert content["prepare"]["tokenizer"] == "/home/me/tokenizer.json"
+    assert content["train"]["init"] == f"{project}/models/first"
+    assert [example["model"] for example in content["infer"]["examples"]] == ["google/bert", f"{project}/models/first"]
+    for source in ("sample", "imdb", "https://example.org/../x.zip"):
+        made = repro_copy.with_absolute_paths(text.replace("SOURCE", source), project)
+        assert YAML(typ="safe").load(made)["download"]["source"] == source
+    own = "data: {dir: data/text/a, corpora: {a: /b}}\n# as it is\n"
+    assert repro_copy.with_absolute_paths(own, project) == own
+
+
 def test_the_copy_of_the_project_gets_the_merged_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,4 +126,8 @@ def test_the_copy_of_the_project_gets_the_merged_file(
     mine.write_text("extends: ../params.yaml\ntrain: {epoch: 3}\n", encoding="utf-8")
     assert repro_copy.main() == 1
     assert "train.epoch: is not known" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["repro_copy.py", "--check", str(mine)])
+    assert repro_copy.main() == 1
+    assert "train.epoch: is not known" in capsys.readouterr().err
+    assert (tmp_path / "asked").read_text(encoding="utf-8").splitlines()[-1] == "dvc repro"
     assert copied.read_text(encoding="utf-8") == text

@@ -17,6 +17,9 @@ pytestmark = [
 ]
 
 
+NAME, FOLDER = "año 1.2 $(x)", "my 're\"views' $HOME `x`"
+
+
 def settle(copy: Copy, *changes: tuple[str, str]) -> None:
     """Change lines of the copy's params.yaml."""
     params = copy.folder / "params.yaml"
@@ -29,13 +32,13 @@ def settle(copy: Copy, *changes: tuple[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """Return a copy in which the pipeline has run on a folder of text with a blank in its name."""
+    """Return a copy in which the pipeline has run on a folder of text; a shell would change both names."""
     made = make_copy(tmp_path_factory.mktemp("own"))
-    folder_of(made.folder / "my reviews", REVIEWS)
+    folder_of(made.folder / FOLDER, REVIEWS)
     settle(
         made,
-        ("  corpora: {}", "  corpora: {mine: my reviews}"),
-        ("  dir: data/parquet", "  dir: data/text/mine"),
+        ("  corpora: {}", f"  corpora: {json.dumps({NAME: FOLDER})}"),
+        ("  dir: data/parquet", f"  dir: {json.dumps(f'data/text/{NAME}')}"),
     )
     made.dvc("repro", "examples", "evaluate")
     return made
@@ -43,17 +46,17 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 def test_only_what_is_needed_has_run(copy: Copy) -> None:
     names = set(copy.outputs())
-    assert {"data/text/mine/train.parquet", "models/bert/tokenizer.json", "reports/examples.json"} <= names
+    assert {f"data/text/{NAME}/train.parquet", "models/bert/tokenizer.json", "reports/examples.json"} <= names
     assert not {name for name in names if name.startswith(("data/raw", "data/parquet"))}
     assert "up to date" in copy.dvc("status", "examples")
 
 
 def test_the_model_has_the_vocabulary_of_the_text(copy: Copy) -> None:
     outputs = copy.outputs()
-    assert outputs["models/bert/tokenizer.json"] == outputs["data/text/mine/tokenizer.json"]
+    assert outputs["models/bert/tokenizer.json"] == outputs[f"data/text/{NAME}/tokenizer.json"]
     model = json.loads(outputs["models/bert/tokenizer.json"])["model"]
     assert model["type"] == "WordPiece"
-    assert len(model["vocab"]) == read_json(copy.folder / "data/text/mine/summary.json")["vocabulary"]["size"]
+    assert len(model["vocab"]) == read_json(copy.folder / f"data/text/{NAME}/summary.json")["vocabulary"]["size"]
 
 
 def test_the_model_answers_in_words_not_in_pieces(copy: Copy) -> None:
@@ -71,7 +74,7 @@ def test_by_hand_the_data_are_those_of_the_params(copy: Copy) -> None:
 def test_another_number_of_prepare_brings_its_stage_to_run_again(copy: Copy) -> None:
     settle(copy, ("  short_share: 0.1", "  short_share: 0.2"))
     try:
-        assert "prepare@mine" in copy.dvc("status")
+        assert f"prepare@{NAME}" in copy.dvc("status")
     finally:
         settle(copy, ("  short_share: 0.2", "  short_share: 0.1"))
 

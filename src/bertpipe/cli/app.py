@@ -13,7 +13,7 @@ import typer
 
 from bertpipe import __version__
 from bertpipe.cli import results, terminal
-from bertpipe.cli.command import Command, text_argument
+from bertpipe.cli.command import Command, text_argument, utf8_path
 from bertpipe.cli.infer import infer_app
 from bertpipe.cli.options import (
     AddressOption,
@@ -31,6 +31,7 @@ from bertpipe.cli.options import (
 from bertpipe.cli.process import settle_process
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import ProbeMode
 from bertpipe.core.params_file import load_params
@@ -46,6 +47,8 @@ app = typer.Typer(
 )
 app.add_typer(infer_app, name="infer")
 
+_SHOWN_PATH = 200
+"""Characters of the longest path in a message."""
 _PARENT = os.getppid()
 """The process that started this one; read early, because it may end while libraries are imported."""
 
@@ -101,7 +104,9 @@ def download(
 @app.command(cls=Command)
 def convert(
     zip_file: ZipOption = artifacts.ZIP_FILE,
-    out: Annotated[Path, typer.Option(help="Where the Parquet files are written.")] = artifacts.PARQUET_DIR,
+    out: Annotated[
+        Path, typer.Option(callback=utf8_path, help="Where the Parquet files are written.")
+    ] = artifacts.PARQUET_DIR,
     engine: EngineOption = "processes",
     address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
@@ -124,8 +129,16 @@ def convert(
 
 @app.command(cls=Command)
 def prepare(
-    text: Annotated[Path, typer.Option(help="A text file, a folder or an archive.")],
-    out: Annotated[Path, typer.Option(help="Where Parquet files are written; if it ends in .zip, the notebook's zip.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            callback=utf8_path, help="Where Parquet files are written; if it ends in .zip, the notebook's zip."
+        ),
+    ],
+    text: Annotated[Path | None, typer.Option(help="A text file, a folder or an archive.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of --text: the text of this NAME in data.corpora.")
+    ] = None,
     engine: EngineOption = "processes",
     address: AddressOption = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
@@ -136,12 +149,15 @@ def prepare(
         from bertpipe.sources.engines.engine import make_engine
         from bertpipe.stages.prepare import run_prepare
 
+    if (text is None) == (corpus is None):
+        raise typer.BadParameter("give either --text, or --corpus with a NAME in data.corpora")
     loaded = load_params(params)
+    source = text or Path(loaded.data.path_of(corpus or ""))
     workers = make_engine(engine, address=address, processes=loaded.runtime.processes)
     with terminal.progress() as on_progress:
         summary = run_prepare(
             loaded.prepare, loaded.masking, loaded.runtime,
-            text=text, out=out, engine=workers, on_progress=on_progress, on_note=terminal.show_note,
+            text=source, out=out, engine=workers, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show(summary, results.show_preparation, out, as_json=json_)
 
@@ -149,14 +165,16 @@ def prepare(
 @app.command(cls=Command)
 def train(
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(help="Where the model is written.")] = artifacts.MODEL_DIR,
+    out: Annotated[Path, typer.Option(callback=utf8_path, help="Where the model is written.")] = artifacts.MODEL_DIR,
     history: HistoryOption = artifacts.HISTORY_FILE,
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Start from this model: a bertpipe or Hugging Face directory, or a hub name."),
+        typer.Option(
+            callback=utf8_path, help="Start from this model: a bertpipe or Hugging Face directory, or a hub name."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
@@ -277,10 +295,12 @@ def plot(
 
 @app.command(cls=Command)
 def export(
-    model: Annotated[Path, typer.Option(help="A bertpipe model directory.")] = artifacts.MODEL_DIR,
+    model: Annotated[Path, typer.Option(callback=utf8_path, help="A bertpipe model directory.")] = artifacts.MODEL_DIR,
     metrics: Annotated[Path, typer.Option(help="JSON file of its metrics.")] = artifacts.METRICS_FILE,
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(help="Where the Hugging Face directory is written.")] = artifacts.EXPORT_DIR,
+    out: Annotated[
+        Path, typer.Option(callback=utf8_path, help="Where the Hugging Face directory is written.")
+    ] = artifacts.EXPORT_DIR,
     or_card: Annotated[
         bool, typer.Option("--or-card", help="For a network that transformers does not have, write the card alone.")
     ] = False,
@@ -362,6 +382,15 @@ def main() -> None:
             show = terminal.show_note if isinstance(error, StoppedError) else terminal.show_error
             show(f"rank {environment.rank()}: {error}" if environment.rank() else str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes):
+            raise
+        # A name that is too long, a link that points to itself, a folder that may not be searched: it cannot even be
+        # asked whether there is something.
+        path = shown(os.fsdecode(error.filename))
+        short = path if len(path) <= _SHOWN_PATH else f"...{path[-_SHOWN_PATH:]}"
+        terminal.show_error(f"{short} cannot be used ({error.strerror}): name another path, or correct this one")
+        sys.exit(1)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

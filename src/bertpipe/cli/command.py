@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from bertpipe.core.errors import InputError
 from bertpipe.core.file_kinds import shown
 
-_OPTION = re.compile(r"--?[A-Za-z][A-Za-z-]*(=.*)?", re.DOTALL)
+_OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
 """What an option can look like; whatever else begins with a dash is a text, such as `- Who is it?`."""
 _MARK = "\1text\1"
 """Hides a text's dash from the parser."""
@@ -57,6 +57,23 @@ def text_argument(value: str | None) -> str | None:
         ) from error
 
 
+def utf8_path(value: Any) -> Any:  # noqa: ANN401 - a path, a name or None
+    """Return the path of a directory; the libraries that read and write models and tables need its name in UTF-8.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    path = str(Path(value).absolute()) if value else ""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the path {shown(path)[-_SHOWN_CHARACTERS:]} is not UTF-8, and the libraries that read and write "
+            "models and tables need that: rename the folder, or name another one"
+        ) from error
+    return value
+
+
 def _marked(argument: str) -> str:
     is_text = len(argument) > 1 and argument.startswith("-") and not _OPTION.fullmatch(argument)
     return _MARK + argument if is_text else argument
@@ -64,7 +81,12 @@ def _marked(argument: str) -> str:
 
 def _unmarked(value: object, *, is_option: bool) -> object:
     if isinstance(value, Path):
-        return Path(str(_unmarked(str(value), is_option=is_option)))
+        path = Path(str(_unmarked(str(value), is_option=is_option)))
+        try:
+            path.resolve()
+        except RuntimeError as error:  # of Python before 3.13
+            raise InputError(f"{shown(str(path))} is a link that leads to itself: name another path") from error
+        return path
     if not isinstance(value, str):
         return value
     text = value.removeprefix(_MARK)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bertpipe.cli.command import utf8_path
 from bertpipe.core.errors import INTERRUPTIONS
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="The params file.")]
@@ -25,11 +26,17 @@ AddressOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="The directory of Parquet files.", show_default="data.dir in the params"),
+    typer.Option(
+        "--data", callback=utf8_path, help="The directory of Parquet files.", show_default="data.dir in the params"
+    ),
 ]
 ModelOption = Annotated[
     str,
-    typer.Option("--model", help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased)."),
+    typer.Option(
+        "--model",
+        callback=utf8_path,
+        help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased).",
+    ),
 ]
 InputOption = Annotated[
     str | None,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval
 
+from bertpipe.core.errors import ParamsError
+
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
@@ -26,6 +28,24 @@ TextFormat = Literal["auto", "file", "blocks", "lines", "jsonl"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 ProbeMode = Literal["frozen", "whole"]
 Parallel = Literal["ddp", "fsdp"]
+
+
+_SHOWN = 60
+"""Characters of a value in a message."""
+_LONGEST_NAME = 200
+"""Bytes of a corpus's NAME; file systems allow 255, and temporary names are longer."""
+
+
+def _check_characters(what: str, value: str, more: str = "", *, shell: str = "'\\") -> None:
+    """Raise a ValueError for a path that DVC does not find, or that ends the quotes around it in dvc.yaml."""
+    found = next((c for c in value if c in shell + more or ord(c) < ord(" ") or c == "\x7f"), None)
+    if found is not None:
+        raise ValueError(
+            f"{what} {value[:_SHOWN]!r} has the character {found!r}, which may not be used there: rename it"
+        )
+    if not value or value.startswith("~"):
+        fault = "begins with ~, which DVC does not expand: write the whole path" if value else "is empty: write a path"
+        raise ValueError(f"{what} {value[:_SHOWN]!r} {fault}")
 
 
 class _ByTask:
@@ -131,6 +151,38 @@ class DataParams(_Section):
     """The directory of Parquet files that `train` and `evaluate` read: `data/parquet`, or `data/text/NAME`."""
     corpora: dict[str, str]
     """Path of each text by its NAME; the stage `prepare@NAME` writes `data/text/NAME`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what DVC, the shell or a file system would read differently."""
+        _check_characters("dir", self.dir)
+        for name, path in self.corpora.items():
+            _check_characters("the NAME", name, "@:")
+            parts = name.split("/")
+            if any(
+                part.strip() != part or part in {"", ".", ".."} or len(os.fsencode(part)) > _LONGEST_NAME
+                for part in parts
+            ):
+                raise ValueError(
+                    f"the NAME {name[:_SHOWN]!r} is not the name of a folder of data/text: no blank at an end, no part "
+                    f"that is empty, . or .., and at most {_LONGEST_NAME} bytes"
+                )
+            within = next((other for other in self.corpora if other.startswith(f"{name}/")), None)
+            if within is not None:
+                raise ValueError(
+                    f"the output of the NAME {within[:_SHOWN]!r} would lie within that of {name[:_SHOWN]!r}: rename one"
+                )
+            _check_characters(f"the path of {name[:_SHOWN]!r}", path, shell="")
+
+    def path_of(self, name: str) -> str:
+        """Return the path of the text of a NAME.
+
+        Raises:
+            ParamsError: there is no such NAME.
+        """
+        if name not in self.corpora:
+            known = ", ".join(list(self.corpora)[:5])[:_SHOWN] or "none"
+            raise ParamsError(f"data.corpora has no NAME {name[:_SHOWN]!r} (it has: {known}): add it to the params")
+        return self.corpora[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ keys the user chose (`data.corpora`): each of these is one value.
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from functools import reduce
 from pathlib import Path
@@ -19,6 +20,8 @@ from bertpipe.core.params import Params
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_MOST_SHOWN, _SHOWN = 3, 60
+"""Names in a message, and characters of each."""
 _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
@@ -33,13 +36,18 @@ def load_params(path: Path) -> Params:
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
     layers = _read_layers(path)
+    content = _merge_layers(layers)
     try:
-        # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
-        content = json.dumps(_merge_layers(layers), default=str)
+        json.dumps(content, default=str)
     except (ValueError, TypeError, RecursionError) as error:  # a value within itself, a key that is not text
         raise ParamsError(f"{path} has sections that cannot be read: {first_line(error)}") from error
+    change_paths(content, os.path.expanduser)
+    unreadable = [f"  {name}: {fault}" for name, fault in _unreadable(content)]
+    if unreadable:
+        raise ParamsError("\n".join([f"{path} has {len(unreadable)} fault(s):", *unreadable[:_MOST_SHOWN]]))
     try:
-        return TypeAdapter(Params).validate_json(content, strict=True)
+        # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
+        return TypeAdapter(Params).validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         faults: dict[str, list[str]] = {}
         for detail in error.errors():
@@ -66,6 +74,41 @@ def merged_text(path: Path) -> str:
     yaml.representer.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
     yaml.dump(_merge_layers(layers), text)
     return text.getvalue()
+
+
+def change_paths(content: Any, change: Callable[[str], str]) -> None:  # noqa: ANN401
+    """Change, in place, each value of a params file that can be the path of what a command reads.
+
+    Not in `data`: DVC reads these itself.
+    """
+
+    def change_in(mapping: object, key: str) -> None:
+        if isinstance(mapping, dict) and isinstance(value := mapping.get(key), str):
+            changed = change(value)
+            if changed != value:
+                mapping[key] = changed
+
+    if isinstance(content, dict):
+        for section, key in (("download", "source"), ("prepare", "tokenizer"), ("train", "init")):
+            change_in(content.get(section), key)
+        infer = content.get("infer")
+        examples = infer.get("examples") if isinstance(infer, dict) else None
+        for example in examples if isinstance(examples, list) else ():
+            change_in(example, "model")
+
+
+def _unreadable(content: Any, place: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Yield the dotted names of keys that DVC ignores and of values that no file system takes, and what to do."""
+    if isinstance(content, str) and "\0" in content:
+        yield place, "has a NUL character: remove it"
+    for key, value in (
+        content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    ):
+        name = json.dumps(key, default=str).strip('"')[:_SHOWN]
+        if isinstance(content, dict) and not isinstance(key, str):
+            yield f"{place}.{name}".lstrip("."), f'write it in quotes, "{name}": DVC ignores names that are not text'
+        else:
+            yield from _unreadable(value, f"{place}.{key}".lstrip("."))
 
 
 def _read_layers(path: Path, *, comments: bool = False) -> _Layers:

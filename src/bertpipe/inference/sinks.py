@@ -64,7 +64,7 @@ def sink_to(out: Path | None, *, width: int | None) -> Iterator[Sink]:
         if suffix == ".parquet":
             import pyarrow.parquet as pq  # noqa: PLC0415
 
-            with pq.ParquetWriter(temporary, _vector_schema(width)) as writer:
+            with temporary.open("wb") as file, pq.ParquetWriter(file, _vector_schema(width)) as writer:
                 yield _ParquetVectors(writer)
         elif suffix == ".npy":
             with temporary.open("wb") as file:

@@ -20,6 +20,7 @@ from bertpipe.core.artifacts import (
 )  # fmt: skip
 from bertpipe.core.atomic import atomic_directory, atomic_file
 from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.data.tokenization.tokenizer import (
@@ -103,7 +104,7 @@ def _summary(
     others = {path.name: file_sha256(path) for path in staging.iterdir() if path.name not in {*made.sha256, *TABLES}}
     return {
         "source": {
-            "file": zip_file.name,
+            "file": shown(zip_file.name),
             "sha256": made.source_sha256,
             "subset": convert.subset,
             **({"generated": True} if made.facts.generated else {}),

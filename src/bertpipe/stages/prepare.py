@@ -15,6 +15,7 @@ from bertpipe.core.artifacts import (
 )
 from bertpipe.core.atomic import atomic_directory, atomic_file, scratch_directory
 from bertpipe.core.errors import DataError
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.sources.engines.engine import Engine, Processes
@@ -108,7 +109,7 @@ def _summary(text: Path, prepare: PrepareParams, made: PreparedText, staging: Pa
     sha256 = {**made.sha256, TOKENIZER_NAME: file_sha256(staging / TOKENIZER_NAME)}
     size = made.tokenizer.vocab_size
     return {
-        "source": {"text": text.name, "pairs": prepare.pairs, "tokenizer": prepare.tokenizer},
+        "source": {"text": shown(text.name), "pairs": prepare.pairs, "tokenizer": prepare.tokenizer},
         "max_length": prepare.max_length,
         "documents": sum(count.documents for count in made.counts.values()),
         "found": asdict(made.stats),

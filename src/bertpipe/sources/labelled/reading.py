@@ -171,7 +171,7 @@ def _parquet_rows(path: Path, fields: Sequence[str]) -> _Found:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:  # of a name, pyarrow reads UTF-8 alone
             check_fields(fields, file.schema_arrow.names, str(path), advice=_ADVICE)
             table = file.read(columns=list(fields), use_threads=False)
         table.validate(full=True)  # strings that are not UTF-8 are read without an error

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.core.errors import DataError, excerpt, excerpts
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ProbeParams, SampleParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.sources.labelled.reading import LabelledText, labelled_sha256, read_labelled
@@ -143,7 +144,7 @@ def _from_files(probe: ProbeParams, path: Path, test: Path | None) -> tuple[list
 
 
 def _identity(path: Path) -> dict[str, str]:
-    return {"file": str(path), "sha256": labelled_sha256(path)}
+    return {"file": shown(str(path)), "sha256": labelled_sha256(path)}
 
 
 def _check_classes(splits: LabelledSplits, labelled: str) -> None:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from bertpipe.core.artifacts import SPLITS, TABLES, check_number, shard_name, shards_sha256
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources.engines.engine import Engine, with_progress
@@ -84,13 +85,13 @@ def convert_zips(
                     renumbered(table).replace(table)
             if is_folder:
                 part.found.rejects[:] = [
-                    replace(reject, file=f"{shard.path.name}!{reject.file}") for reject in part.found.rejects
+                    replace(reject, file=f"{shown(shard.path.name)}!{reject.file}") for reject in part.found.rejects
                 ]
             found.merge(part.found)
             digests.append(sha256 or part.sha256)
             lines += f"{part.source_sha256}  {shard.path.name}\n"
     if is_folder:
-        source_sha256 = hashlib.sha256(lines.encode("utf-8")).hexdigest()
+        source_sha256 = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
         sha256 = {table: shards_sha256([each[table] for each in digests]) for table in TABLES}
     else:
         source_sha256 = parts[0].source_sha256
