@@ -21,6 +21,7 @@ from bertpipe.core.params_file import merged_text
 from bertpipe.core.progress import Progress
 from commands import Ended, Run
 from models import save_tiny_model
+from prepared import folder_of
 
 TINY = Path(__file__).parent.parent / "params" / "tiny.yaml"
 

@@ -20,8 +20,10 @@ from bertpipe.core.params import Params
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_MOST_SHOWN, _SHOWN = 3, 60
-"""Names in a message, and characters of each."""
+_SHOWN = 60
+"""Characters of a name in a message."""
+_ROOM_FOR_FAULTS = 350
+"""Characters of the faults in a message."""
 _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
@@ -42,9 +44,8 @@ def load_params(path: Path) -> Params:
     except (ValueError, TypeError, RecursionError) as error:  # a value within itself, a key that is not text
         raise ParamsError(f"{path} has sections that cannot be read: {first_line(error)}") from error
     change_paths(content, os.path.expanduser)
-    unreadable = [f"  {name}: {fault}" for name, fault in _unreadable(content)]
-    if unreadable:
-        raise ParamsError("\n".join([f"{path} has {len(unreadable)} fault(s):", *unreadable[:_MOST_SHOWN]]))
+    if unreadable := [f"{name}: {fault}" for name, fault in _unreadable(content)]:
+        raise _fault_list(path, unreadable)
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
         return TypeAdapter(Params).validate_json(json.dumps(content, default=str), strict=True)
@@ -53,8 +54,19 @@ def load_params(path: Path) -> Params:
         for detail in error.errors():
             name, fault = _describe(detail, layers)
             faults.setdefault(name, []).append(fault)  # several where a value may be of several types
-        lines = "\n".join(f"  {name}: {', or '.join(fault)}" for name, fault in faults.items())
-        raise ParamsError(f"{path} has {len(faults)} fault(s):\n{lines}") from error
+        raise _fault_list(path, [f"{name}: {', or '.join(fault)}" for name, fault in faults.items()]) from error
+
+
+def _fault_list(path: Path, faults: Sequence[str]) -> ParamsError:
+    """Return an error that names the first faults, as many as a message has room for, and how many there are."""
+    shown, room = list[str](), _ROOM_FOR_FAULTS
+    for fault in faults:
+        room -= len(fault)
+        if shown and room < 0:
+            shown.append("...")
+            break
+        shown.append(fault)
+    return ParamsError("\n  ".join([f"{path} has {len(faults)} fault(s):", *shown]))
 
 
 def merged_text(path: Path) -> str:
