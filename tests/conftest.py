@@ -90,6 +90,16 @@ def _same_everywhere() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Restore the environment after each test: a command settles it for its whole process."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _quick_peak() -> Iterator[None]:
     """Let the machine's peak, which takes a training a second at its end, be measured on a small product."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from bertpipe import __version__
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.params_file import merged_text
 from exports import METRICS
+from prepared import REVIEWS, folder_of
 from test_security import SECRETS
 
 PARAMS = Path(__file__).parent.parent.parent / "params"
@@ -141,3 +143,26 @@ def test_what_other_tools_set_decides_nothing(
         assert told[0].code == 0
         assert told[0] == told[1]
         assert written[0] == written[1]
+
+
+@pytest.mark.usefixtures("model")
+def test_files_of_the_current_folder_are_not_imported(workdir: Path) -> None:
+    """Neither by the command nor by the processes that it starts."""
+    for name in ("random", "types", "token", "numpy"):
+        (workdir / f"{name}.py").write_text("raise SystemExit('imported by mistake')\n", encoding="utf-8")
+    params = (workdir / "params.yaml").read_text(encoding="utf-8")
+    (workdir / "params.yaml").write_text(re.sub("processes: .*", "processes: 2", params), encoding="utf-8")
+    folder_of(workdir / "text", REVIEWS)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("bertpipe"), "prepare", "--text", "text", "--out", "mine"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "by mistake" in done.stderr) == (0, False), done.stderr
+
+
+def test_a_current_folder_that_was_removed_is_said(workdir: Path) -> None:
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -P -m bertpipe "$@"'
+    command = ["/bin/sh", "-c", script, sys.executable, "state"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the current folder has been removed: change to another one\n"

@@ -30,7 +30,7 @@ from bertpipe.cli.options import (
 )
 from bertpipe.cli.process import settle_process
 from bertpipe.core import artifacts
-from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, StoppedError, WorldError
+from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, MissingInputError, StoppedError, WorldError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import ProbeMode
@@ -67,6 +67,10 @@ def _root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise MissingInputError("the current folder has been removed: change to another one") from error
     if (
         context.invoked_subcommand != "train"
         and environment.environment_number("WORLD_SIZE", 1) > 1

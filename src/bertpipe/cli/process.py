@@ -35,6 +35,7 @@ def settle_process() -> None:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user has a number alone, and PyTorch asks for the name
         os.environ["LOGNAME"] = str(os.getuid())
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts import no random.py of the current folder
     os.environ["MATPLOTLIBRC"] = os.devnull
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home directory that is not writable
     if sys.warnoptions:  # of PYTHONWARNINGS; a warning of a library is no error of the user's
