@@ -1,7 +1,6 @@
 """Text to sentences."""
 
 import re
-import unicodedata
 
 _LINE_BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _LINE_SEPARATOR = re.compile("[\x85\u2028\u2029]")
@@ -11,11 +10,6 @@ _WIDE_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 def without_line_break_tags(text: str) -> str:
     """Return the text with HTML's line breaks (`<br>`, `<br/>`, `<br />`) as newlines; two in a row end a paragraph."""
     return _LINE_BREAK_TAG.sub("\n", text) if "<" in text else text
-
-
-def comparable(text: str) -> str:
-    """Return what is equal for texts that differ in white space, or in how Unicode composes their letters, alone."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def split_sentences(text: str, language: str) -> list[str]:
