@@ -27,7 +27,7 @@ def test_a_short_message_is_as_it_was_written() -> None:
         ("ma\u00f1ana", "'ma\u00f1ana'"),
         ("a\nb\t\x1b[0m", r"'a\nb\t\x1b[0m'"),
         ("half \ud83d", r"'half \ud83d'"),
-        ("x" * 61, "'" + "x" * 60 + "'\u2026"),
+        ("x" * 81, "'" + "x" * 79 + "..."),
     ],
 )
 def test_a_value_is_shown_in_quotes_and_bounded(value: str, shown: str) -> None:

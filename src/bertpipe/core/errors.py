@@ -8,40 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_LONGEST_MESSAGE = 500
-"""Characters of the longest message, whatever the input holds."""
-_LONGEST_EXCERPT = 60
-_SHOWN_VALUES = 5
-
-
-def excerpt(value: object) -> str:
-    """Return the beginning of a value, text in quotes, as messages show it; what cannot be printed is escaped."""
-    if isinstance(value, str):
-        begin = value[:_LONGEST_EXCERPT]
-        while len(repr(begin)) > 2 * _LONGEST_EXCERPT:  # it has many escapes
-            begin = begin[: len(begin) // 2]
-        return repr(begin) + "…" * (len(value) > len(begin))
-    shown = repr(value)
-    return shown[:_LONGEST_EXCERPT] + "…" * (len(shown) > _LONGEST_EXCERPT)
-
-
-def excerpts(values: Sequence[str]) -> str:
-    """Return the first of some values as messages show them, and how many more there are."""
-    more = f" and {len(values) - _SHOWN_VALUES:,} more" if len(values) > _SHOWN_VALUES else ""
-    return ", ".join(map(excerpt, values[:_SHOWN_VALUES])) + more
+_LONGEST, _END = 500, 200
+"""Characters of the longest message, and of its end, which says what to do."""
 
 
 class BertpipeError(Exception):
     """A problem in the user's input, files or machine; the command line shows its message and exits with a code.
 
-    The middle of a message that is too long is left out: file and place stand at its beginning, the next step at the
-    end.
+    A message that is too long, because of what the input holds, loses its middle.
     """
 
     def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
-        if len(message) > _LONGEST_MESSAGE:
-            half = (_LONGEST_MESSAGE - len(" … ")) // 2
-            message = f"{message[:half]} … {message[-half:]}"
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST - _END - 5]} ... {message[-_END:]}"
         super().__init__(message)
         self.shown, self.exit_code = shown, exit_code  # where several processes raise it together, one shows it
 
@@ -114,10 +93,22 @@ class InputError(BertpipeError):
     """A sentence given to a model cannot be answered: it is empty, too long, or has no `[MASK]`."""
 
 
+def excerpt(value: object, most: int = 80) -> str:
+    """Return a value as a message shows it, quoted; the beginning alone, if it is long."""
+    shown = repr(value)
+    return shown if len(shown) <= most else f"{shown[:most]}..."
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without a final stop; its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(":. ") if lines else type(error).__name__
+
+
+def excerpts(values: Sequence[str], most: int = 5) -> str:
+    """Return the first of some values as `excerpt` does, and how many more there are."""
+    more = f" and {len(values) - most:,} more" if len(values) > most else ""
+    return ", ".join(map(excerpt, values[:most])) + more
 
 
 @contextmanager

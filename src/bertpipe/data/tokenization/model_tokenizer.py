@@ -4,11 +4,13 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from bertpipe.core.errors import InputError, excerpt, excerpts
+from bertpipe.core.errors import InputError, excerpt
 from bertpipe.data.tokenization.tokenizer import Tokenizer, is_unknown_token, unknown_token
 
 MASK = "[MASK]"
 """What the user writes for a hidden word, whatever the model's own mask token is."""
+_SHOWN_WORDS = 5
+"""Unknown words that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,4 +110,5 @@ class ModelTokenizer:
         words = [word for word in dict.fromkeys(pieces) if word != unknown]
         if not words:
             return ()
-        return (f"not in the vocabulary, read as {unknown}: {excerpts(words)}",)
+        more = f" and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
+        return (f"not in the vocabulary, read as {unknown}: {', '.join(map(excerpt, words[:_SHOWN_WORDS]))}{more}",)

@@ -12,7 +12,7 @@ CONTINUATION = "##"
 MOST_WORDS = 1 << 26
 """Words in all that the library is shown of a corpus of any size: more take long, and its counts have 32 bits."""
 LONGEST_WORD = 100
-"""Characters of the longest word that is taken apart, as in every tokenizer of BERT's; a longer one is `[UNK]`."""
+"""Characters of the longest word that BERT's tokenizers take apart, the library's default; a longer one is `[UNK]`."""
 _ALPHABET_SHARE = 0.25
 """Most of a vocabulary that single characters may take, those that go on with a word not counted."""
 _WORDS_A_TEXT = 1 << 12
@@ -137,12 +137,7 @@ def _backend(
     import tokenizers as library  # noqa: PLC0415
     from tokenizers.models import WordPiece  # noqa: PLC0415
 
-    model = WordPiece(
-        dict(vocabulary),
-        unk_token=unk_token,
-        continuing_subword_prefix=CONTINUATION,
-        max_input_chars_per_word=LONGEST_WORD,
-    )
+    model = WordPiece(dict(vocabulary), unk_token=unk_token, continuing_subword_prefix=CONTINUATION)
     backend = library.Tokenizer(model)
     # Left unset, strip_accents follows lowercase: in Spanish that would make one word of "si" and "sí".
     backend.normalizer = library.normalizers.BertNormalizer(

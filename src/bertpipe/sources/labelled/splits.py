@@ -16,7 +16,7 @@ from bertpipe.core.params import ProbeParams, SampleParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.sources.labelled.reading import LabelledText, labelled_sha256, read_labelled
 from bertpipe.sources.sample.dataset import sample_reviews
-from bertpipe.sources.text.sentences import comparable
+from bertpipe.sources.text.corpus import comparable
 
 SAMPLE = "sample"
 """Names the embedded sample's reviews, labelled with their verdicts, in place of a file; as in `download.source`."""

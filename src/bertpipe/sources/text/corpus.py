@@ -1,6 +1,7 @@
 """Which documents of a corpus stay, in which split, and under which number: without duplicates, shard by shard."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from bertpipe.core.artifacts import SPLITS, check_number
 from bertpipe.core.errors import DataError
 from bertpipe.sources.text.documents import TextShard
-from bertpipe.sources.text.sentences import comparable, without_line_break_tags
+from bertpipe.sources.text.sentences import without_line_break_tags
 
 DIGEST_BYTES = 16
 SPLIT_BYTES = 8
@@ -202,6 +203,11 @@ def text_digest(plain: str, origin: str, *, seed: int) -> bytes | None:
             f"{words[at : error.start]!r}: correct the file"
         ) from error
     return blake2b(content, digest_size=DIGEST_BYTES, key=seed.to_bytes(8)).digest()
+
+
+def comparable(text: str) -> str:
+    """Return what is equal for texts that differ in white space, or in how Unicode composes their letters, alone."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def split_bound(test_share: float) -> int:

@@ -1,7 +1,6 @@
 """Text to sentences."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Literal
@@ -29,11 +28,6 @@ _LIKELY_END = re.compile(r"\n\n|(?:[^.!?\n]|\n(?!\n)|[.!?](?=\w))+[.!?]*[ \t]*|[
 def without_line_break_tags(text: str) -> str:
     """Return the text with HTML's line breaks (`<br>`, `<br/>`, `<br />`) as newlines; two in a row end a paragraph."""
     return _LINE_BREAK_TAG.sub("\n", text) if "<" in text else text
-
-
-def comparable(text: str) -> str:
-    """Return what is equal for texts that differ in white space, or in how Unicode composes their letters, alone."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def split_sentences(text: str, language: str, found_by: SentenceRule = "auto") -> list[str]:
