@@ -75,6 +75,12 @@ PROMISES = {
         how="NaN, overflow, spikes, nothing to predict, one class, empty splits, six words, params at their limits",
         file="tests/test_numbers.py",
     ),
+    "Random command lines": Promise(
+        promise="Whatever is typed and lies in a folder, a command answers or says what is wrong; no file is lost.",
+        how="Random trees, names, contents, encodings, params and environments, by a seed; no traceback, no message of "
+        "over 500 characters, no JSON that is none, nothing half-written, nothing of the user's changed",
+        file="tests/process/test_random_commands.py",
+    ),
     "Security": Promise(
         promise="Nothing that is read runs, leaves its folder, or shows a secret.",
         how="Rules over the sources, each with bad examples; malicious pickles, archives and model directories; "

@@ -185,11 +185,16 @@ class _Faults:
         return given
 
     def look_for_the_environment(self) -> None:
-        """What is taken from the environment, which holds secrets, is taken by name."""
+        """What is taken from the environment, which holds secrets, is taken by name; `list` gives the names alone."""
         by_name = {
             id(node.value)
             for node in ast.walk(self.tree)
             if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get")
+        }
+        by_name |= {
+            id(node.args[0])
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Call) and self._name(node.func) == "list" and len(node.args) == 1
         }
         for node in ast.walk(self.tree):
             is_environment = isinstance(node, ast.Name | ast.Attribute) and self._name(node) == "os.environ"

@@ -146,7 +146,7 @@ def test_the_settings_of_a_tokenizer_from_hugging_face_survive(tmp_path: Path) -
     vocab = {piece: number for number, piece in enumerate(PIECES)}
     theirs = transformers.BertTokenizer(vocab=vocab, **settings)
     theirs.save_pretrained(tmp_path / "theirs")
-    own = given_tokenizer(tmp_path / "theirs", lowercase=True, strip_accents=False)
+    own = given_tokenizer(tmp_path / "theirs", lowercase=True, strip_accents=False).tokenizer
     (tmp_path / "export").mkdir()
     assert exported(tmp_path / "export", own).items() >= settings.items()
     back = transformers.BertTokenizer.from_pretrained(tmp_path / "export")

@@ -87,10 +87,11 @@ def test_aliases_of_the_base_are_not_changed_together(base: Path) -> None:
     assert (loaded.probe.whole.epochs, loaded.probe.frozen.epochs) == (99, content["probe"]["frozen"]["epochs"])
 
 
-def test_all_faults_are_named_at_once_each_with_its_file(base: Path) -> None:
+def test_all_faults_are_named_at_once_each_with_its_file(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = base.read_text(encoding="utf-8").replace("\n  films: 300", "\n  films: 3").replace("\n  tied: true", "\n")
     base.write_text(f"{text}\nbottom: 1\n", encoding="utf-8")
-    mine = overlay(base, "model: {heads: 3, epoch: 1}\ntrain: {epochs: 0}\ntop: 2\n")
+    mine = overlay(base, "model: {heads: 3, epoch: 1}\ntrain: {epochs: 0}\ntop: 2\n").relative_to(base.parent)
+    monkeypatch.chdir(base.parent)
     known = "is not known: check its spelling, or remove it"
     below = f"[in {mine.parent}/../params.yaml]"
     head, *lines = fault(mine).splitlines()

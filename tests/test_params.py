@@ -342,11 +342,18 @@ def test_what_is_not_yaml_is_said_to_be_so(tmp_path: Path, content: bytes) -> No
         load_params(path)
 
 
-@pytest.mark.parametrize("content", ["a: &x [*x]", "? [1, 2]\n: 3", "? 2024-01-01\n: 1"])
-def test_sections_that_json_has_not_are_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: &x [*x]", "has a value within itself: write it out"),
+        ("? [1, 2]\n: 3", r"has 1 fault\(s\):\n  .*1, 2.*: write it in quotes"),
+        ("? 2024-01-01\n: 1", r"has 1 fault\(s\):\n  2024-01-01: write it in quotes"),
+    ],
+)
+def test_sections_that_json_has_not_are_refused(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ParamsError, match=r"p\.yaml has sections that cannot be read: "):
+    with pytest.raises(ParamsError, match=rf"p\.yaml {said}"):
         load_params(path)
 
 

@@ -122,6 +122,7 @@ BAD = [
     "import ftplib",
     "get(url, verify=False)",
     "import os\ndict(os.environ)",
+    "import os\nlist(os.environ.items())",
     "from os import environ\nwrite(environ)",
     "import os\nos.environ | more",
 ]
@@ -144,7 +145,7 @@ def test_each_rule_finds_its_fault(source: str) -> None:
         "import numpy as np\nnp.load(path)",
         "archive.extractfile(member)",
         "import json\njson.load(file)",
-        "import os\nos.environ['HOME'], os.environ.get('HOME')",
+        "import os\nos.environ['HOME'], os.environ.get('HOME'), list(os.environ)",
         "yaml = reader()\nyaml.load(path)",
     ],
 )

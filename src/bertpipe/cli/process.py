@@ -28,8 +28,10 @@ def settle_process() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    for name, value in list(os.environ.items()):
-        if _NEVER.fullmatch(name) or (name in _ONLY_IF and not re.fullmatch(_ONLY_IF[name], value, re.ASCII)):
+    for name in list(os.environ):
+        if _NEVER.fullmatch(name) or (
+            name in _ONLY_IF and not re.fullmatch(_ONLY_IF[name], os.environ[name], re.ASCII)
+        ):
             del os.environ[name]
     try:
         getpass.getuser()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_LONGEST, _END = 500, 200
+LONGEST_MESSAGE, _END = 500, 200
 """Characters of the longest message, and of its end, which says what to do."""
 
 
@@ -19,8 +19,8 @@ class BertpipeError(Exception):
     """
 
     def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
-        if len(message) > _LONGEST:
-            message = f"{message[: _LONGEST - _END - 5]} ... {message[-_END:]}"
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[: LONGEST_MESSAGE - _END - 5]} ... {message[-_END:]}"
         super().__init__(message)
         self.shown, self.exit_code = shown, exit_code  # where several processes raise it together, one shows it
 

@@ -36,9 +36,9 @@ _LONGEST_NAME = 200
 """Bytes of a corpus's NAME; file systems allow 255, and temporary names are longer."""
 
 
-def _check_characters(what: str, value: str, more: str = "", *, shell: str = "'\\") -> None:
+def _check_characters(what: str, value: str, more: str = "", *, read_by_shell: str = "'\\") -> None:
     """Raise a ValueError for a path that DVC does not find, or that ends the quotes around it in dvc.yaml."""
-    found = next((c for c in value if c in shell + more or ord(c) < ord(" ") or c == "\x7f"), None)
+    found = next((c for c in value if c in read_by_shell + more or ord(c) < ord(" ") or c == "\x7f"), None)
     if found is not None:
         raise ValueError(
             f"{what} {value[:_SHOWN]!r} has the character {found!r}, which may not be used there: rename it"
@@ -171,7 +171,7 @@ class DataParams(_Section):
                 raise ValueError(
                     f"the output of the NAME {within[:_SHOWN]!r} would lie within that of {name[:_SHOWN]!r}: rename one"
                 )
-            _check_characters(f"the path of {name[:_SHOWN]!r}", path, shell="")
+            _check_characters(f"the path of {name[:_SHOWN]!r}", path, read_by_shell="")
 
     def path_of(self, name: str) -> str:
         """Return the path of the text of a NAME.

@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bertpipe.core.errors import ParamsError, first_line
+from bertpipe.core.errors import LONGEST_MESSAGE, ParamsError
 from bertpipe.core.params import Params
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 60
 """Characters of a name in a message."""
-_ROOM_FOR_FAULTS = 350
-"""Characters of the faults in a message."""
 _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
@@ -40,11 +38,11 @@ def load_params(path: Path) -> Params:
     layers = _read_layers(path)
     content = _merge_layers(layers)
     try:
-        json.dumps(content, default=str)
-    except (ValueError, TypeError, RecursionError) as error:  # a value within itself, a key that is not text
-        raise ParamsError(f"{path} has sections that cannot be read: {first_line(error)}") from error
-    change_paths(content, os.path.expanduser)
-    if unreadable := [f"{name}: {fault}" for name, fault in _unreadable(content)]:
+        change_paths(content, os.path.expanduser)
+        unreadable = [f"{name}: {fault}" for name, fault in _unreadable(content)]
+    except RecursionError as error:
+        raise ParamsError(f"{path} has a value within itself: write it out") from error
+    if unreadable:
         raise _fault_list(path, unreadable)
     try:
         # JSON, because pydantic's strict mode takes a JSON array for a tuple but not a list.
@@ -59,14 +57,12 @@ def load_params(path: Path) -> Params:
 
 def _fault_list(path: Path, faults: Sequence[str]) -> ParamsError:
     """Return an error that names the first faults, as many as a message has room for, and how many there are."""
-    shown, room = list[str](), _ROOM_FOR_FAULTS
-    for fault in faults:
-        room -= len(fault)
-        if shown and room < 0:
-            shown.append("...")
-            break
-        shown.append(fault)
-    return ParamsError("\n  ".join([f"{path} has {len(faults)} fault(s):", *shown]))
+    message = f"{path} has {len(faults)} fault(s):"
+    for number, fault in enumerate(faults):
+        if number and len(message) + len(fault) > LONGEST_MESSAGE - len("\n  \n  ..."):
+            return ParamsError(f"{message}\n  ...")
+        message += f"\n  {fault}"
+    return ParamsError(message)
 
 
 def merged_text(path: Path) -> str:

@@ -154,8 +154,10 @@ def _config(source: str | Path, *, local_only: bool) -> Any:  # noqa: ANN401
     try:
         content, _ = BertConfig.get_config_dict(source, **options)
         # The first checkpoints do not say what they are. Their tensors do.
-        kind = AutoConfig if "model_type" in content else BertConfig
-        config = kind.from_pretrained(source, **options)
+        if "model_type" in content:
+            config = AutoConfig.from_pretrained(source, **options)
+        else:
+            config = BertConfig.from_pretrained(source, **options)
     except OSError:
         raise
     except ValueError as error:  # an unknown model type, or a config that is not JSON
