@@ -47,7 +47,7 @@ else
 endif
 
 test: setup
-	$(BIN)/python -m $(PYTEST)
+	$(BIN)/python -m $(PYTEST) -m "not thorough"
 
 torture: setup
 	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise $(ALL_TESTS)
@@ -59,9 +59,10 @@ check: setup
 	mypy
 	lint-imports
 	coverage erase
-	coverage run -m $(PYTEST) $(ALL_TESTS)
+	coverage run -m $(PYTEST) -m "not thorough"
 	coverage combine --quiet
 	coverage report
+	$(PYTEST) -m thorough $(ALL_TESTS)
 
 # Not part of the check: each client has an environment of its own, below $(VENV)/clients.
 clients: setup

@@ -46,6 +46,9 @@ _COUNTS_VARIABLE = "BERTPIPE_COUNTS"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first, so that no worker begins one when the others have nothing left to do."""
+    for item in items:
+        if item.path.parent.name == "process":
+            item.add_marker("thorough")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -24,6 +24,8 @@ from models import tiny_bert
 from runs import results, train
 from test_resident import CPU, POSITIONS, VOCAB, batchers, differences, masking, pairs, settings, shapes, trained
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(autouse=True)
 def compiled_anew() -> Iterator[None]:

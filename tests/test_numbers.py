@@ -43,7 +43,7 @@ from models import save_changed, save_tiny_huggingface, tiny_bert
 from prepared import Prepare, folder_of
 from runs import paths_in
 
-pytestmark = pytest.mark.promise("Numbers")
+pytestmark = [pytest.mark.promise("Numbers"), pytest.mark.thorough]
 
 CPU = torch.device("cpu")
 WORDS = [*SPECIAL_TOKENS, "a", "b", "c", "d"]

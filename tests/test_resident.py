@@ -32,6 +32,8 @@ from datasets import Pair, pair_dataset, word_piece_tokenizer
 from defaults import DEFAULTS
 from models import tiny_bert
 
+pytestmark = pytest.mark.thorough
+
 CPU = torch.device("cpu")
 VOCAB, POSITIONS = 40, 61
 UNITS: tuple[MaskingUnit, ...] = ("token", "word", "span")

@@ -27,7 +27,7 @@ from models import tiny_bert
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, crash_in, results, train
 from torture.forks import FULL
 
-pytestmark = pytest.mark.promise("Exact resume")
+pytestmark = [pytest.mark.promise("Exact resume"), pytest.mark.thorough]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 

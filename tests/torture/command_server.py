@@ -16,6 +16,7 @@ import pyarrow.parquet  # noqa: F401
 import sentencex  # noqa: F401
 import tokenizers  # noqa: F401
 import torch
+import torch._dynamo  # an optimizer imports it
 import transformers  # noqa: F401
 
 from bertpipe.cli.app import main as run_command

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet  # noqa: F401 - spares each case its import
 import tokenizers  # noqa: F401
 import torch
+import torch._dynamo  # an optimizer imports it
 
 from bertpipe.core.errors import BertpipeError
 from bertpipe.training import flops
