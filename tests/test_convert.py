@@ -285,6 +285,7 @@ def test_the_sample_converts_whole_with_words_and_true_tokens(parquet: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif("BERTPIPE_IMDB_ZIP" not in os.environ, reason="BERTPIPE_IMDB_ZIP names no zip")
 def test_the_notebooks_sampled_imdb_converts_without_a_reject(tmp_path: Path) -> None:
     summary = convert(tmp_path, Path(os.environ["BERTPIPE_IMDB_ZIP"]), subset="sampled", max_length=512)

@@ -170,6 +170,7 @@ def test_ids_that_are_no_words_of_the_texts_stay_without_words(made: Notebook, t
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif("BERTPIPE_IMDB_ZIP" not in os.environ, reason="BERTPIPE_IMDB_ZIP names no zip")
 def test_the_vocabulary_of_imdb_is_recovered(tmp_path: Path) -> None:
     params: dict[str, Any] = {"subset": "sampled", "max_length": 512, "max_reject_rate": 0.0, "recover": "words"}

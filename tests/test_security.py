@@ -528,6 +528,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.thorough
 def test_what_the_environment_keeps_secret_is_neither_shown_nor_written(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,6 +201,7 @@ def test_a_stranger_in_the_tree_is_an_error_for_one_split_too(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_notebooks_zip_of_imdb() -> None:
     if not (name := os.environ.get("BERTPIPE_IMDB_ZIP")):
         pytest.skip("BERTPIPE_IMDB_ZIP is not set")
