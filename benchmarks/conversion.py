@@ -180,7 +180,7 @@ def recovery(work: Path) -> list[dict[str, Any]]:
         texts = {split: [row["text"] for row in documents if row["split"] == split] for split in SPLITS}
         made = notebook(texts["train"], texts["test"], without_rows=WITHOUT_ROWS)
         summary = convert(_zip(made, folder / "made.zip"), folder / "made", "labels")
-        return [own, {"work": "rows made anew, truth known", **_found(summary), **_truth(made, folder / "made")}]
+        return [own, {"work": "generated rows, truth known", **_found(summary), **_truth(made, folder / "made")}]
 
 
 def _found(summary: dict[str, Any]) -> dict[str, Any]:

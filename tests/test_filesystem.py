@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -232,3 +233,14 @@ def test_standard_output_may_be_an_output(tmp_path: Path) -> None:
     piped = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert piped.stdout == 'first\n{\n  "a": 1\n}\n'
     assert Path("/dev/stdout").is_symlink()
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm that can be written")
+def test_a_file_in_memory_is_replaced_as_any_other() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "file"
+        for text in ("the first", "second"):
+            with atomic_file(path) as temporary:
+                temporary.write_text(text)
+        assert path.read_text() == "second"
+        assert list(Path(folder).iterdir()) == [path]

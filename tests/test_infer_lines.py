@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, BertForPreTraining, BertModel
 from bertpipe.core.errors import InputError, MissingInputError, ModelError
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
-from bertpipe.inference import engine, predictor
+from bertpipe.inference import engine, lines, predictor
 from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.stages import infer_lines
@@ -245,6 +245,14 @@ def test_what_is_not_a_file_of_lines_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_questions_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"has no file: name files with one input per line"):
         next(blocks_of_lines(str(tmp_path), ["text"], size=9))
+
+
+def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_LONGEST_LINE", 1000)
+    (tmp_path / "in.txt").write_text(f"{'x' * 1000}\nshort\n{'y' * 1001}", encoding="utf-8")
+    for source in ("/dev/zero", str(tmp_path / "in.txt")):
+        with pytest.raises(InputError, match=rf"{source} has a line of more than 1,000 characters"):
+            list(blocks_of_lines(source, ["text"], size=9))
 
 
 def test_a_word_is_found_in_both_forms_of_unicode(tmp_path: Path) -> None:

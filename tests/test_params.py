@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bertpipe.core import params
-from bertpipe.core.errors import ParamsError
+from bertpipe.core.errors import ParamsError, excerpt
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import load_params, merged_text
 from defaults import DEFAULTS
@@ -255,7 +255,7 @@ def test_a_corpus_may_have_these_names(tmp_path: Path, name: str) -> None:
 )  # fmt: skip
 def test_a_name_that_dvc_or_the_shell_reads_differently_is_refused(tmp_path: Path, name: str, said: str) -> None:
     (told,) = faults(write(tmp_path / "p.yaml", put("data.corpora", {name: "a"})))
-    assert told.startswith(f"data: the NAME {name[:60]!r} {said}")
+    assert told.startswith(f"data: the NAME {excerpt(name)} {said}")
     assert len(told) < 300
 
 

@@ -62,17 +62,19 @@ def test_a_push_again_is_one_more_commit_and_leaves_other_files(push: Push, hub:
     assert len(repository.commits) == 2
 
 
-def test_the_vocabulary_of_an_earlier_tokenizer_is_not_left_beside_the_new_one(
-    push: Push, hub: Hub, directory: Path
-) -> None:
-    push()
+def test_a_vocabulary_that_is_not_of_this_tokenizer_stays_and_is_noted(push: Push, hub: Hub, directory: Path) -> None:
+    notes: list[str] = []
+    push(on_note=notes.append)
     hub.repositories[NAME].files["vocab.txt"] = b"of an earlier export: BertTokenizer would read it"
-    push()
-    assert hub.repositories[NAME].files == contents(directory)
+    push(on_note=notes.append)
+    assert hub.repositories[NAME].files["vocab.txt"].startswith(b"of an earlier export")
+    (said,) = notes
+    assert said.startswith(f"{NAME} has a vocab.txt, which is not of this tokenizer")
     (directory / "vocab.txt").write_text("of this one")
-    push()
-    push()
+    push(on_note=notes.append)
+    push(on_note=notes.append)
     assert hub.repositories[NAME].files == contents(directory)
+    assert notes == [said]
 
 
 def test_a_model_is_private_unless_it_is_to_be_public(push: Push, hub: Hub) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
+from bertpipe.core.file_kinds import LFS_POINTER
 from bertpipe.core.manifest import Kind
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ DOWNLOADS_DIR = WORK_DIR / "downloads"
 DOWNLOAD_FACTS, DOWNLOAD_PART = "facts.json", "part"
 """The files of a download: the version of the remote file, and its first bytes."""
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")
 TABLES = (*SPLITS, "documents")
@@ -238,7 +238,7 @@ def refuse_lfs_pointer(path: Path) -> None:
         DataError: it is a pointer; the message says how to fetch the file.
     """
     with path.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise DataError(f"{path} is a pointer to a file that Git LFS keeps elsewhere: fetch it with `git lfs pull`")
 
 

@@ -31,6 +31,7 @@ _LONG_NAME = 100
 """Bytes; of a longer name the file beside it has a hash, since names end at 255 bytes or, encrypted, at 143."""
 _NO_RENAME = {errno.EXDEV, errno.EBUSY, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP}
 """Of a directory: a lower layer of an overlay, a mount point, another owner's, a file system without it."""
+_STREAMS, _STREAM_FOLDERS = ("/dev/stdout", "/dev/stderr"), ("/dev/fd", "/proc/self/fd")
 _PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 
@@ -222,8 +223,9 @@ def _make_renamable(partial: Path) -> None:
 
 def _is_device(path: Path) -> bool:
     """Return whether a name must not be replaced by a file."""
-    # /dev/stdout leads to a file where standard output does.
-    return path.absolute().is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir())
+    if str(path.absolute()) in _STREAMS or str(path.absolute().parent) in _STREAM_FOLDERS:
+        return True  # it may lead to a file, but the name is the system's
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _must_stay(path: Path) -> bool:

@@ -12,6 +12,9 @@ BYTE_ORDER_MARK = "\ufeff"
 _BESIDE = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "_SUCCESS", "_metadata", "_common_metadata"})
 """What macOS, Windows, Spark and Hive add to folders."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""Begins what a clone without Git LFS has in place of a large file."""
+
 Container = Literal["zip", "tar"]
 Packing = Literal["gz", "zst"]
 

@@ -12,9 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertpipe.core.file_kinds import LFS_POINTER
+
 MANIFEST_NAME = "bertpipe-manifest.json"
 _FORMAT = "bertpipe-manifest-1"
-_LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize [0-9]+\n")
+_LFS_POINTER = re.compile(re.escape(LFS_POINTER) + rb"v1\noid sha256:([0-9a-f]{64})\nsize [0-9]+\n")
 _LONGEST_POINTER = 200
 """Bytes."""
 

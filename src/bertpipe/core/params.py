@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-from bertpipe.core.errors import ParamsError
+from bertpipe.core.errors import ParamsError, excerpt, excerpts
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
@@ -30,8 +30,6 @@ ProbeMode = Literal["frozen", "whole"]
 Parallel = Literal["ddp", "fsdp"]
 
 
-_SHOWN = 60
-"""Characters of a value in a message."""
 _LONGEST_NAME = 200
 """Bytes of a corpus's NAME; file systems allow 255, and temporary names are longer."""
 
@@ -40,12 +38,10 @@ def _check_characters(what: str, value: str, more: str = "", *, read_by_shell: s
     """Raise a ValueError for a path that DVC does not find, or that ends the quotes around it in dvc.yaml."""
     found = next((c for c in value if c in read_by_shell + more or ord(c) < ord(" ") or c == "\x7f"), None)
     if found is not None:
-        raise ValueError(
-            f"{what} {value[:_SHOWN]!r} has the character {found!r}, which may not be used there: rename it"
-        )
+        raise ValueError(f"{what} {excerpt(value)} has the character {found!r}, which may not be used there: rename it")
     if not value or value.startswith("~"):
         fault = "begins with ~, which DVC does not expand: write the whole path" if value else "is empty: write a path"
-        raise ValueError(f"{what} {value[:_SHOWN]!r} {fault}")
+        raise ValueError(f"{what} {excerpt(value)} {fault}")
 
 
 class _ByTask:
@@ -163,15 +159,15 @@ class DataParams(_Section):
                 for part in parts
             ):
                 raise ValueError(
-                    f"the NAME {name[:_SHOWN]!r} is not the name of a folder of data/text: no blank at an end, no part "
+                    f"the NAME {excerpt(name)} is not the name of a folder of data/text: no blank at an end, no part "
                     f"that is empty, . or .., and at most {_LONGEST_NAME} bytes"
                 )
             within = next((other for other in self.corpora if other.startswith(f"{name}/")), None)
             if within is not None:
                 raise ValueError(
-                    f"the output of the NAME {within[:_SHOWN]!r} would lie within that of {name[:_SHOWN]!r}: rename one"
+                    f"the output of the NAME {excerpt(within)} would lie within that of {excerpt(name)}: rename one"
                 )
-            _check_characters(f"the path of {name[:_SHOWN]!r}", path, read_by_shell="")
+            _check_characters(f"the path of {excerpt(name)}", path, read_by_shell="")
 
     def path_of(self, name: str) -> str:
         """Return the path of the text of a NAME.
@@ -180,8 +176,8 @@ class DataParams(_Section):
             ParamsError: there is no such NAME.
         """
         if name not in self.corpora:
-            known = ", ".join(list(self.corpora)[:5])[:_SHOWN] or "none"
-            raise ParamsError(f"data.corpora has no NAME {name[:_SHOWN]!r} (it has: {known}): add it to the params")
+            known = excerpts(list(self.corpora)) or "none"
+            raise ParamsError(f"data.corpora has no NAME {excerpt(name)} (it has: {known}): add it to the params")
         return self.corpora[name]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from bertpipe.core.artifacts import VOCABULARY_TEXT_NAME
@@ -33,7 +33,8 @@ def push_directory(
     """Upload files of a directory as one commit, and return where they are.
 
     The token is the one that huggingface_hub finds: HF_TOKEN, or that of its login. A missing repository is created,
-    private unless `public`; an existing one keeps its other files, but for the vocab.txt of an earlier tokenizer.
+    private unless `public`; an existing one keeps its other files, and a note says if one
+    of them is a `vocab.txt`, which some programs would read in place of this tokenizer.
 
     Args:
         directory: where the files lie.
@@ -59,12 +60,13 @@ def push_directory(
         is_private = bool(found.private)
         if not is_private and not public:
             raise PushError(f"{name} is a public model on the hub, so nothing was sent: give --public, or name another")
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files
-        ]
-        if VOCABULARY_TEXT_NAME in {file.rfilename for file in found.siblings or ()} - {*files}:
-            operations.append(CommitOperationDelete(path_in_repo=VOCABULARY_TEXT_NAME))
+        operations = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=directory / file) for file in files]
         api.create_commit(name, operations, commit_message=_MESSAGE)
+    if VOCABULARY_TEXT_NAME in {file.rfilename for file in found.siblings or ()} - {*files}:
+        on_note(
+            f"{name} has a {VOCABULARY_TEXT_NAME}, which is not of this tokenizer, and BertTokenizer would read it: "
+            "remove it on the hub if it is of an earlier model"
+        )
     for warning in warned:
         on_note(" ".join(str(warning.message).split()).replace(token, _HIDDEN))
     return {"pushed_to": f"{api.endpoint}/{name}", "visibility": "private" if is_private else "public"}

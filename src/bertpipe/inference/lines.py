@@ -14,6 +14,8 @@ from bertpipe.core.errors import InputError, MissingInputError
 from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, is_hidden, kind_of
 
 STANDARD_INPUT = "-"
+_LONGEST_LINE = 1 << 24
+"""Characters; the end of a longer one may never come, as in /dev/zero."""
 _JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
 _Reader = Callable[[str, Sequence[str]], tuple[object, tuple[str, ...]]]
 
@@ -46,12 +48,14 @@ def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterato
 
     Raises:
         MissingInputError: there is no such file.
-        InputError: a file is packed or cannot be read, or a folder has files of both kinds.
+        InputError: a file is packed or cannot be read, a line has no end, or a folder has files of both kinds.
     """
     files = [] if source == STANDARD_INPUT else _files(Path(source))
     is_json = kind_of(files[0].name).suffix in _JSON_SUFFIXES if files else None
     with _opened(files) as texts:
-        lines = (line.replace(BYTE_ORDER_MARK, "").removesuffix("\n") for text in texts for line in text)
+        lines = (
+            line.replace(BYTE_ORDER_MARK, "").removesuffix("\n") for text in texts for line in _lines(text, source)
+        )
         numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
         while block := list(islice(numbered, size)):
             if is_json is None:
@@ -119,6 +123,15 @@ def _opened(files: Sequence[Path]) -> Iterator[Iterator[TextIO]]:
                 yield stack.enter_context(_text(file))
 
         yield texts()
+
+
+def _lines(text: TextIO, source: str) -> Iterator[str]:
+    while line := text.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise InputError(
+                f"{source} has a line of more than {_LONGEST_LINE:,} characters: give a file with one input per line"
+            )
+        yield line
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:

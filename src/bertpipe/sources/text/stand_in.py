@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 
 _LONGEST_ASIDE = 250
@@ -128,11 +129,8 @@ def _replaced(text: str, places: Iterable[int], sign: str) -> str:
 
 def _with_known_stops(text: str) -> str:
     """Return the text with stops that sentencex knows in place of others, and of spaces that part phrases."""
-    try:
+    with suppress(UnicodeEncodeError):
         text.encode("latin-1")
-    except UnicodeEncodeError:
-        pass
-    else:
         return text
     text = _without_faces(_EMOJI, text)
     if "…" in text:
