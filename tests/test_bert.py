@@ -7,15 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bertpipe.model.bert import (
-    ARCHITECTURES,
-    Bert,
-    EncoderLayer,
-    NotebookEmbeddings,
-    QueryPositions,
-    attention_mask,
-    sinusoidal_positions,
-)
+from bertpipe.model.architecture import ARCHITECTURES
+from bertpipe.model.bert import Bert
+from bertpipe.model.embeddings import NotebookEmbeddings, sinusoidal_positions
+from bertpipe.model.encoder import EncoderLayer, QueryPositions, attention_mask
+from bertpipe.model.rotary import Rotary
 from bertpipe.training.objective import PretrainingObjective
 from datasets import Pair, pair_dataset
 from models import tiny_bert, tiny_params
@@ -70,12 +66,21 @@ def test_what_stands_at_padding_does_not_matter(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_order_and_segments_matter(architecture: str) -> None:
+def test_order_matters(architecture: str) -> None:
     bert = double(architecture)
     base = bert.nsp_logits(bert(IDS, LENGTHS, STARTS))
-    swapped = IDS[:, [0, 2, 1, 3, 4, 5, 6]]
-    for other in (bert(swapped, LENGTHS, STARTS), bert(IDS, LENGTHS, STARTS - 1)):
-        assert (bert.nsp_logits(other)[1:] - base[1:]).abs().min() > 1e-6
+    other = bert.nsp_logits(bert(IDS[:, [0, 2, 1, 3, 4, 5, 6]], LENGTHS, STARTS))
+    assert (other[1:] - base[1:]).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_segments_matter_where_they_are_embedded(architecture: str) -> None:
+    bert = double(architecture)
+    base, other = (bert.nsp_logits(bert(IDS, LENGTHS, starts)) for starts in (STARTS, STARTS - 1))
+    if architecture == "modern":  # `[SEP]` alone shows where B begins
+        assert torch.equal(base, other)
+    else:
+        assert (other[1:] - base[1:]).abs().min() > 1e-6
 
 
 # Positions
@@ -102,10 +107,55 @@ def test_an_odd_width_ends_with_a_sine(hidden: int) -> None:
     assert torch.allclose(table[:, 0].double(), torch.sin(torch.arange(7, dtype=torch.float64)), atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not ARCHITECTURES[name].rotary])
 def test_an_odd_embedding_dim_works(architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=VOCAB, embedding_dim=5, heads=5)
     assert bert(IDS, LENGTHS, STARTS).shape == (3, 7, 5)
+
+
+def test_rotary_attention_depends_on_distances_alone() -> None:
+    rotary = Rotary(20, 4, 100.0).double()
+    query, key = torch.randn(1, 1, 1, 4, dtype=torch.float64), torch.randn(1, 1, 1, 4, dtype=torch.float64)
+
+    def score(at: int, other: int) -> float:
+        turned = rotary(query, torch.tensor([[at]])), rotary(key, torch.tensor([[other]]))
+        return (turned[0] * turned[1]).sum().item()
+
+    assert score(3, 7) == pytest.approx(score(12, 16), rel=1e-6)
+    assert score(3, 7) != pytest.approx(score(7, 3), rel=1e-3)
+    # Elements 0 and 2 turn by 1 radian a position, elements 1 and 3 by 100 ** -0.5 = 0.1: worked by hand.
+    vector = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64).view(1, 1, 1, 4)
+    expected = [
+        math.cos(2) - 3 * math.sin(2), 2 * math.cos(0.2) - 4 * math.sin(0.2),
+        3 * math.cos(2) + math.sin(2), 4 * math.cos(0.2) + 2 * math.sin(0.2),
+    ]  # fmt: skip
+    assert rotary(vector, torch.tensor([[2]])).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_rotations_gradient_is_the_one_of_plain_operations() -> None:
+    rotary = Rotary(9, 6, 50.0).double()
+    vectors = torch.randn(2, 3, 7, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(rotary, (vectors,))
+    assert torch.autograd.gradcheck(lambda given: rotary(given, torch.tensor([[4, 0], [8, 8]])), (vectors[:, :, :2],))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "preln", "modern"])
+def test_with_mimetic_weights_a_token_attends_to_its_neighbours_at_once(architecture: str) -> None:
+    def attended(initialization: str) -> float:
+        torch.manual_seed(5)
+        params = tiny_params(
+            architecture, embedding_dim=64, heads=2, max_positions=64, initialization=initialization, dropout=0.0
+        )
+        bert = Bert(params, 500).eval()
+        ids, lengths = torch.randint(5, 500, (4, 64)), torch.full((4,), 64)
+        found = []
+        bert(ids, lengths, lengths // 2, on_layer=lambda layer, *seen: found.append(layer.attention_weights(*seen)))
+        near = (torch.arange(64)[:, None] - torch.arange(64)).abs() <= 3
+        return (found[0] * near).sum(-1).mean().item()
+
+    by_chance = 7 / 64
+    assert attended("mimetic") > 2 * by_chance
+    assert attended("orthogonal") < 1.5 * by_chance
 
 
 # Embeddings
@@ -115,11 +165,11 @@ def test_the_published_embeddings_by_hand() -> None:
     bert = double("bert")
     parts = bert.embeddings.parts(IDS, LENGTHS, STARTS)
     tables = bert.embeddings.token.weight, bert.embeddings.get_submodule("position").weight, None
-    assert torch.equal(parts[0], tables[0][IDS])
-    assert torch.equal(parts[1], tables[1][:7].expand(3, -1, -1))  # type: ignore[index]
+    assert torch.equal(parts["token"], tables[0][IDS])
+    assert torch.equal(parts["position"], tables[1][:7].expand(3, -1, -1))  # type: ignore[index]
     segments = torch.tensor([[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1, 1]])
-    assert torch.equal(parts[2], bert.embeddings.segment.weight[segments])
-    total = sum(parts)
+    assert torch.equal(parts["segment"], bert.embeddings.segment.weight[segments])
+    total = parts["token"] + parts["position"] + parts["segment"]
     norm = (total - total.mean(-1, keepdim=True)) / torch.sqrt(total.var(-1, unbiased=False, keepdim=True) + 1e-12)
     weight, bias = bert.embeddings.norm.weight, bert.embeddings.norm.bias  # type: ignore[union-attr]
     assert torch.allclose(bert.embeddings(IDS, LENGTHS, STARTS), norm * weight + bias, atol=1e-12)
@@ -127,7 +177,7 @@ def test_the_published_embeddings_by_hand() -> None:
 
 def test_the_notebooks_embeddings_by_hand() -> None:
     bert = double("notebook")
-    token, position, segment = bert.embeddings.parts(IDS, LENGTHS, STARTS)
+    token, position, segment = bert.embeddings.parts(IDS, LENGTHS, STARTS).values()
     assert torch.allclose(token, bert.embeddings.token.weight[IDS] * math.sqrt(6), atol=1e-15)
     assert torch.allclose(position[2], sinusoidal_positions(7, 6).double(), atol=1e-15)
     # The notebook's own labels: 1 for A, 2 for B, 0 for padding.
@@ -138,7 +188,8 @@ def test_the_notebooks_embeddings_by_hand() -> None:
 
 def test_the_notebooks_sum_is_dropped_once() -> None:
     embeddings = NotebookEmbeddings(tiny_params("notebook", dropout=0.5), VOCAB).train()
-    total = sum(embeddings.parts(IDS, LENGTHS, STARTS))
+    token, position, segment = embeddings.parts(IDS, LENGTHS, STARTS).values()
+    total = token + position + segment
     kept = embeddings(IDS, LENGTHS, STARTS)
     assert torch.all((kept == 0) | torch.isclose(kept, 2 * total))
     assert 0.2 < (kept == 0).float().mean() < 0.8

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
-from bertpipe.model.bert import QueryPositions
+from bertpipe.model.encoder import QueryPositions
 from datasets import Pair, pair_dataset, pair_file
 from models import tiny_bert
 

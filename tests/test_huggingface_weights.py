@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import BertConfig, BertForPreTraining
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    MegatronBertForPreTraining,
+    ModernBertForMaskedLM,
+    ModernBertForSequenceClassification,
+)
 
+from bertpipe.core.errors import ModelError
+from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
+from bertpipe.export.huggingface import save_huggingface
 from bertpipe.model.bert import Bert
 from bertpipe.model.huggingface_load import _ACTIVATIONS, load_huggingface
 from bertpipe.model.huggingface_weights import copy_from_huggingface, to_huggingface
-from models import save_tiny_huggingface, tiny_bert, tiny_params
+from models import WORDS, save_tiny_huggingface, tiny_bert, tiny_params
 
 Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 TOLERANCES = {torch.float64: {"rtol": 0.0, "atol": 1e-9}, torch.float32: {"rtol": 1e-5, "atol": 1e-5}}
@@ -110,6 +121,83 @@ def test_logits_of_any_shape_are_equal_both_ways(
         del back["cls.predictions.bias"]
     for name, tensor in back.items():
         assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    architecture=st.sampled_from(["preln", "modern"]),
+    heads=st.integers(1, 4),
+    head_size=st.integers(1, 5),
+    layers=st.integers(1, 3),
+    inner=st.integers(1, 20),
+    positions=st.integers(8, 20),
+    seed=st.integers(0, 2**16),
+    activation=st.sampled_from(["gelu", "gelu_tanh", "relu"]),
+    tied=st.booleans(),
+)
+def test_logits_of_the_other_architectures_are_transformers_both_ways(
+    architecture: str, heads: int, head_size: int, layers: int, inner: int, positions: int, seed: int, activation: str,
+    tied: bool,
+) -> None:  # fmt: skip
+    bert = tiny_bert(
+        architecture, vocab_size=len(SPECIAL_TOKENS) + len(WORDS), seed=seed, embedding_dim=2 * heads * head_size,
+        heads=heads, layers=layers, feed_forward_dim=inner, max_positions=positions, activation=activation, tied=tied,
+        rotary_base=500.0,
+    )  # fmt: skip
+    tokenizer = word_level_tokenizer([*SPECIAL_TOKENS, *WORDS])
+    ids = torch.arange(3 * positions).view(3, positions) % bert.vocab_size
+    lengths, starts = torch.tensor([positions, 5, 3]), torch.tensor([4, 3, 2])
+    real = torch.arange(positions) < lengths[:, None]
+    segments = ((torch.arange(positions) >= starts[:, None]) & real).long()
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        directory = Path(folder)
+        save_huggingface(directory, bert, tokenizer)
+        hidden = bert(ids, lengths, starts)
+        if architecture == "modern":
+            masked = ModernBertForMaskedLM.from_pretrained(directory).eval()
+            mlm = masked(input_ids=ids, attention_mask=real.long()).logits
+            pair = ModernBertForSequenceClassification.from_pretrained(directory / "nsp").eval()
+            nsp = pair(input_ids=ids, attention_mask=real.long()).logits
+            assert pair.config.id2label[1] == "next"
+        else:
+            theirs = MegatronBertForPreTraining.from_pretrained(directory).eval()
+            answer = theirs(input_ids=ids, attention_mask=real.long(), token_type_ids=segments)
+            mlm, nsp = answer.prediction_logits, answer.seq_relationship_logits.flip(1)
+        torch.testing.assert_close(bert.mlm_logits(hidden)[real], mlm[real], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(bert.nsp_logits(hidden), nsp, rtol=1e-4, atol=1e-4)
+        back = load_huggingface(directory)
+    assert back.missing_heads == frozenset()
+    assert back.bert.params.architecture == architecture
+    assert back.bert.state_dict().keys() == bert.state_dict().keys()
+    assert all(torch.equal(tensor, bert.state_dict()[name]) for name, tensor in back.bert.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"decoder_bias": False}, "no bias in its decoder"),
+        ({"classifier_activation": "silu"}, "classifier_activation 'silu'"),
+    ],
+)
+def test_what_is_not_computed_of_modernbert_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    bert = tiny_bert("modern", vocab_size=len(SPECIAL_TOKENS) + len(WORDS), embedding_dim=12)
+    save_huggingface(tmp_path, bert, word_level_tokenizer([*SPECIAL_TOKENS, *WORDS]))
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(ModelError, match=said):
+        load_huggingface(tmp_path)
+
+
+def test_a_modernbert_without_nsp_lacks_that_head_alone(tmp_path: Path) -> None:
+    bert = tiny_bert("modern", vocab_size=len(SPECIAL_TOKENS) + len(WORDS), embedding_dim=12)
+    save_huggingface(tmp_path, bert, word_level_tokenizer([*SPECIAL_TOKENS, *WORDS]))
+    shutil.rmtree(tmp_path / "nsp")
+    back = load_huggingface(tmp_path)
+    assert back.missing_heads == {"nsp"}
+    assert any("no next-sentence head" in note for note in back.notes)
+    assert torch.equal(back.bert.mlm_decoder.weight, bert.mlm_decoder.weight)
 
 
 def _all_logits(theirs: BertForPreTraining, positions: int, vocab: int) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,8 @@ from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.inference.predictor import load_predictor
-from bertpipe.model.bert import NotebookEmbeddings, QueryPositions, sinusoidal_positions
+from bertpipe.model.embeddings import NotebookEmbeddings, sinusoidal_positions
+from bertpipe.model.encoder import QueryPositions
 from bertpipe.model.store import load_model
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download

@@ -1,7 +1,7 @@
 """The optimizer and its schedule, by hand."""
 
-import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,19 +9,20 @@ import torch
 from torch import nn
 
 from bertpipe.core.params import Params, TrainParams
+from bertpipe.training.muon import orthogonal
 from bertpipe.training.optim import Optimizer, learning_rate, make_optimizer
 from models import tiny_bert
 
 
 @pytest.fixture
 def train(tiny: Params) -> TrainParams:
-    return dataclasses.replace(
+    return replace(
         tiny.train, learning_rate=0.5, warmup_share=0.2, decay_share=0.4, weight_decay=0.1, adam_epsilon=1e-8
     )
 
 
 def rates(train: TrainParams, total: int, **changes: Any) -> list[float]:  # noqa: ANN401
-    changed = dataclasses.replace(train, **changes)
+    changed = replace(train, **changes)
     return [learning_rate(step, total, changed) for step in range(1, total + 1)]
 
 
@@ -45,6 +46,11 @@ def test_warmup_and_decay_may_be_absent_or_meet(
     assert rates(train, 4, warmup_share=warmup, decay_share=decay) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_cosine_falls_along_half_a_cosine(train: TrainParams) -> None:
+    expected = [0.5, *(0.25 * (1 - math.cos(math.pi * left / 4)) for left in (4, 3, 2, 1))]
+    assert rates(train, 5, warmup_share=0.0, decay_share=0.8, decay="cosine") == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("total", [1, 7, 1000])
 def test_every_step_learns_something_and_none_more_than_asked(train: TrainParams, total: int) -> None:
     assert all(0 < rate <= 0.5 for rate in rates(train, total))
@@ -54,7 +60,8 @@ def test_every_step_learns_something_and_none_more_than_asked(train: TrainParams
 def test_matrices_decay_biases_and_norms_do_not(train: TrainParams, architecture: str) -> None:
     bert = tiny_bert(architecture, vocab_size=19)
     names = {id(parameter): name for name, parameter in bert.named_parameters()}
-    groups = make_optimizer(bert, train).inner.param_groups
+    (adamw,) = make_optimizer(bert, train).inner
+    groups = adamw.param_groups
     rates = [(names[id(parameter)], group["weight_decay"]) for group in groups for parameter in group["params"]]
     decay = dict(rates)
     assert len(decay) == len(rates) == len(names)
@@ -66,12 +73,13 @@ def test_matrices_decay_biases_and_norms_do_not(train: TrainParams, architecture
 def test_frozen_parameters_are_left_alone(train: TrainParams) -> None:
     layer = nn.Linear(2, 3)
     layer.bias.requires_grad_(False)
-    groups = make_optimizer(layer, train).inner.param_groups
+    (adamw,) = make_optimizer(layer, train).inner
+    groups = adamw.param_groups
     assert [parameter is layer.weight for group in groups for parameter in group["params"]] == [True]
 
 
 def test_two_steps_by_hand(train: TrainParams) -> None:
-    changed = dataclasses.replace(train, adam_beta1=0.6, adam_beta2=0.9, adam_epsilon=0.01)
+    changed = replace(train, adam_beta1=0.6, adam_beta2=0.9, adam_epsilon=0.01)
     layer = nn.Linear(1, 1).double()
     with torch.no_grad():
         layer.weight.fill_(2.0)
@@ -135,13 +143,15 @@ def test_a_step_forgets_the_gradients_and_passes_over_parameters_without(train: 
     assert torch.equal(layer.bias, before)
 
 
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "Adafactor"])  # Adafactor's state has other shapes than the parameter
+@pytest.mark.parametrize(
+    "name", ["AdamW", "Muon", "SGD", "Adafactor"]
+)  # Adafactor's state has other shapes than the parameter
 def test_what_it_remembers_goes_to_a_checkpoint_and_back(train: TrainParams, name: str) -> None:
     first, second = copies(train)
 
     def optimizer_of(network: nn.Module) -> Optimizer:
-        if name == "AdamW":
-            return make_optimizer(network, train)
+        if name in {"AdamW", "Muon"}:
+            return make_optimizer(nn.ModuleDict({"layers": network}), replace(train, optimizer=name.lower()))
         options = {"momentum": 0.9} if name == "SGD" else {}
         return Optimizer(getattr(torch.optim, name)(network.parameters(), lr=0.1, **options))
 
@@ -163,3 +173,58 @@ def test_what_it_remembers_goes_to_a_checkpoint_and_back(train: TrainParams, nam
     assert before.tensors().keys() == kept.keys() == after.tensors().keys()
     assert all(torch.equal(tensor, after.tensors()[name]) for name, tensor in before.tensors().items())
     assert any(not torch.equal(tensor, kept[name]) for name, tensor in after.tensors().items())  # no shared memory
+
+
+# Muon
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 12), (12, 5), (1, 4)])
+def test_an_orthogonal_step_has_all_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    matrices = torch.randn(3, *shape, dtype=torch.float64)
+    made = orthogonal(matrices)
+    scale = max(1, shape[0] / shape[1]) ** 0.5
+    for given, step in zip(matrices, made, strict=True):
+        left, _, right = torch.linalg.svd(given, full_matrices=False)
+        assert (torch.linalg.svdvals(step) / scale).min() > 0.6
+        assert (torch.linalg.svdvals(step) / scale).max() < 1.3
+        # The same singular vectors: it is near the orthogonal matrix nearest to the given one.
+        assert torch.nn.functional.cosine_similarity(step.flatten(), (left @ right).flatten(), dim=0) > 0.97
+
+
+def test_muon_is_for_the_encoders_matrices_and_adamw_for_the_rest(train: TrainParams) -> None:
+    bert = tiny_bert("modern", vocab_size=19)
+    names = {id(parameter): name for name, parameter in bert.named_parameters()}
+    muon, adamw = make_optimizer(bert, replace(train, optimizer="muon")).inner
+    of_muon, of_adamw = (
+        {names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]}
+        for optimizer in (muon, adamw)
+    )
+    matrices = {"query_key_value", "attention_output", "feed_forward_in", "feed_forward_out"}
+    assert of_muon == {f"layers.{layer}.{name}.weight" for layer in (0, 1) for name in matrices}
+    assert of_muon | of_adamw == set(names.values())
+    assert not of_muon & of_adamw
+
+
+def test_two_steps_of_muon_by_hand(train: TrainParams) -> None:
+    changed = replace(train, optimizer="muon", learning_rate=0.1, muon_learning_rate=0.05, muon_momentum=0.8)
+    bert = tiny_bert("bert", vocab_size=19).double()
+    layer = bert.layers[0]
+    parts = {"query_key_value": 3, "feed_forward_out": 1}
+    expected = {name: layer.get_submodule(name).weight.detach().clone() for name in parts}  # type: ignore[operator]
+    momenta = {name: torch.zeros_like(weight) for name, weight in expected.items()}
+    optimizer = make_optimizer(bert, changed)
+    for step in (1, 2):
+        torch.manual_seed(step)
+        for parameter in bert.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        for name, number in parts.items():
+            gradient = layer.get_submodule(name).weight.grad  # type: ignore[operator]
+            momenta[name] = 0.8 * momenta[name] + 0.2 * gradient
+            nesterov = 0.2 * gradient + 0.8 * momenta[name]
+            made = torch.cat([orthogonal(part[None])[0] for part in nesterov.chunk(number)])
+            # The schedule is at half its rate in the second step.
+            expected[name] = expected[name] * (1 - 0.05 / step * 0.1) - 0.05 / step * made
+        optimizer.step(learning_rate=0.1 / step, max_grad_norm=1e9)
+    for name, weight in expected.items():
+        assert torch.allclose(layer.get_submodule(name).weight, weight, rtol=1e-9, atol=1e-12)  # type: ignore[operator]

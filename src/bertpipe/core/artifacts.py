@@ -56,6 +56,8 @@ CARD_NAME = "README.md"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 VOCABULARY_TEXT_NAME = "vocab.txt"
 EXPORT_FACTS_NAME = "bertpipe.json"
+NSP_FOLDER = "nsp"
+"""Of an exported model whose NSP head is in a model of another class."""
 """The facts of an exported model, for programs."""
 
 # What bertpipe writes as directories.
@@ -68,7 +70,7 @@ DATA = Kind(
 MODEL = Kind(name="model", entries=(CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME))
 EXPORT = Kind(
     name="exported model",
-    entries=(*MODEL.entries, TOKENIZER_CONFIG_NAME, VOCABULARY_TEXT_NAME, CARD_NAME, EXPORT_FACTS_NAME),
+    entries=(*MODEL.entries, NSP_FOLDER, TOKENIZER_CONFIG_NAME, VOCABULARY_TEXT_NAME, CARD_NAME, EXPORT_FACTS_NAME),
 )
 PLOTS = Kind(
     name="plots",

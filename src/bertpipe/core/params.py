@@ -26,6 +26,7 @@ MaskingUnit = Literal["token", "word", "span"]
 CompileMode = Literal["none", "default", "reduce-overhead"]
 TextFormat = Literal["auto", "file", "blocks", "lines", "jsonl"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
+ArchitectureName = Literal["bert", "preln", "modern", "notebook"]
 ProbeMode = Literal["frozen", "whole"]
 Parallel = Literal["ddp", "fsdp"]
 
@@ -231,8 +232,12 @@ class PrepareParams(_Section):
 class ModelParams(_Section):
     """The shape of BERT."""
 
-    architecture: Literal["bert", "notebook"]
-    """`bert`: the published BERT; `notebook`: the course notebook's network, corrected."""
+    architecture: ArchitectureName
+    """`bert`: the published BERT; `preln`: the same with pre-norm layers, as Megatron's; `modern`: ModernBERT's, with
+    rotary positions, GeGLU and no biases; `notebook`: the course notebook's network, corrected."""
+    initialization: Literal["orthogonal", "mimetic"]
+    """First weights of all architectures but `notebook`. `orthogonal`: values of attention are orthogonal matrices;
+    `mimetic`: also, positions are sinusoids and queries equal keys, so that tokens find their neighbours at once."""
     vocab_size: Literal["auto"] | Count
     """Rows of the token embedding; `auto` takes the size of the tokenizer."""
     embedding_dim: Count
@@ -245,18 +250,20 @@ class ModelParams(_Section):
     """Inner width of a layer's feed-forward block."""
     max_positions: Annotated[int, Ge(8)]
     """Longest input in tokens."""
+    rotary_base: Annotated[float, Ge(1)]
+    """Of `modern`: the slowest rotation is about one radian in so many tokens."""
     dropout: ShareBelowOne
     """Dropout probability in embeddings, attention and layers."""
     tied: bool
     """Whether the MLM decoder shares its matrix with the token embedding."""
     activation: Literal["auto"] | Activation
-    """Function inside the feed-forward block and the MLM transform; `auto`: `gelu` for `bert`, `relu` for `notebook`.
+    """Function inside the feed-forward block and the MLM transform; `auto`: `relu` for `notebook`, else `gelu`.
     `gelu_tanh` is the approximation that some checkpoints were trained with."""
     norm_epsilon: Literal["auto"] | Positive
-    """Term against division by zero in LayerNorm; `auto`: 1e-12 for `bert`, 1e-5 for `notebook`."""
+    """Term against division by zero in LayerNorm; `auto`: 1e-12 for `bert` and `preln`, else 1e-5."""
 
     def __post_init__(self) -> None:
-        """Refuse head counts that do not divide the embedding dim."""
+        """Refuse heads that do not divide the embedding dim, or that cannot be rotated."""
         if self.embedding_dim >= 1 and self.heads >= 1 and self.embedding_dim % self.heads:
             divisors = [n for n in range(1, self.embedding_dim + 1) if self.embedding_dim % n == 0]
             near = [n for n in divisors if n < self.heads][-1:] + [n for n in divisors if n > self.heads][:1]
@@ -264,19 +271,24 @@ class ModelParams(_Section):
                 f"embedding_dim {self.embedding_dim} is not a multiple of heads {self.heads}: "
                 f"try {' or '.join(str(n) for n in near)} heads"
             )
+        if self.architecture == "modern" and self.embedding_dim // self.heads % 2:
+            raise ValueError(
+                f"embedding_dim {self.embedding_dim} over heads {self.heads} is {self.embedding_dim // self.heads}, "
+                f"and rotary positions need an even number: change one of them"
+            )
 
     @property
     def activation_name(self) -> Activation:
         """The activation, `auto` resolved."""
         if self.activation == "auto":
-            return "gelu" if self.architecture == "bert" else "relu"
+            return "relu" if self.architecture == "notebook" else "gelu"
         return self.activation
 
     @property
     def epsilon(self) -> float:
         """LayerNorm's epsilon, `auto` resolved."""
         if self.norm_epsilon == "auto":
-            return 1e-12 if self.architecture == "bert" else 1e-5
+            return 1e-12 if self.architecture in {"bert", "preln"} else 1e-5
         return self.norm_epsilon
 
 
@@ -290,18 +302,28 @@ class TrainParams(_Section):
     """Model to start from: a bertpipe or Hugging Face directory, or a hub name; null: random weights."""
     epochs: Count
     """Passes over the training rows."""
+    steps: Literal["all"] | Count
+    """Optimiser steps after which the training ends, where the epochs have more; `all`: those of the epochs."""
     batch_size: Annotated[int, Interval(ge=1, le=65_536)]
     """Rows (sentence pairs) per optimiser step, over all processes."""
     micro_batch_size: Literal["all"] | Count
     """Rows per forward and backward pass, to save memory: a step sums their gradients; `all`: a single pass."""
+    optimizer: Literal["adamw", "muon"]
+    """`adamw`; `muon`: Muon (Jordan et al. 2024) for the matrices of the encoder, AdamW for all else."""
     learning_rate: Positive
     """Highest learning rate of the schedule."""
+    muon_learning_rate: Positive
+    """Highest learning rate of Muon: the size of a step's singular values."""
+    muon_momentum: ShareBelowOne
+    """Muon's decay rate of the gradient's mean."""
     warmup_share: ShareBelowOne
     """Share of all steps in which the learning rate rises linearly from zero."""
     decay_share: Share
-    """Share of all steps, at the end, in which it falls linearly to zero; in between it is constant."""
+    """Share of all steps, at the end, in which it falls to zero; in between it is constant."""
+    decay: Literal["linear", "cosine"]
+    """How it falls: along a line, or along half a cosine."""
     weight_decay: NotNegative
-    """AdamW's decoupled weight decay; never on biases and LayerNorm."""
+    """Decoupled weight decay; never on biases and LayerNorm."""
     adam_beta1: ShareBelowOne
     """AdamW's decay rate of the gradient's mean."""
     adam_beta2: ShareBelowOne

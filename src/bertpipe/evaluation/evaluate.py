@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.data.sampling import SINGLE, DataParallelRank
-from bertpipe.model.bert import Bert, QueryPositions
+from bertpipe.model.bert import Bert
+from bertpipe.model.encoder import QueryPositions
 
 _TOP = 5
 

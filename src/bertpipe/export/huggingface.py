@@ -1,4 +1,4 @@
-"""Writes the files that Hugging Face's `BertForPreTraining` and tokenizer classes read."""
+"""Writes the files that transformers' classes for models and tokenizers read."""
 
 import json
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from bertpipe.core.artifacts import (
     CONFIG_NAME,
+    NSP_FOLDER,
     TOKENIZER_CONFIG_NAME,
     TOKENIZER_NAME,
     VOCABULARY_TEXT_NAME,
@@ -18,10 +19,11 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.params import ModelParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
 from bertpipe.model.bert import Bert
-from bertpipe.model.huggingface_weights import to_huggingface
+from bertpipe.model.huggingface_weights import COUNTERPARTS, to_huggingface
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 """Our names of activations: theirs."""
+_TOKEN_TYPES = ("token_type_ids",)
 _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
 """Their names of the special tokens, in the order of `SPECIAL_TOKENS`."""
 _SETTINGS = {
@@ -39,23 +41,37 @@ _LINE_ENDS = {"\n", "\r"}
 
 def missing_counterpart(params: ModelParams) -> str | None:
     """Return why a network of this shape cannot be a transformers model; None if it can."""
-    if params.architecture == "bert":
+    if params.architecture in COUNTERPARTS:
         return None
     return f"no class of transformers computes its architecture, {params.architecture}"
 
 
-def save_huggingface(directory: Path, bert: Bert, *, pad_id: int) -> None:
-    """Write model.safetensors and config.json of a network without `missing_counterpart`."""
-    save_file(to_huggingface(bert), directory / WEIGHTS_NAME, metadata={"format": "pt"})
-    write_json(directory / CONFIG_NAME, _config(bert, pad_id))
+def save_huggingface(directory: Path, bert: Bert, tokenizer: Tokenizer) -> None:
+    """Write model.safetensors, config.json and the tokenizer of a network without `missing_counterpart`.
+
+    Where transformers has the NSP head in a class of its own, a folder `nsp` gets a model of that class.
+    """
+    counterpart = COUNTERPARTS[bert.params.architecture]
+    _save(directory, bert, tokenizer, counterpart.name)
+    if counterpart.nsp_class:
+        folder = directory / NSP_FOLDER
+        folder.mkdir()
+        _save(folder, bert, tokenizer, counterpart.nsp_class)
 
 
-def _config(bert: Bert, pad_id: int) -> dict[str, Any]:
+def _save(directory: Path, bert: Bert, tokenizer: Tokenizer, name: str) -> None:
+    counterpart = COUNTERPARTS[bert.params.architecture]
+    weights = to_huggingface(bert, nsp_class=name == counterpart.nsp_class)
+    save_file(weights, directory / WEIGHTS_NAME, metadata={"format": "pt"})
+    config = _modern_config(bert, tokenizer) if bert.params.architecture == "modern" else _bert_config(bert, tokenizer)
+    write_json(directory / CONFIG_NAME, {"architectures": [name], "model_type": counterpart.model_type, **config})
+    _save_tokenizer(directory, tokenizer, bert.params)
+
+
+def _bert_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
     """Return the fields of `BertConfig` that differ between models, and those without a reliable default."""
     params = bert.params
     return {
-        "architectures": ["BertForPreTraining"],
-        "model_type": "bert",
         "vocab_size": bert.vocab_size,
         "hidden_size": params.embedding_dim,
         "num_hidden_layers": params.layers,
@@ -67,23 +83,60 @@ def _config(bert: Bert, pad_id: int) -> dict[str, Any]:
         "max_position_embeddings": params.max_positions,
         "type_vocab_size": 2,
         "layer_norm_eps": params.epsilon,
-        "pad_token_id": pad_id,
+        "pad_token_id": tokenizer.special_ids[0],
         "tie_word_embeddings": params.tied,
         "dtype": "float32",
     }
 
 
-def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_positions: int) -> None:
+def _modern_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the same of `ModernBertConfig`: in every layer all tokens attend to all."""
+    params = bert.params
+    pad, cls, sep, *_ = tokenizer.special_ids
+    rotary = {"rope_type": "default", "rope_theta": params.rotary_base}
+    return {
+        "vocab_size": bert.vocab_size,
+        "hidden_size": params.embedding_dim,
+        "num_hidden_layers": params.layers,
+        "num_attention_heads": params.heads,
+        "intermediate_size": params.feed_forward_dim,
+        "hidden_activation": _ACTIVATIONS[params.activation_name],
+        "classifier_activation": _ACTIVATIONS[params.activation_name],
+        "embedding_dropout": params.dropout,
+        "attention_dropout": params.dropout,
+        "mlp_dropout": 0.0,
+        "classifier_dropout": 0.0,
+        "max_position_embeddings": params.max_positions,
+        "norm_eps": params.epsilon,
+        "norm_bias": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "classifier_bias": False,
+        "decoder_bias": True,
+        "classifier_pooling": "cls",
+        "layer_types": ["full_attention"] * params.layers,
+        "rope_parameters": {"full_attention": rotary, "sliding_attention": rotary},
+        # Names in transformers 4.
+        "global_attn_every_n_layers": 1,
+        "global_rope_theta": params.rotary_base,
+        "id2label": {"0": "not next", "1": "next"},
+        "label2id": {"not next": 0, "next": 1},
+        "pad_token_id": pad,
+        "cls_token_id": cls,
+        "bos_token_id": cls,
+        "sep_token_id": sep,
+        "eos_token_id": sep,
+        "tie_word_embeddings": params.tied,
+        "dtype": "float32",
+    }
+
+
+def _save_tokenizer(directory: Path, tokenizer: Tokenizer, params: ModelParams) -> None:
     """Write tokenizer.json, which then also joins one or two texts as BERT reads them, and tokenizer_config.json.
 
     BERT's own WordPiece is called `BertTokenizer` there, with its settings, and gets a vocab.txt as well: all classes
     for BERT in transformers and transformers.js then give our ids. Any other tokenizer is a `PreTrainedTokenizerFast`,
     which reads tokenizer.json unchanged: the class for BERT would build its own WordPiece around the vocabulary.
-
-    Args:
-        directory: where to write.
-        tokenizer: one with the five special tokens.
-        max_positions: longest input in tokens, to which `truncation=True` cuts.
     """
     from tokenizers.processors import TemplateProcessing  # noqa: PLC0415
 
@@ -104,8 +157,13 @@ def save_huggingface_tokenizer(directory: Path, tokenizer: Tokenizer, *, max_pos
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast" if settings is None else "BertTokenizer",
         **(settings or {}),
-        "model_max_length": max_positions,
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        # Truncation cuts to this many tokens.
+        "model_max_length": params.max_positions,
+        "model_input_names": [
+            "input_ids",
+            *(_TOKEN_TYPES if params.architecture != "modern" else ()),
+            "attention_mask",
+        ],
         "clean_up_tokenization_spaces": False,
         **dict(zip(_ROLES, joined.special_tokens, strict=True)),
     }

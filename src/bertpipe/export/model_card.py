@@ -10,8 +10,10 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from bertpipe.core.artifacts import NSP_FOLDER
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ExportParams, ModelParams
+from bertpipe.model.huggingface_weights import COUNTERPARTS
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _TAGS = ("bert", "masked-language-modeling", "next-sentence-prediction", "pretraining", "bertpipe")
@@ -75,11 +77,19 @@ def model_card(export: ExportParams, facts: CardFacts) -> str:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"it is not what `bertpipe evaluate` writes ({error!r})") from error
     front = _front_matter(export, evaluated, is_loadable=facts.missing_counterpart is None)
+    counterpart = COUNTERPARTS.get(facts.shape.architecture)
     body = (
         _environment()
         .from_string(_TEMPLATE.read_text(encoding="utf-8"))
         .render(
-            title=_one_line(export.title), facts=facts, tables=tables, columns=_COLUMNS, counts=counts, remarks=remarks
+            title=_one_line(export.title),
+            facts=facts,
+            class_name=counterpart.name if counterpart else None,
+            nsp_folder=NSP_FOLDER if counterpart and counterpart.nsp_class else None,
+            tables=tables,
+            columns=_COLUMNS,
+            counts=counts,
+            remarks=remarks,
         )
     )
     return f"---\n{front}\n---\n\n{body.strip()}\n"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertpipe.data.ragged import pad_rows
-from bertpipe.model.bert import Bert, QueryPositions
+from bertpipe.model.bert import Bert
+from bertpipe.model.encoder import QueryPositions
 
 _TOKENS_PER_BATCH = 4096
 """With padding; more fit no better into a processor's caches."""

@@ -13,7 +13,7 @@ from bertpipe.core.errors import ModelError
 FindFile = Callable[[str], Path | None]
 """Returns the local path of a checkpoint's file by its name; None if the checkpoint does not have it."""
 _WHOLE, _PICKLED = "model.safetensors", "pytorch_model.bin"
-_ANCHOR = re.compile(r"(.*?)(?:bert\.)?embeddings\.word_embeddings\.weight")
+_ANCHOR = re.compile(r"(.*?)(?:(?:bert\.)?embeddings\.word_embeddings|model\.embeddings\.tok_embeddings)\.weight")
 """A tensor that every BERT has, with whatever stands before its name."""
 _WRAPPERS = re.compile(r"((module|_orig_mod|_fsdp_wrapped_module|_forward_module|model)\.)*")
 """What DDP, torch.compile, FSDP, DeepSpeed and training loops put before the names of a network's tensors."""

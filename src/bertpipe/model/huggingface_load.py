@@ -6,7 +6,7 @@ modules, no attention kernels, only pickles of plain tensors.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,21 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertpipe.core.artifacts import CONFIG_NAME
+from bertpipe.core.artifacts import CONFIG_NAME, NSP_FOLDER
 from bertpipe.core.errors import DataError, MissingInputError, ModelError, first_line
 from bertpipe.core.params import Activation, ModelParams
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.user_tokenizer import TOKENIZER_FILES, GivenTokenizer, read_tokenizer
 from bertpipe.model.bert import Bert, Head
-from bertpipe.model.huggingface_files import other_weights, stored_names, wrapper_prefix
-from bertpipe.model.huggingface_weights import copy_from_huggingface
+from bertpipe.model.huggingface_files import FindFile, other_weights, stored_names, wrapper_prefix
+from bertpipe.model.huggingface_weights import COUNTERPARTS, copy_from_huggingface
 from bertpipe.model.store import LoadedModel
 
 _HUB_TIMEOUT_S = 10.0
-_HEAD_WEIGHTS: dict[Head, tuple[str, ...]] = {
-    "nsp": ("cls.seq_relationship.", "bert.pooler."),
-    "mlm": ("cls.predictions.",),
-}
+_ARCHITECTURES = {counterpart.model_type: architecture for architecture, counterpart in COUNTERPARTS.items()}
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -52,6 +49,12 @@ _LEAST = {
     "type_vocab_size": 1,
 }
 """The least value of each number in a config that says how large the network is."""
+_NAMES = {
+    False: ("hidden_act", "layer_norm_eps", "hidden_dropout_prob"),
+    True: ("hidden_activation", "norm_eps", "embedding_dropout"),
+}
+"""Names in a config of the activation, epsilon and dropout, by whether it is ModernBERT's."""
+_MODERN_BIASES = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
 _OLD_NAMES = (".gamma", ".beta")
 """A LayerNorm's weight and bias in the first BERT checkpoints."""
 _HEAD_NAMES: dict[Head, str] = {"nsp": "next-sentence", "mlm": "masked-word"}
@@ -87,7 +90,7 @@ def load_huggingface(source: str | Path) -> LoadedModel:
 
 def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     """Return the model; OSError if a file of it is missing."""
-    from transformers import BertForPreTraining  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
 
     config = _config(source, local_only=local_only)
     directory = _tokenizer_directory(source, local_only=local_only)
@@ -96,17 +99,19 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     find = partial(_file, source, local_only=local_only)
     names = _read_part(source, "weights", lambda: stored_names(find))
     prefix = wrapper_prefix(source, names)
+    counterpart = COUNTERPARTS[params.architecture]
     weights = {
         "config": config,
         "dtype": torch.float32,
         "output_loading_info": True,
         "local_files_only": local_only,
         "weights_only": True,
-        "attn_implementation": "sdpa",  # a config may name a kernel on the hub, which is code
+        "attn_implementation": "eager",  # a config may name a kernel on the hub, which is code
         "trust_remote_code": False,
         "key_mapping": {f"^{re.escape(prefix)}": ""} if prefix else None,
     }
-    network, info = _read_part(source, "weights", lambda: BertForPreTraining.from_pretrained(source, **weights))
+    network_class = getattr(transformers, counterpart.name)
+    network, info = _read_part(source, "weights", lambda: network_class.from_pretrained(source, **weights))
     state = network.state_dict()
     lost = _DECODER_BIASES & info["missing_keys"]
     if len(lost) == 1:  # one tensor with two names, either of which may be in a file
@@ -115,10 +120,15 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
     else:
         lost = set()
     missing = sorted(info["missing_keys"] - lost)
-    absent = frozenset(
-        head for head, prefixes in _HEAD_WEIGHTS.items() if any(name.startswith(prefixes) for name in missing)
-    )
-    encoder = [name for name in missing if not name.startswith(sum(_HEAD_WEIGHTS.values(), ()))]
+    heads = counterpart.head_prefixes
+    nsp = None
+    if counterpart.nsp_class:
+        heads["nsp"] = ()
+        nsp = _nsp_weights(source, counterpart.nsp_class, find, local_only=local_only)
+    absent = frozenset(head for head, prefixes in heads.items() if any(name.startswith(prefixes) for name in missing))
+    if counterpart.nsp_class and nsp is None:
+        absent |= {"nsp"}
+    encoder = [name for name in missing if not name.startswith(sum(heads.values(), ()))]
     if encoder:
         raise ModelError(
             f"the encoder of {source} is not complete ({len(encoder)} tensors are missing, {encoder[0]} is the first): "
@@ -128,16 +138,41 @@ def _read(source: str | Path, *, local_only: bool) -> LoadedModel:
         torch.manual_seed(0)  # a missing head gets the same weights each time
         bert = Bert(params, config.vocab_size, init_weights=bool(absent))
     first_weights = _head_tensors(bert, absent)
-    copy_from_huggingface(state, bert)
+    copy_from_huggingface(state, bert, nsp)
     bert.load_state_dict(first_weights, strict=False)
     return LoadedModel(
         name=str(source),
         bert=bert.eval(),
         tokenizer=ModelTokenizer(given.tokenizer),
         directory=directory,
-        missing_heads=absent | ({"nsp"} if config.type_vocab_size == 1 else set()),
+        missing_heads=absent | ({"nsp"} if _segments(config) == 1 else set()),
         notes=(*given.notes, *_notes(source, config, absent, names, prefix)),
     )
+
+
+def _nsp_weights(source: str | Path, name: str, find: FindFile, *, local_only: bool) -> Mapping[str, Tensor] | None:
+    """Return the tensors of a checkpoint's model with the NSP head; None if there is none."""
+    import transformers  # noqa: PLC0415
+
+    if find(f"{NSP_FOLDER}/{CONFIG_NAME}") is None:
+        return None
+    options = {
+        "subfolder": NSP_FOLDER,
+        "dtype": torch.float32,
+        "local_files_only": local_only,
+        "weights_only": True,
+        "attn_implementation": "eager",
+        "trust_remote_code": False,
+    }
+    what = f"weights of the folder {NSP_FOLDER}"
+    network = _read_part(source, what, lambda: getattr(transformers, name).from_pretrained(str(source), **options))
+    weights: Mapping[str, Tensor] = network.state_dict()
+    return weights
+
+
+def _segments(config: Any) -> int:  # noqa: ANN401
+    """Return how many kinds of segments a config has; 2 for an architecture without segments."""
+    return int(getattr(config, "type_vocab_size", 2))
 
 
 def _reason(error: OSError, directory: Path) -> str:
@@ -164,8 +199,11 @@ def _config(source: str | Path, *, local_only: bool) -> Any:  # noqa: ANN401
         raise ModelError(f"{source} is not a BERT that transformers can read: {_all_lines(error)}") from error
     except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
         raise ModelError(f"the config of {source} cannot be read: {_all_lines(error)}") from error
-    if config.model_type != "bert":
-        raise ModelError(f"{source} is a model of type {config.model_type!r:.60}, and bertpipe reads 'bert' only")
+    if config.model_type not in _ARCHITECTURES:
+        raise ModelError(
+            f"{source} is a model of type {config.model_type!r:.60}, and bertpipe reads "
+            f"{', '.join(map(repr, _ARCHITECTURES))} only"
+        )
     return config
 
 
@@ -180,24 +218,28 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
     Raises:
         ModelError: `Bert` cannot compute it.
     """
-    if config.hidden_act not in _ACTIVATIONS:
+    architecture = _ARCHITECTURES[config.model_type]
+    activation, epsilon, dropout = (getattr(config, name) for name in _NAMES[architecture == "modern"])
+    if activation not in _ACTIVATIONS:
         raise ModelError(
-            f"{source} has the activation {config.hidden_act!r:.60}, and bertpipe computes "
+            f"{source} has the activation {activation!r:.60}, and bertpipe computes "
             f"{', '.join(sorted(_ACTIVATIONS))}: take another checkpoint"
         )
     for name, least in _LEAST.items():
-        if getattr(config, name) < least:
+        if getattr(config, name, least) < least:
             raise ModelError(
                 f"{source} has {name} {getattr(config, name)}, and bertpipe needs {least} at least: take another "
                 f"checkpoint"
             )
-    if not 0 < config.layer_norm_eps < 1 or not 0 <= config.hidden_dropout_prob < 1:  # NaN is neither
+    if not 0 < epsilon < 1 or not 0 <= dropout < 1:  # NaN is neither
+        names = _NAMES[architecture == "modern"]
         raise ModelError(
-            f"{source} has layer_norm_eps {config.layer_norm_eps} and hidden_dropout_prob "
-            f"{config.hidden_dropout_prob}, which have to be between 0 and 1: correct its config.json"
+            f"{source} has {names[1]} {epsilon} and {names[2]} {dropout}, which have to be between 0 and 1: correct "
+            f"its config.json"
         )
     positions = getattr(config, "position_embedding_type", None) or "absolute"
-    if positions != "absolute" or config.is_decoder or config.add_cross_attention:
+    decoder = getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False)
+    if positions != "absolute" or decoder:
         kind = f"{positions!r} positions" if positions != "absolute" else "a decoder's attention"
         raise ModelError(f"{source} has {kind}, and bertpipe reads encoders with absolute positions: take another one")
     if config.hidden_size % config.num_attention_heads:
@@ -206,23 +248,48 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
             f"{config.num_attention_heads}: correct its config.json"
         )
     return ModelParams(
-        architecture="bert",
+        architecture=architecture,
+        initialization="orthogonal",
         vocab_size=config.vocab_size,
         embedding_dim=config.hidden_size,
         heads=config.num_attention_heads,
         layers=config.num_hidden_layers,
         feed_forward_dim=config.intermediate_size,
         max_positions=config.max_position_embeddings,
-        dropout=config.hidden_dropout_prob,
+        rotary_base=_rotary_base(source, config) if architecture == "modern" else 10000.0,
+        dropout=dropout,
         tied=config.tie_word_embeddings,
-        activation=_ACTIVATIONS[config.hidden_act],
-        norm_epsilon=config.layer_norm_eps,
+        activation=_ACTIVATIONS[activation],
+        norm_epsilon=epsilon,
     )
+
+
+def _rotary_base(source: str | Path, config: Any) -> float:  # noqa: ANN401
+    """Return the base of a ModernBERT's rotary positions.
+
+    Raises:
+        ModelError: it has what `Bert` does not: attention to neighbours only, biases, or two activations.
+    """
+    kinds, rotary = set(config.layer_types), config.rope_parameters["full_attention"]
+    biases = [name for name in _MODERN_BIASES if getattr(config, name)]
+    if kinds != {"full_attention"} or biases or not config.decoder_bias:
+        has = "layers that attend to neighbours only (sliding_attention)" if len(kinds) > 1 else ", ".join(biases)
+        raise ModelError(
+            f"{source} has {has or 'no bias in its decoder'}, and bertpipe computes ModernBERT with full attention in "
+            f"every layer and with a bias in the decoder alone: take another checkpoint"
+        )
+    if rotary["rope_type"] != "default" or config.classifier_activation != config.hidden_activation:
+        raise ModelError(
+            f"{source} has rope_type {rotary['rope_type']!r:.30}, hidden_activation {config.hidden_activation!r:.30} "
+            f"and classifier_activation {config.classifier_activation!r:.30}; bertpipe reads 'default' and one "
+            f"activation for both: take another checkpoint"
+        )
+    return float(rotary["rope_theta"])
 
 
 def _head_tensors(bert: Bert, heads: frozenset[Head]) -> dict[str, Tensor]:
     """Return copies of these heads' tensors, without a tied decoder's matrix, which is the embedding's."""
-    prefixes = {"nsp": ("pooler.", "nsp_head."), "mlm": ("mlm_transform.", "mlm_decoder.")}
+    prefixes = {"nsp": ("pooler.", "nsp_"), "mlm": ("mlm_transform.", "mlm_decoder.")}
     of_heads = tuple(prefix for head in heads for prefix in prefixes[head])
     shared = "mlm_decoder.weight" if bert.params.tied else ""
     tensors = bert.state_dict().items()
@@ -243,10 +310,10 @@ def _notes(
         yield f"{source} has the old names gamma and beta for LayerNorm's weight and bias: read as those"
     for head in sorted(absent):
         yield f"{source} has no {_HEAD_NAMES[head]} head: it gets initial weights, to be trained"
-    if config.type_vocab_size != 2:  # noqa: PLR2004
-        kinds = "kind" if config.type_vocab_size == 1 else "kinds"
-        read = "read for both sentences" if config.type_vocab_size == 1 else "the first two are read"
-        yield f"{source} has {config.type_vocab_size} {kinds} of segment: {read}"
+    if (segments := _segments(config)) != 2:  # noqa: PLR2004
+        kinds = "kind" if segments == 1 else "kinds"
+        read = "read for both sentences" if segments == 1 else "the first two are read"
+        yield f"{source} has {segments} {kinds} of segment: {read}"
 
 
 def _file(source: str | Path, name: str, *, local_only: bool) -> Path | None:

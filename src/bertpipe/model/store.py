@@ -38,8 +38,10 @@ _WITH_HEAD: dict[Head, str] = {
     "nsp": "`bertpipe train` or BertForPreTraining",
     "mlm": "`bertpipe train`, BertForPreTraining or BertForMaskedLM",
 }
-_LATER_PARAMS = {"activation": "auto", "norm_epsilon": "auto"}
-"""Params that model directories of the first version do not have, with the values that were built in."""
+_LATER_PARAMS = {
+    "activation": "auto", "norm_epsilon": "auto", "initialization": "orthogonal", "rotary_base": 10000.0,
+}  # fmt: skip
+"""Params that older model directories do not have, with the values that were built in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,9 @@ from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExamp
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.data.tokenization.model_tokenizer import MASK
 from bertpipe.data.tokenization.tokenizer import MASK_ID, Tokenizer, load_tokenizer
-from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface, save_huggingface_tokenizer
+from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface
 from bertpipe.export.model_card import CardFacts, model_card
+from bertpipe.model.huggingface_weights import COUNTERPARTS
 from bertpipe.model.store import StoredModel, load_model
 
 _FORMAT = "bertpipe-export-1"
@@ -66,8 +67,8 @@ def run_export(
     reason = missing_counterpart(stored.bert.params)
     if reason is not None:
         advice = (
-            f"{model} cannot be a Hugging Face model: {reason}; train with model.architecture: bert for one, or use it "
-            f"as it is with `bertpipe infer --model {model}`"
+            f"{model} cannot be a Hugging Face model: {reason}; train with model.architecture: "
+            f"{' or '.join(COUNTERPARTS)} for one, or use it as it is with `bertpipe infer --model {model}`"
         )
         if not or_card:
             raise ModelError(advice)
@@ -80,10 +81,10 @@ def run_export(
         raise DataError(f"{metrics}: {error}: run it again") from error
     with atomic_directory(out, kind=EXPORT) as staging:
         if reason is None:
-            save_huggingface(staging, stored.bert, pad_id=tokenizer.special_ids[0])
-            save_huggingface_tokenizer(staging, tokenizer, max_positions=stored.bert.params.max_positions)
+            save_huggingface(staging, stored.bert, tokenizer)
         (staging / CARD_NAME).write_text(card, encoding="utf-8")
-        digests = {path.name: file_sha256(path) for path in sorted(staging.iterdir())}
+        files = sorted(path for path in staging.rglob("*") if path.is_file())
+        digests = {path.relative_to(staging).as_posix(): file_sha256(path) for path in files}
         known = {
             "format": _FORMAT,
             "model": asdict(facts.shape),
@@ -95,7 +96,7 @@ def run_export(
         write_json(staging / EXPORT_FACTS_NAME, known)
     return {
         "directory": str(out),
-        "loads_as": None if reason else "BertForPreTraining",
+        "loads_as": None if reason else COUNTERPARTS[stored.bert.params.architecture].name,
         "parameters": facts.parameters,
         "tokenizer": facts.tokenizer,
         "vocabulary": facts.shape.vocab_size,

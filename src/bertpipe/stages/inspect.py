@@ -15,13 +15,20 @@ from torch import Tensor, nn
 from bertpipe.core.errors import InputError
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import PAD_ID
-from bertpipe.model.bert import Bert, EncoderLayer
+from bertpipe.model.bert import Bert
+from bertpipe.model.encoder import EncoderLayer
 from bertpipe.model.loading import load_any_model
 
 _PADDING = 2
 """Padding tokens added to the input, so that the mask has something to hide."""
 _SHOWN_TOKENS = 3
 _SHOWN_VALUES = 5
+_PARTS = {
+    "token": "what the token is",
+    "position": "where the token stands",
+    "segment": "which sentence the token belongs to",
+}
+"""What each embedding says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +185,9 @@ class _Walk:
     def _embed(self, ids: Tensor, lengths: Tensor, second_start: Tensor) -> list[Step]:
         """Return the steps on the way to the embedded input."""
         embeddings = self.bert.embeddings
-        token, position, segment = embeddings.parts(ids, lengths, second_start)
-        total = token + position + segment
+        parts = embeddings.parts(ids, lengths, second_start)
+        first, *others = parts.values()
+        total = sum(others, first)
         steps = [
             Step(
                 name="token ids",
@@ -188,14 +196,15 @@ class _Walk:
                 meaning="the number of each token in the vocabulary",
                 rows=(Row(label="first tokens", values=tuple(ids[0, :_SHOWN_VALUES].tolist())),),
             ),
-            self._step("token embedding", token, "hidden", "what the token is"),
-            self._step("position embedding", position, "hidden", "where the token stands"),
-            self._step("segment embedding", segment, "hidden", "which sentence the token belongs to"),
-            self._step("sum of the three", total, "hidden", "what, where and which sentence in one vector"),
+            *(self._step(f"{name} embedding", part, "hidden", _PARTS[name]) for name, part in parts.items()),
         ]
+        if others:
+            meaning = "what, where and which sentence in one vector"
+            steps.append(self._step("sum of the three", total, "hidden", meaning))
         if isinstance(embeddings.norm, nn.LayerNorm):
-            meaning = "the sum with mean 0 and variance 1 over each token's values, then scaled and shifted"
-            steps.append(self._step("LayerNorm of the sum", embeddings.norm(total), "hidden", meaning))
+            summed, shifted = ("sum", ", then scaled and shifted") if others else ("embedding", ", then scaled")
+            meaning = f"the {summed} with mean 0 and variance 1 over each token's values{shifted}"
+            steps.append(self._step(f"LayerNorm of the {summed}", embeddings.norm(total), "hidden", meaning))
         return steps
 
     def _heads(self, hidden: Tensor) -> list[Step]:

@@ -89,7 +89,7 @@ def run_probe(
         splits=splits,
         train_rows=train_rows,
         test_rows=test_rows,
-        settings=replace(train, seed=probe.seed, **asdict(chosen)),
+        settings=replace(train, seed=probe.seed, optimizer="adamw", decay="linear", **asdict(chosen)),
         device=pick_device(runtime.device),
         on_progress=on_progress,
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bertpipe.core.params import ModelParams
 from bertpipe.data.batching import IGNORE_INDEX, Batch
-from bertpipe.model.bert import ARCHITECTURES
+from bertpipe.model.architecture import ARCHITECTURES
 
 _BACKWARD_AND_FORWARD = 3
 """The backward pass multiplies each matrix twice, the forward pass once."""
@@ -25,6 +25,7 @@ def training_flops(model: ModelParams, vocab_size: int, batch: Batch) -> Tensor:
     Only needed operations count: no padding, no recomputation, and the heads and the last layer's queries and
     feed-forward only where a loss reads them. A multiplication and its addition are two operations.
     """
+    architecture = ARCHITECTURES[model.architecture]
     width, inner, layers = model.embedding_dim, model.feed_forward_dim, model.layers
     masked, rows, tokens = batch.counts.double()
     counted = (batch.is_next != IGNORE_INDEX).double()
@@ -32,12 +33,14 @@ def training_flops(model: ModelParams, vocab_size: int, batch: Batch) -> Tensor:
     row = batch.masked_positions // batch.token_ids.shape[1]
     supervised = (batch.masked_labels != IGNORE_INDEX).double()
     queries = counted.index_add(0, row, supervised)
-    key_value, query_output, feed_forward = 4 * width**2, 4 * width**2, 4 * width * inner
+    key_value, query_output, feed_forward = 4 * width**2, 4 * width**2, (6 if architecture.gated else 4) * width * inner
     lower = (layers - 1) * (tokens * (key_value + query_output + feed_forward) + 4 * width * (lengths**2).sum())
     last = tokens * key_value + (rows + masked) * (query_output + feed_forward) + 4 * width * (lengths * queries).sum()
     heads = masked * 2 * width * vocab_size + rows * 4 * width
-    if ARCHITECTURES[model.architecture].dense_heads:
-        heads += (masked + rows) * 2 * width**2
+    if architecture.mlm_transform:
+        heads += masked * 2 * width**2
+    if architecture.pooler or architecture.nsp_transform:
+        heads += rows * 2 * width**2
     flops: Tensor = _BACKWARD_AND_FORWARD * (lower + last + heads)
     return flops
 

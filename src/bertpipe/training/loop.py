@@ -1,9 +1,10 @@
 """The training loop: a generator that takes one optimizer step at a time."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,14 @@ class StepSchedule:
     @classmethod
     def of(cls, batcher: Batcher | DeviceBatcher, train: TrainParams) -> "StepSchedule":
         """Return the schedule of a run: a pure function of the data and `train`."""
-        epochs = range(1, train.epochs + 1)
-        return cls(steps=tuple(batcher.steps(epoch, batch_size=train.batch_size) for epoch in epochs))
+        left = math.inf if train.steps == "all" else train.steps
+        steps = []
+        for epoch in range(1, train.epochs + 1):
+            steps.append(int(min(left, batcher.steps(epoch, batch_size=train.batch_size))))
+            left -= steps[-1]
+            if not left:
+                break
+        return cls(steps=tuple(steps))
 
     @property
     def total(self) -> int:
@@ -83,12 +90,12 @@ def train_steps(
     schedule = StepSchedule.of(batcher, train)
     step = steps_done
     epochs_done, first_batch = schedule.position(steps_done)
-    for epoch in range(epochs_done + 1, train.epochs + 1):
+    for epoch in range(epochs_done + 1, len(schedule.steps) + 1):
         objective.train()
         last = step - first_batch + schedule.steps[epoch - 1]
         batches = batcher.epoch(epoch, batch_size=train.batch_size, first_batch=first_batch, dp=world.dp)
         first_batch = 0
-        for batch in batches:
+        for batch in islice(batches, last - step):
             if step == steps_done and needs_warmup_pass(objective):
                 _backward(objective, batch.without_targets(), batch.counts.double().to(device), train, device, world)
                 for parameter in objective.parameters():

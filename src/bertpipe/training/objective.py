@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import CompileMode, Parallel, TrainParams
 from bertpipe.data.batching import IGNORE_INDEX, Batch
-from bertpipe.model.bert import Bert, QueryPositions
+from bertpipe.model.bert import Bert
+from bertpipe.model.encoder import QueryPositions
 
 _MAX_SHAPES = 256
 """PyTorch's default is 8, fewer than the batches of long rows have."""

@@ -90,6 +90,15 @@ def gather_full(tensor: Tensor) -> Tensor:
     return full
 
 
+def shard_like(full: Tensor, like: Tensor) -> Tensor:
+    """Return this process's shard of a full tensor, as `like` is sharded; the tensor itself if it is not."""
+    if not hasattr(like, "full_tensor"):
+        return full
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415
+
+    return distribute_tensor(full, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+
+
 def gather_network(objective: nn.Module) -> Bert:
     """Return the network with all its weights: itself, or a copy on the CPU if it is sharded.
 

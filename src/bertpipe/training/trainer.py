@@ -190,7 +190,7 @@ class Trainer:
             rate = self.history.timings[-1][3]
             mlm = "-" if mlm_loss is None else f"{mlm_loss:.3f}"
             detail = f"MLM {mlm}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
-            label = f"epoch {report.epoch}/{self.spec.train.epochs}"
+            label = f"epoch {report.epoch}/{len(self.schedule.steps)}"
             self.on_progress(Progress(label=label, completed=report.step, total=total, unit="steps", detail=detail))
 
     def _save(self, step: int) -> None:
@@ -273,7 +273,7 @@ class Trainer:
             "parameters": sum(parameter.numel() for parameter in bert.parameters()),
             "device": spec.device.type,
             "processes": self.world.dp.size,
-            "epochs": spec.train.epochs,
+            "epochs": len(self.schedule.steps),
             "steps": self.schedule.total,
             "resumed_after_step": self.restored_step,
             "elapsed_s": history.train_s,
