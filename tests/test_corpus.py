@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -26,6 +26,7 @@ from bertpipe.sources.text.corpus import (
 )
 from bertpipe.sources.text.documents import Document, TextShard
 from bertpipe.sources.text.shards import count_shard
+from defaults import DEFAULTS
 
 Share = float | Literal["source"]
 
@@ -52,7 +53,9 @@ def kept(
     texts: Sequence[str | tuple[str, str | None]], *, test_share: Share = 0.5, seed: int = 1
 ) -> tuple[list[SplitDocument], CorpusStats]:
     stats = CorpusStats()
-    return list(split_documents(shard_of(texts), stats, test_share=test_share, seed=seed)), stats
+    return list(
+        split_documents(shard_of(texts), stats, replace(DEFAULTS.prepare, test_share=test_share, seed=seed))
+    ), stats
 
 
 def test_equal_documents_are_kept_once_whatever_their_white_space() -> None:
@@ -152,21 +155,23 @@ def test_documents_of_shards_are_those_of_one_text(texts: list[list[str]], seed:
     found: list[SplitDocument] = []
     for shard in shards_of(*texts, seed=seed):
         stats = CorpusStats()
-        found += split_documents(shard, stats, test_share=0.5, seed=seed)
+        found += split_documents(shard, stats, replace(DEFAULTS.prepare, test_share=0.5, seed=seed))
         together.merge(stats)
         assert shard.expected == stats
     one = shard_of([text for each in texts for text in each])
-    assert found == list(split_documents(one, alone, test_share=0.5, seed=seed))
+    assert found == list(split_documents(one, alone, replace(DEFAULTS.prepare, test_share=0.5, seed=seed)))
     assert together == alone
 
 
 def test_a_text_that_is_another_than_before_is_noticed() -> None:
     first, second = shards_of(["a", "b"], ["b", "c"])
-    assert [each.plain for each in split_documents(second, CorpusStats(), test_share=0.5, seed=1)] == ["c"]
+    assert [
+        each.plain for each in split_documents(second, CorpusStats(), replace(DEFAULTS.prepare, test_share=0.5, seed=1))
+    ] == ["c"]
     for texts in (["b"], ["b", "c", "d"], ["b", "c", "c"], ["d", "c"]):
         changed = replace(second, text=shard_of(texts).text)
         with pytest.raises(DataError, match="file was changed while it was read: run the command again"):
-            list(split_documents(changed, CorpusStats(), test_share=0.5, seed=1))
+            list(split_documents(changed, CorpusStats(), replace(DEFAULTS.prepare, test_share=0.5, seed=1)))
     assert first.expected == CorpusStats(read=2)
 
 
@@ -241,3 +246,28 @@ def test_every_document_is_in_one_chunk_of_its_split_in_order(sizes: list[tuple[
         assert numbers == [document.number for document in made if document.split == split]
     few = [chunk for chunk in found if len(chunk.numbers) < 2]
     assert all(sum(d.split == chunk.split for d in made) < 2 for chunk in few)  # nobody is alone without need
+
+
+def test_a_validation_split_takes_its_share_of_the_other_documents_and_leaves_the_test_split_alone() -> None:
+    shard = shard_of([f"text {number}" for number in range(2000)])
+
+    def splits(**changes: Any) -> dict[str, set[str]]:  # noqa: ANN401
+        found: dict[str, set[str]] = {}
+        for document in split_documents(shard, CorpusStats(), replace(DEFAULTS.prepare, test_share=0.2, **changes)):
+            found.setdefault(document.split, set()).add(document.plain)
+        return found
+
+    without, with_one = splits(), splits(validation_share=0.25)
+    assert without["test"] == with_one["test"]
+    assert without["train"] == with_one["train"] | with_one["validation"]
+    assert not with_one["train"] & with_one["validation"]
+    assert len(with_one["validation"]) / len(without["train"]) == pytest.approx(0.25, abs=0.04)  # 4 standard errors
+
+
+def test_of_splits_of_its_own_only_training_documents_go_to_the_validation_split() -> None:
+    own = {f"text {number}": "test" if number % 3 == 0 else "train" for number in range(600)}
+    prepare = replace(DEFAULTS.prepare, test_share="source", validation_share=0.5)
+    found = list(split_documents(shard_of(list(own.items())), CorpusStats(), prepare))
+    assert {own[document.plain] for document in found if document.split == "validation"} == {"train"}
+    assert sum(document.split == "validation" for document in found) == pytest.approx(200, abs=40)
+    assert {document.plain for document in found if document.split == "test"} == {f"text {n}" for n in range(0, 600, 3)}

@@ -113,7 +113,7 @@ def test_the_loss_panels_show_the_tables_numbers(tmp_path: Path, figures: dict[s
         assert smooth.get_ydata()[20] == pytest.approx(table[column][18:23].mean())
         assert smooth.get_ydata()[0] == pytest.approx(table[column][:3].mean())
         assert smooth.get_linewidth() > raw.get_linewidth()
-        marks = line(axis, "test split")
+        marks = line(axis, "held-out rows")
         assert marks.get_xdata() == pytest.approx([500, 1000])
         assert marks.get_ydata() == pytest.approx(tests[column])
         assert unit in axis.get_ylabel()
@@ -188,7 +188,7 @@ def test_an_empty_cell_is_a_gap(tmp_path: Path, figures: dict[str, Figure]) -> N
     cells[EPOCHS_COLUMNS.index("mlm_loss")] = ""
     (tmp_path / "epochs.csv").write_text("\n".join([text[0], ",".join(cells), text[2]]) + "\n")
     run_plot(**paths, out=tmp_path / "plots")
-    assert np.isnan(line(figures["loss"].axes[0], "test split").get_ydata()).tolist() == [True, False]
+    assert np.isnan(line(figures["loss"].axes[0], "held-out rows").get_ydata()).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("name", ["history", "epochs"])

@@ -26,6 +26,7 @@ from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load
 from bertpipe.sources.notebook.archive import open_archive
 from bertpipe.sources.text.sentences import without_line_break_tags
 from prepared import BERT_VOCABULARY, REVIEWS, Prepare, bytes_of, folder_of, preparer
+from runs import train
 from vocabularies import TEXTS, byte_level, unmarked
 
 
@@ -216,6 +217,29 @@ def test_the_corpuss_own_splits_are_taken(prepare: Prepare, sample_zip: Path, tm
     assert {row["split"] for row in rows if row["text"] in content} == {"test"}
     assert {row["split"] for row in rows if row["text"] not in content} == {"train"}
     assert summary["splits"]["test"]["documents"] == 12  # a fifth of 60
+
+
+def test_a_validation_split_is_written_and_trained_on_no_more_than_the_test_split(
+    tiny: Params, prepare: Prepare, tmp_path: Path
+) -> None:
+    texts = folder_of(tmp_path / "text", REVIEWS)
+    plain = prepare(texts, tmp_path / "plain")
+    summary = prepare(texts, tmp_path / "out", validation_share=0.3)
+    assert list(summary["splits"]) == ["train", "test", "validation"]
+    assert summary["splits"]["test"]["documents"] == plain["splits"]["test"]["documents"]
+    train_documents, validation = (summary["splits"][split]["documents"] for split in ("train", "validation"))
+    assert 0 < validation < train_documents
+    assert train_documents + validation == plain["splits"]["train"]["documents"]
+    assert set(summary["sha256"]) == set(plain["sha256"]) | {"validation.parquet"}
+    # `train` reports the validation split, and never opens the test split.
+    (tmp_path / "out" / "test.parquet").unlink()
+    found = train(tiny, tmp_path / "run", tmp_path / "out")
+    assert {name for name in found if name.startswith("validation_")} == {
+        f"validation_{figure}" for figure in ("mlm_loss", "mlm_top1_accuracy", "nsp_loss", "nsp_accuracy")
+    }
+    assert not any(name.startswith("test_") for name in found)
+    with pytest.raises(DataError, match=r"set prepare\.validation_share to 0\.0"):
+        prepare(texts, tmp_path / "out.zip", validation_share=0.3)
 
 
 def test_the_vocabulary_is_made_of_training_documents_alone(prepare: Prepare, reviews: Path, tmp_path: Path) -> None:

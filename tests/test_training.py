@@ -51,6 +51,32 @@ def test_two_runs_give_equal_bytes(tiny: Params, parquet: Path, trained: Path, t
     assert results(tmp_path) == results(trained)
 
 
+def test_a_number_of_steps_ends_the_training_and_spreads_the_schedule_over_them(
+    tiny: Params, parquet: Path, tmp_path: Path
+) -> None:
+    steps = steps_an_epoch(tiny, parquet)
+    found = train(tiny, tmp_path, parquet, steps=steps + 2, epochs=50, history_every=1)
+    assert (found["steps"], found["epochs"]) == (steps + 2, 2)
+    history, epochs = table(tmp_path / "history.csv"), table(tmp_path / "epochs.csv")
+    assert [int(row["step"]) for row in epochs] == [steps, steps + 2]
+    assert len(history) == steps + 2
+    expected = [learning_rate(step, steps + 2, tiny.train) for step in range(1, steps + 3)]
+    assert [float(row["learning_rate"]) for row in history] == pytest.approx(expected)
+    # More steps than the epochs have leave it at the epochs.
+    assert train(tiny, tmp_path / "all", parquet, steps=10**6)["steps"] == tiny.train.epochs * steps
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"optimizer": "muon", "decay": "cosine"}])
+def test_muon_gives_equal_bytes_after_a_crash(
+    tiny: Params, parquet: Path, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    modern = replace(tiny, model=replace(tiny.model, architecture="modern", initialization="mimetic"))
+    train(modern, tmp_path / "whole", parquet, **changes)
+    crash_in("epoch 2", modern, tmp_path / "parts", parquet, **changes)
+    train(modern, tmp_path / "parts", parquet, **changes)
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+
+
 def test_another_seed_gives_another_model(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:
     train(tiny, tmp_path, parquet, seed=tiny.train.seed + 1)
     assert results(tmp_path)["model/model.safetensors"] != results(trained)["model/model.safetensors"]

@@ -42,8 +42,12 @@ DOWNLOAD_FACTS, DOWNLOAD_PART = "facts.json", "part"
 
 # Names inside a Parquet directory and inside a model directory.
 SPLITS = ("train", "test")
-TABLES = (*SPLITS, "documents")
-"""Each a Parquet file, or a directory of shards."""
+VALIDATION = "validation"
+"""A third split, of data sets with one."""
+DOCUMENTS = "documents"
+"""The table of the texts."""
+TABLES = (*SPLITS, DOCUMENTS)
+"""Each a Parquet file, or a directory of shards; with VALIDATION where there is that split."""
 DOCUMENTS_NAME = "documents.parquet"
 REJECTS_NAME = "rejects.parquet"
 SUMMARY_NAME = "summary.json"
@@ -64,7 +68,8 @@ NSP_FOLDER = "nsp"
 DATA = Kind(
     name="data set",
     entries=(
-        *TABLES, *(f"{table}.parquet" for table in TABLES), REJECTS_NAME, TOKENIZER_NAME, VOCABULARY_NAME, SUMMARY_NAME,
+        *TABLES, VALIDATION, *(f"{table}.parquet" for table in (*TABLES, VALIDATION)),
+        REJECTS_NAME, TOKENIZER_NAME, VOCABULARY_NAME, SUMMARY_NAME,
     ),
 )  # fmt: skip
 MODEL = Kind(name="model", entries=(CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval
 
+from bertpipe.core.artifacts import SPLITS, TABLES, VALIDATION
 from bertpipe.core.errors import ParamsError, excerpt, excerpts
 
 if TYPE_CHECKING:
@@ -201,6 +202,8 @@ class PrepareParams(_Section):
     `auto`: by the rules, and where lines end and at tabs too, unless the document was wrapped."""
     test_share: Literal["source"] | Annotated[float, Interval(gt=0, lt=1)]
     """Share of the documents in the test split; `source` uses the splits of the corpus itself."""
+    validation_share: ShareBelowOne
+    """Share of the other documents in a validation split, which `train` then reports in place of the test split."""
     tokenizer: str
     """`wordpiece` and `words` are trained on the training documents; else a path to a tokenizer.json or vocab.txt,
     or to a directory that holds one, such as a model's. A given tokenizer keeps its own settings."""
@@ -218,6 +221,16 @@ class PrepareParams(_Section):
     """Longest row, in tokens with `[CLS]` and `[SEP]`; longer pairs lose tokens from the longer half."""
     short_share: Share
     """Share of the `bert` pairs that are packed up to a shorter length, drawn uniformly."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are written."""
+        return (*SPLITS, VALIDATION) if self.validation_share else SPLITS
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that are written."""
+        return (*TABLES, VALIDATION) if self.validation_share else TABLES
 
     def __post_init__(self) -> None:
         """Refuse what is not a language code; the sentence splitter would treat it as English."""

@@ -102,7 +102,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
-    figure, axes = _figure("Loss in training, and on the test split after each epoch", panels=2)
+    figure, axes = _figure("Loss in training, and on held-out rows after each epoch", panels=2)
     constant = _number(metrics, "mlm", "constant", "loss")
     panels = (
         ("mlm_loss", "Masked words (MLM)", "loss [nats per masked token]", "constant predictor", constant),
@@ -117,7 +117,7 @@ def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics)
             label = f"training, mean of {window} intervals"
             axis.plot(steps["step"], smooth, color=_BLUE, linewidth=2.2, label=label)
         axis.plot(
-            evaluations["step"], evaluations[column], color=_VERMILION, linewidth=1, marker="o", label="test split"
+            evaluations["step"], evaluations[column], color=_VERMILION, linewidth=1, marker="o", label="held-out rows"
         )
         _baselines(axis, ((f"{name}: {baseline:.2f}" if baseline else name, baseline),))
         _finish(axis, title, unit)
@@ -126,7 +126,7 @@ def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics)
 
 
 def _draw_accuracy(evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
-    figure, axes = _figure("Accuracy on the test split after each epoch", panels=2)
+    figure, axes = _figure("Accuracy on held-out rows after each epoch", panels=2)
     mlm = (
         ("constant predictor", _number(metrics, "mlm", "constant", "top1_accuracy")),
         ("counts of two neighbours", _number(metrics, "mlm", "two_neighbours", "top1_accuracy")),

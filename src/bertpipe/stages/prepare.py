@@ -62,6 +62,11 @@ def run_prepare(
             the tokenizer does not fit; shards cannot be made of this text, or into this output; or a worker is lost.
         ParamsError: words are masked, and the tokenizer does not mark words.
     """
+    if out.suffix == ".zip" and prepare.validation_share:
+        raise DataError(
+            f"{out} is the notebook's zip, which has no validation split: set prepare.validation_share to 0.0, or name "
+            "a directory as the output"
+        )
     if out.resolve().is_relative_to(text.resolve()):
         raise DataError(f"{out} lies in {text}, where the next run would read it as text: name a place outside")
     _check_shards(prepare, out, engine)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from bertpipe.core.artifacts import (
-    SPLITS,
     SUMMARY_NAME,
     TOKENIZER_NAME,
+    VALIDATION,
     file_sha256,
     read_json,
     require,
@@ -33,7 +33,9 @@ class TrainingData:
 
     directory: Path
     train: PairFile
-    test: PairFile
+    held_out: PairFile
+    """The validation split, or the test split of a data set without one."""
+    held_out_split: str
     tokenizer: Tokenizer
     masked_tokens_known: bool
     sha256: Mapping[str, str]
@@ -47,9 +49,9 @@ class TrainingData:
         Raises:
             DataError: a split has no rows or a wrong one, a row is too long for the model, or the vocabulary too large.
         """
-        for split in (self.train, self.test):
+        for split in (self.train, self.held_out):
             split.check(self.tokenizer.vocab_size)
-        longest = int(max(self.train.lengths.max(), self.test.lengths.max()))
+        longest = int(max(self.train.lengths.max(), self.held_out.lengths.max()))
         if longest > model.max_positions:
             own = f"model.max_positions is {model.max_positions}: raise it, or"
             limit = f"{given_by} reads {model.max_positions} at most:" if given_by else own
@@ -88,13 +90,15 @@ def read_training_data(directory: Path) -> TrainingData:
         MissingInputError, DataError: a file or a shard is missing or damaged.
     """
     summary = read_json(require(directory / SUMMARY_NAME))
-    paths = [split_path(directory, split) for split in SPLITS]
-    train, test = map(PairFile, paths)
+    held_out_split = VALIDATION if VALIDATION in summary["splits"] else "test"
+    paths = [split_path(directory, split) for split in ("train", held_out_split)]
+    train, held_out = map(PairFile, paths)
     tokenizer_file = directory / TOKENIZER_NAME
     return TrainingData(
         directory=directory,
         train=train,
-        test=test,
+        held_out=held_out,
+        held_out_split=held_out_split,
         tokenizer=load_tokenizer(tokenizer_file),
         masked_tokens_known=summary["masked_tokens_known"],
         sha256={

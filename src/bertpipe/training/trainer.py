@@ -48,7 +48,8 @@ class Trainer:
     optimizer: Optimizer
     batcher: Batcher | DeviceBatcher
     schedule: StepSchedule
-    test: Batcher
+    held_out: Batcher
+    """What is evaluated after each epoch."""
     history: History
     checkpoints: Checkpoints
     clock: CheckpointClock
@@ -113,7 +114,7 @@ class Trainer:
             optimizer=optimizer,
             batcher=batcher,
             schedule=schedule,
-            test=Batcher(dataset=data.test, masking=None, seed=train.seed),
+            held_out=Batcher(dataset=data.held_out, masking=None, seed=train.seed),
             history=history,
             checkpoints=checkpoints,
             clock=CheckpointClock(runtime.checkpoint_every_s),
@@ -222,7 +223,7 @@ class Trainer:
         try:
             with nullcontext() if several else self.stop.interruptible():
                 sums = evaluate(
-                    bert, self.test, batch_size=spec.evaluation.batch_size, device=spec.device,
+                    bert, self.held_out, batch_size=spec.evaluation.batch_size, device=spec.device,
                     dp=self.world.dp,
                 )  # fmt: skip
                 result = Evaluation.of(sums.reduced(self.world.all_reduce_sum))
@@ -234,8 +235,8 @@ class Trainer:
         with self._naming_kept_model():
             if not all(math.isfinite(loss) for loss in losses if loss is not None):
                 raise TrainingError(
-                    f"after step {step} at learning rate {rate:.3g} the test split has the MLM loss {losses[0]} and "
-                    f"the NSP loss {losses[1]}: lower train.learning_rate"
+                    f"after step {step} at learning rate {rate:.3g} the {spec.data.held_out_split} split has the MLM "
+                    f"loss {losses[0]} and the NSP loss {losses[1]}: lower train.learning_rate"
                 )
         self.history.add_evaluation(
             mlm=(result.mlm_loss, result.mlm_top1_accuracy), nsp=(result.nsp_loss, result.nsp_accuracy)
@@ -267,7 +268,7 @@ class Trainer:
         published = published_peak_flops(spec.device, dtype)
         rate = history.flops / history.train_s
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
-        bert = unwrapped(self.objective).bert
+        bert, split = unwrapped(self.objective).bert, spec.data.held_out_split
         return {
             "model": str(spec.paths.model),
             "parameters": sum(parameter.numel() for parameter in bert.parameters()),
@@ -285,8 +286,8 @@ class Trainer:
             **({} if published is None else {"mfu": rate / (published * self.world.dp.size)}),
             "train_mlm_loss": history.intervals[-1][3],
             "train_nsp_loss": history.intervals[-1][4],
-            "test_mlm_loss": mlm_loss,
-            "test_mlm_top1_accuracy": top1,
-            "test_nsp_loss": nsp_loss,
-            "test_nsp_accuracy": nsp_accuracy,
+            f"{split}_mlm_loss": mlm_loss,
+            f"{split}_mlm_top1_accuracy": top1,
+            f"{split}_nsp_loss": nsp_loss,
+            f"{split}_nsp_accuracy": nsp_accuracy,
         }

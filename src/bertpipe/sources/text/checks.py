@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from bertpipe.core.artifacts import VALIDATION
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, UNK_ID, Tokenizer
@@ -53,6 +54,8 @@ def check_splits(documents: Mapping[str, int], prepare: PrepareParams, text: Pat
             continue
         if total == 1:
             advice = "give a folder of several files, or set prepare.text_format to what parts a file into documents"
+        elif split == VALIDATION:
+            advice = f"bring more text, or another prepare.validation_share than {prepare.validation_share}"
         elif prepare.test_share == "source":
             advice = f"the corpus marks none as its {split} split: set prepare.test_share to a share such as 0.1"
         else:

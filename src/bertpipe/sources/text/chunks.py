@@ -1,5 +1,6 @@
 """Documents in chunks, and what becomes of a chunk: the work that processes share."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import ROWS_PER_GROUP, SPLITS
+from bertpipe.core.artifacts import ROWS_PER_GROUP
 from bertpipe.core.params import MaskingParams, PrepareParams
 from bertpipe.core.randomness import uniform
 from bertpipe.data.masking import Masking
@@ -66,14 +67,14 @@ class Prepared:
 
 def chunks(documents: "Iterable[SplitDocument]") -> Iterator[Chunk]:
     """Yield the documents of each split in chunks; what is left of a split in the end joins its last chunk."""
-    complete, waiting = ({split: _Documents() for split in SPLITS} for _ in range(2))
+    complete, waiting = (defaultdict[str, _Documents](_Documents) for _ in range(2))
     for document in documents:
         split = document.split
         waiting[split].add(document.number, document.plain)
         if waiting[split].are_enough():
             yield from _chunk(split, complete[split].texts)
             complete[split], waiting[split] = waiting[split], _Documents()
-    for split in SPLITS:
+    for split in list(waiting):
         yield from _chunk(split, complete[split].texts + waiting[split].texts)
 
 

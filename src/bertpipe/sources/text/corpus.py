@@ -5,13 +5,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import SPLITS, check_number
+from bertpipe.core.artifacts import SPLITS, VALIDATION, check_number
 from bertpipe.core.errors import DataError
+from bertpipe.core.params import PrepareParams
 from bertpipe.sources.text.documents import TextShard
 from bertpipe.sources.text.sentences import without_line_break_tags
 
@@ -131,28 +131,25 @@ def _first_places(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
     return first
 
 
-def split_documents(
-    shard: AssignedShard, stats: CorpusStats, *, test_share: float | Literal["source"], seed: int
-) -> Iterator[SplitDocument]:
+def split_documents(shard: AssignedShard, stats: CorpusStats, prepare: PrepareParams) -> Iterator[SplitDocument]:
     """Yield the documents of a shard that stay, in order; with splits of its own, its training split first.
 
     The split of a document depends on the seed and its own words alone, so that it stays the same when the corpus
-    grows; with `test_share` `source` it is the corpus's own.
+    grows; with `test_share` `source` it is the corpus's own, whose training documents alone make a validation split.
 
     Args:
         shard: what is read.
         stats: counts what is read.
-        test_share: share of the documents in the test split, or `source`.
-        seed: seed of the split.
+        prepare: the shares of the splits, and their seed.
 
     Raises:
         DataError: a document has no split where the corpus's own are asked for, or holds half a surrogate pair; or the
             file is not as it was when it was read before.
     """
-    seen: dict[str, set[bytes]] = {split: set() for split in SPLITS}
+    seen: dict[str, set[bytes]] = {split: set() for split in prepare.splits}
     number = shard.first_document
     # Of the corpus's own splits, the training split has to be known when the test split is read.
-    for own_split in SPLITS if test_share == "source" else (None,):
+    for own_split in SPLITS if prepare.test_share == "source" else (None,):
         for document in shard.text.documents(own_split):
             if own_split and document.split is None:
                 raise DataError(
@@ -161,14 +158,14 @@ def split_documents(
                 )
             stats.read += 1
             plain = without_line_break_tags(document.text)
-            digest = text_digest(plain, document.origin, seed=seed)
+            digest = text_digest(plain, document.origin, seed=prepare.seed)
             if digest is None:
                 stats.empty += 1
                 continue
-            split = own_split or _random_split(digest, test_share)
+            split = _split(digest, own_split, prepare)
             if digest in seen[split] or digest in shard.known:
                 stats.duplicates += 1
-            elif split == "test" and digest in seen["train"]:
+            elif split == "test" and any(digest in seen[other] for other in prepare.splits):
                 stats.test_documents_in_train += 1
             else:
                 seen[split].add(digest)
@@ -178,9 +175,14 @@ def split_documents(
         raise DataError(f"{shard.text.path} was changed while it was read: run the command again when it is complete")
 
 
-def _random_split(digest: bytes, test_share: float | Literal["source"]) -> str:
-    assert test_share != "source"
-    return "test" if int.from_bytes(digest[:SPLIT_BYTES]) < split_bound(test_share) else "train"
+def _split(digest: bytes, own_split: str | None, prepare: PrepareParams) -> str:
+    """Return a document's split: its own, or one by chance; of training documents some are for validation."""
+    draw = int.from_bytes(digest[:SPLIT_BYTES])
+    test_share = 0.0 if prepare.test_share == "source" else prepare.test_share
+    if own_split == "test" or draw < split_bound(test_share):
+        return "test"
+    share = test_share + (1 - test_share) * prepare.validation_share
+    return VALIDATION if prepare.validation_share and draw < split_bound(share) else "train"
 
 
 def text_digest(plain: str, origin: str, *, seed: int) -> bytes | None:
@@ -210,6 +212,6 @@ def comparable(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
-def split_bound(test_share: float) -> int:
-    """Return the number below which a document's random one puts it into the test split."""
-    return math.ceil(test_share * 2.0 ** (8 * SPLIT_BYTES))
+def split_bound(share: float) -> int:
+    """Return the number below which the random ones of that share of the documents are."""
+    return math.ceil(share * 2.0 ** (8 * SPLIT_BYTES))

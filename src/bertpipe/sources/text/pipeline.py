@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from bertpipe.core.artifacts import SPLITS, TABLES, shards_sha256
+from bertpipe.core.artifacts import SPLITS, shards_sha256
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams, cores
 from bertpipe.core.progress import Progress
 from bertpipe.data.masking import Masking
@@ -72,13 +72,13 @@ def prepare_text(
         check_tokenizer(tokenizer, prepare, out)
         Masking.of(masking, tokenizer)  # refuses before the work what no worker could mask
         write = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging, work.processes_per_shard)
-        stats, counts = CorpusStats(), {split: Counts() for split in SPLITS}
-        digests: dict[str, list[str]] = {table: [] for table in TABLES}
+        stats, counts = CorpusStats(), {split: Counts() for split in prepare.splits}
+        digests: dict[str, list[str]] = {table: [] for table in prepare.tables}
         for written in work.map(write, shards, "preparing"):
             stats.merge(written.stats)
-            for split in SPLITS:
+            for split in prepare.splits:
                 counts[split].merge(written.counts[split])
-            for table in TABLES:
+            for table in prepare.tables:
                 digests[table].append(written.sha256[table])
     sha256 = {
         table if as_files else f"{table}.parquet": shards_sha256(each) if as_files else each[0]
@@ -161,7 +161,7 @@ def _tokenizer(
     for counted in work.map(partial(count_shard, prepare), shards, "making the vocabulary", splits=SPLITS[:1]):
         counts.merge(counted.words)
         documents.update(counted.documents)
-    check_splits({split: documents[split] for split in SPLITS}, prepare, text)
+    check_splits({split: documents[split] for split in prepare.splits}, prepare, text)
     if too_long := long_words_note(counts):
         on_note(too_long)
     if prepare.tokenizer == "words":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bertpipe.core.artifacts import SPLITS, TABLES, file_sha256, shard_name
+from bertpipe.core.artifacts import DOCUMENTS, file_sha256, shard_name
 from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params import MaskingParams, PrepareParams
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
@@ -34,7 +34,7 @@ class WrittenShard:
     counts: dict[str, Counts]
     """By split."""
     sha256: dict[str, str]
-    """Of the file of each of `TABLES`."""
+    """Of the file of each table."""
 
 
 def count_shard(prepare: PrepareParams, shard: AssignedShard) -> CountedShard:
@@ -45,14 +45,14 @@ def count_shard(prepare: PrepareParams, shard: AssignedShard) -> CountedShard:
     Raises:
         DataError: see `split_documents`.
     """
-    documents = dict.fromkeys(SPLITS, 0)
+    documents = dict.fromkeys(prepare.splits, 0)
 
     def training_texts() -> Iterator[str]:
-        for document in split_documents(shard, CorpusStats(), test_share=prepare.test_share, seed=prepare.seed):
+        for document in split_documents(shard, CorpusStats(), prepare):
             documents[document.split] += 1
             if document.split == "train":
                 yield document.plain
-            elif prepare.test_share == "source" and documents["train"]:
+            elif prepare.test_share == "source" and document.split == "test" and documents["train"]:
                 break
 
     as_words = prepare.tokenizer == "words"
@@ -71,7 +71,7 @@ def write_shard(
         prepare: what is made of the text.
         masking: the rule of the static masks.
         tokenizer: the text of a `tokenizer.json`.
-        out: gets a file of each of `TABLES`, or a directory with one where the shard has a number.
+        out: gets a file of each of `prepare.tables`, or a directory with one where the shard has a number.
         processes: how many work on the chunks of the shard.
         shard: what is read.
 
@@ -80,15 +80,15 @@ def write_shard(
         WriteError: writing failed.
     """
     suffix = ".parquet" if shard.number is None else f"/{shard_name(shard.number)}"
-    paths = {table: out / f"{table}{suffix}" for table in TABLES}
-    stats, counts = CorpusStats(), {split: Counts() for split in SPLITS}
+    paths = {table: out / f"{table}{suffix}" for table in prepare.tables}
+    stats, counts = CorpusStats(), {split: Counts() for split in prepare.splits}
     with ExitStack() as stack:
         files = {table: stack.enter_context(atomic_file(path)) for table, path in paths.items()}
-        rows = {split: stack.enter_context(PairWriter(files[split])) for split in SPLITS}
-        texts = stack.enter_context(DocumentWriter(files["documents"]))
+        rows = {split: stack.enter_context(PairWriter(files[split])) for split in prepare.splits}
+        texts = stack.enter_context(DocumentWriter(files[DOCUMENTS]))
 
         def recorded() -> Iterator[SplitDocument]:
-            for document in split_documents(shard, stats, test_share=prepare.test_share, seed=prepare.seed):
+            for document in split_documents(shard, stats, prepare):
                 texts.add(document.number, document.split, document.text.encode("utf-8"))
                 yield document
 
