@@ -201,6 +201,25 @@ def show_probe(report: Mapping[str, Any]) -> None:
     _results().print(table)
 
 
+def show_minimal_pairs(report: Mapping[str, Any]) -> None:
+    """Print the figures of minimal pairs: one row per group, and one row per predictor over all groups."""
+    predictors = report["predictors"]
+    table = _table("Right pairs by group, ties half", ("group", "pairs", *(_spaced(name) for name in predictors)))
+    for group, figures in report["groups"].items():
+        table.add_row(group, *map(_cell, figures.values()))
+    _results().print(table)
+    pairs, groups = report["pairs"], len(report["groups"])
+    title = f"Minimal pairs of {report['model']}, {pairs:,} pairs in {groups:,} groups"
+    table = _table(title, ("predictor", "accuracy", "mean over groups", "ties"))
+    for name, figures in predictors.items():
+        table.add_row(_spaced(name), *(("", "", "") if figures is None else map(_cell, figures.values())))
+    _results().print(table)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _show_step(step: "Step") -> None:
     shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
     console = _results()
