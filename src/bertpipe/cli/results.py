@@ -202,15 +202,14 @@ def show_probe(report: Mapping[str, Any]) -> None:
 
 
 def show_minimal_pairs(report: Mapping[str, Any]) -> None:
-    """Print the figures of minimal pairs: one row per group, and one row per predictor over all groups."""
-    predictors = report["predictors"]
-    table = _table("Right pairs by group, ties half", ("group", "pairs", *(_spaced(name) for name in predictors)))
-    for group, figures in report["groups"].items():
+    """Print the figures of minimal pairs: one row per group, and one row per predictor over all of them."""
+    predictors, groups = report["predictors"], report["groups"]
+    show_text(f"Minimal pairs of {report['model']}: {report['pairs']:,} pairs, groups: {len(groups):,}")
+    table = _table("", ("group", "pairs", *map(_spaced, predictors)))
+    for group, figures in groups.items():
         table.add_row(group, *map(_cell, figures.values()))
     _results().print(table)
-    pairs, groups = report["pairs"], len(report["groups"])
-    title = f"Minimal pairs of {report['model']}, {pairs:,} pairs in {groups:,} groups"
-    table = _table(title, ("predictor", "accuracy", "mean over groups", "ties"))
+    table = _table("", ("predictor", "accuracy", "mean over groups", "ties (half)"))
     for name, figures in predictors.items():
         table.add_row(_spaced(name), *(("", "", "") if figures is None else map(_cell, figures.values())))
     _results().print(table)
