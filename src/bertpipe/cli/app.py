@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from click.core import ParameterSource
 
 from bertpipe import __version__
 from bertpipe.cli import results, terminal
@@ -256,11 +255,12 @@ def evaluate(
     loaded = load_params(params)
     data = data or Path(loaded.data.dir)
     if minimal_pairs:
-        given = context.get_parameter_source("out") is not ParameterSource.DEFAULT
+        source = context.get_parameter_source("out")
+        by_default = source is not None and source.name == "DEFAULT"
         with terminal.progress() as on_progress:
             report = run_minimal_pairs(
                 loaded.runtime, pairs=minimal_pairs, group_by=group_by, model=model, data=data,
-                out=out if given else artifacts.MINIMAL_PAIRS_FILE,
+                out=artifacts.MINIMAL_PAIRS_FILE if by_default else out,
                 on_progress=on_progress, on_note=terminal.show_note,
             )  # fmt: skip
         results.show(report, results.show_minimal_pairs, as_json=json_)

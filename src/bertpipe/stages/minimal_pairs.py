@@ -168,7 +168,7 @@ def _notes(
     bad: Sequence[ScoreQuestion],
 ) -> list[str]:
     """Return what the user should know of how the model reads these sentences."""
-    notes = []
+    notes: list[str] = []
     if not predictor.tokenizer.has_words:
         notes += predictor.tokenizer.warnings()
     elif facts["unknown_tokens"]:
