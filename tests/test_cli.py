@@ -398,6 +398,36 @@ def test_a_probe_shows_a_row_a_predictor_and_takes_what_differs_from_the_params(
 
 
 @pytest.mark.usefixtures("project")
+def test_minimal_pairs_are_shown_by_group_and_leave_the_metrics_alone(run: Run) -> None:
+    for name in ("one", "other"):
+        Path(f"{name}.jsonl").write_text(
+            '{"sentence_good": "the film", "sentence_bad": "film the"}\n', encoding="utf-8"
+        )
+    metrics = Path("reports/metrics.json").read_bytes()
+    ended = run("evaluate", "--minimal-pairs", "one.jsonl", "--minimal-pairs", "other.jsonl")
+    assert ended.code == 0
+    assert Path("reports/metrics.json").read_bytes() == metrics
+    report = json.loads(Path("reports/minimal_pairs.json").read_text(encoding="utf-8"))
+    lines = ended.out.splitlines()
+    assert lines[0] == "Minimal pairs of models/bert: 2 pairs, groups: 2"
+    words = [line.split() for line in lines]
+    for group, figures in report["groups"].items():
+        assert [group, "1", *(f"{figures[name]:.4f}" for name in report["predictors"])] in words
+    for name, figures in report["predictors"].items():
+        shown = [f"{figures['accuracy']:.4f}", f"{figures['group_mean_accuracy']:.4f}", str(figures["ties"])]
+        assert [*name.split("_"), *shown] in words
+    assert run("evaluate", "--minimal-pairs", "one.jsonl", "--out", "reports/metrics.json").code == 0
+    assert Path("reports/metrics.json").read_bytes() != metrics
+
+
+@pytest.mark.usefixtures("project")
+def test_a_field_of_groups_needs_minimal_pairs(run: Run) -> None:
+    ended = run("evaluate", "--group-by", "UID")
+    assert ended.code == 2
+    assert "--group-by applies to --minimal-pairs" in ended.err
+
+
+@pytest.mark.usefixtures("project")
 def test_results_stand_at_their_default_places(run: Run) -> None:
     for arguments in (("evaluate",), ("plot",), ("infer", "examples")):
         assert run(*arguments).code == 0

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -408,13 +409,34 @@ def test_fewer_texts_are_among_more_in_the_order_given() -> None:
 
 def test_texts_are_framed_cut_and_counted() -> None:
     vocabulary = ModelTokenizer(word_level_tokenizer([*SPECIAL_TOKENS, "the", "cat", "sat"]))  # ids from 5
-    rows = encode_rows(labelled(("The cat", "x"), ("cat sat the cow", "y")), vocabulary, max_length=5)
+    texts = labelled(("The cat", "x"), ("cat sat the cow", "y"))
+    rows = encode_rows(texts, vocabulary, max_length=5, windows=1)
     cls_id, sep_id = vocabulary.cls_id, vocabulary.sep_id
     assert rows.token_ids.tolist() == [cls_id, 5, 6, sep_id, cls_id, 6, 7, 5, sep_id]
     assert rows.offsets.tolist() == [0, 4, 9]
     assert rows.lengths.tolist() == [4, 5]
     assert (rows.texts_cut, rows.unknown_tokens, len(rows)) == (1, 0, 2)
     assert encode_rows(labelled(("the cow", "x")), vocabulary, max_length=5).unknown_tokens == 1
+
+
+@pytest.mark.parametrize("words", range(1, 18))
+@pytest.mark.parametrize("windows", ["all", 1, 2])
+def test_windows_hold_all_of_a_text_in_equal_parts(words: int, windows: Any) -> None:  # noqa: ANN401
+    vocabulary = ModelTokenizer(word_level_tokenizer([*SPECIAL_TOKENS, *(f"w{n}" for n in range(words))]))
+    text = " ".join(f"w{n}" for n in range(words))
+    rows = encode_rows(labelled(("w0", "x"), (text, "y"), ("w0", "x")), vocabulary, max_length=7, windows=windows)
+    parts = [rows.token_ids[rows.offsets[row] : rows.offsets[row + 1]].tolist() for row in range(len(rows))]
+    assert {(part[0], part[-1]) for part in parts} == {(vocabulary.cls_id, vocabulary.sep_id)}
+    inner = [part[1:-1] for part in parts]
+    assert inner[0] == inner[-1] == [5]
+    read = words if windows == "all" else min(words, windows * 5)
+    assert [token for part in inner[1:-1] for token in part] == list(range(5, 5 + read))
+    sizes = [len(part) for part in inner[1:-1]]
+    assert len(sizes) == math.ceil(read / 5)
+    assert max(sizes) <= 5
+    assert max(sizes) - min(sizes) <= 1
+    assert rows.text.tolist() == [0, *[1] * len(sizes), 2]
+    assert rows.texts_cut == (read < words)
 
 
 def test_a_text_without_a_word_is_named_by_its_row() -> None:

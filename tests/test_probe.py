@@ -29,6 +29,7 @@ from bertpipe.training.classifier import (
     LayerMeans,
     TextClassifier,
     batches_of,
+    by_text,
     fit,
     outputs,
     standardised,
@@ -66,7 +67,7 @@ def settings(params: Params, **changes: Any) -> ProbeParams:  # noqa: ANN401
     return replace(probe, frozen=chosen) if probe.mode == "frozen" else replace(probe, whole=chosen)
 
 
-_OWN = ("seed", "mode", "text_field", "label_field", "test_share", "train_texts")
+_OWN = ("seed", "mode", "text_field", "label_field", "test_share", "train_texts", "windows")
 
 
 def probe(params: Params, labelled: Path | str, model: Path, out: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -160,6 +161,7 @@ def text_rows(*rows: Sequence[int]) -> TextRows:
     return TextRows(
         token_ids=np.array([token for row in rows for token in row], dtype=np.int32),
         offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        text=np.arange(len(rows)),
         texts_cut=0,
         unknown_tokens=0,
     )
@@ -292,6 +294,55 @@ def test_no_other_test_text_changes_what_is_said_of_one(tiny: Params, model: Pat
     assert answers_to_kept[0] == answers_to_kept[1] == answers_to_kept[2]
 
 
+# Long texts
+
+
+def told_at_the_end(count: int, *, seed: int) -> list[tuple[str, str]]:
+    """Return texts of 40 words, of which the last 10 alone tell the class."""
+    numbers = np.random.default_rng(seed)
+    return [
+        (
+            " ".join([*numbers.choice(["the", "sat", "on", "mat"], size=30), *[("cat", "dog")[number % 2]] * 10]),
+            "cd"[number % 2],
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["frozen", "whole"])
+def test_a_class_that_the_end_of_a_long_text_tells_is_found(
+    tiny: Params, model: Path, tmp_path: Path, mode: str
+) -> None:
+    train = write_csv(tmp_path / "x.csv", told_at_the_end(40, seed=1))
+    test = write_csv(tmp_path / "t.csv", told_at_the_end(20, seed=2))
+    reports = [
+        probe(
+            tiny, train, model, tmp_path / "out.json",
+            test=test, mode=mode, epochs=10, learning_rate=0.02, windows=windows,
+        )
+        for windows in ("all", 1)
+    ]  # fmt: skip
+    assert accuracy(reports[0]) >= 0.9
+    assert abs(accuracy(reports[1]) - 0.5) <= 0.2  # the model reads 15 of the 40 words
+    assert [report["data"]["test"]["windows"] for report in reports] == [60, 20]
+    assert [report["data"]["test"]["texts_cut"] for report in reports] == [0, 20]
+    assert all(accuracy(report, "bag_of_words") == 1.0 for report in reports)
+
+
+def test_a_long_text_is_the_mean_of_all_tokens_of_its_windows() -> None:
+    rows = replace(text_rows((1, 5, 2), (1, 6, 7, 8, 9, 2), (1, 7, 2)), text=np.array([0, 0, 1]))
+    found = torch.tensor([[3.0, 1.0], [6.0, 0.0], [0.1, 0.7]])
+    assert rows.shares.tolist() == pytest.approx([1 / 3, 2 / 3, 1.0])
+    means = by_text(found, rows)
+    assert torch.allclose(means[0], torch.tensor([5.0, 1 / 3]))  # (3 * 3 + 6 * 6) / 9 and (3 * 1) / 9
+    assert torch.equal(means[1], found[2])
+
+
+def test_texts_of_one_window_are_what_they_are_to_the_bit() -> None:
+    found = torch.randn(4, 7, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(by_text(found, ROWS), found)
+
+
 # Figures
 
 
@@ -359,7 +410,7 @@ def test_the_report_tells_data_settings_and_figures(tiny: Params, model: Path, t
     assert (data["labelled"]["file"], data["test_file"]) == (str(labelled), None)
     assert data["train"]["classes"] == {"c": 20, "d": 20}
     assert data["test"] == {
-        "texts": 10, "classes": {"c": 5, "d": 5}, "tokens": 60, "unknown_tokens": 0, "texts_cut": 0
+        "texts": 10, "classes": {"c": 5, "d": 5}, "windows": 10, "tokens": 60, "unknown_tokens": 0, "texts_cut": 0
     }  # fmt: skip
     assert (report["model"], report["settings"]["mode"], report["settings"]["epochs"]) == (str(model), "frozen", 7)
     assert report["settings"]["adam_beta1"] == tiny.train.adam_beta1
@@ -421,9 +472,12 @@ def test_cut_texts_and_texts_in_both_files_are_told(tiny: Params, model: Path, t
     labelled = write_csv(tmp_path / "x.csv", rows)
     test = write_csv(tmp_path / "t.csv", [rows[0], (f" {rows[3][0]}", "d"), ("cat " * 16, "c")])
     notes: list[str] = []
-    report = probe(tiny, labelled, model, tmp_path / "out.json", test=test, mode="frozen", on_note=notes.append)
+    report = probe(
+        tiny, labelled, model, tmp_path / "out.json", test=test, mode="frozen", windows=1, on_note=notes.append
+    )
     assert notes == [
-        "the model reads 17 tokens at most: 1 of 23 texts lost their end; the bag of words reads all",
+        "of each text the model reads probe.windows times 17 tokens at most: 1 of 23 texts lost their end; the bag of "
+        "words reads all",
         "2 of the 3 test texts are training texts, too",
     ]
     assert report["data"]["test_texts_in_training"] == 2

@@ -224,20 +224,52 @@ def train(
 
 @app.command(cls=Command)
 def evaluate(
+    context: typer.Context,
     model: ModelOption = str(artifacts.MODEL_DIR),
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(help="JSON file for the metrics.")] = artifacts.METRICS_FILE,
+    minimal_pairs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead of the test split: JSON lines with sentence_good and sentence_bad, in a file or a folder; "
+            "can be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="What groups minimal pairs.", show_default="UID if there is one, else the file"
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="JSON file for the metrics; of minimal pairs: reports/minimal_pairs.json.")
+    ] = artifacts.METRICS_FILE,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
-    """Measure a model on the test split, together with simple predictors on the same rows."""
+    """Measure a model on the test split or on minimal pairs, together with simple predictors on the same rows."""
     with signals_blocked():
         from bertpipe.stages.evaluate import run_evaluate
+        from bertpipe.stages.minimal_pairs import run_minimal_pairs
 
     loaded = load_params(params)
+    data = data or Path(loaded.data.dir)
+    if minimal_pairs:
+        source = context.get_parameter_source("out")
+        by_default = source is not None and source.name == "DEFAULT"
+        with terminal.progress() as on_progress:
+            report = run_minimal_pairs(
+                loaded.runtime, pairs=minimal_pairs, group_by=group_by, model=model, data=data,
+                out=artifacts.MINIMAL_PAIRS_FILE if by_default else out,
+                on_progress=on_progress, on_note=terminal.show_note,
+            )  # fmt: skip
+        results.show(report, results.show_minimal_pairs, as_json=json_)
+        return
+    if group_by is not None:
+        raise typer.BadParameter("--group-by applies to --minimal-pairs: give --minimal-pairs FILE too")
     with terminal.progress() as on_progress:
         metrics = run_evaluate(
-            loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir), out=out,
+            loaded.evaluate, loaded.runtime, model=model, data=data, out=out,
             on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show(metrics, results.show_metrics, as_json=json_)

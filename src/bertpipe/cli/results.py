@@ -201,6 +201,24 @@ def show_probe(report: Mapping[str, Any]) -> None:
     _results().print(table)
 
 
+def show_minimal_pairs(report: Mapping[str, Any]) -> None:
+    """Print the figures of minimal pairs: one row per group, and one row per predictor over all of them."""
+    predictors, groups = report["predictors"], report["groups"]
+    show_text(f"Minimal pairs of {report['model']}: {report['pairs']:,} pairs, groups: {len(groups):,}")
+    table = _table("", ("group", "pairs", *map(_spaced, predictors)))
+    for group, figures in groups.items():
+        table.add_row(group, *map(_cell, figures.values()))
+    _results().print(table)
+    table = _table("", ("predictor", "accuracy", "mean over groups", "ties (half)"))
+    for name, figures in predictors.items():
+        table.add_row(_spaced(name), *(("", "", "") if figures is None else map(_cell, figures.values())))
+    _results().print(table)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _show_step(step: "Step") -> None:
     shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
     console = _results()

@@ -378,7 +378,7 @@ class ClassifierParams(_Section):
     epochs: Count
     """Passes over the training texts."""
     batch_size: Count
-    """Texts per optimiser step."""
+    """Texts per optimiser step; with `whole` the windows of long ones count one by one."""
     learning_rate: Positive
     """Highest learning rate of the schedule."""
     warmup_share: ShareBelowOne
@@ -409,6 +409,9 @@ class ProbeParams(_Section):
     """Share of the texts of each class that is held out if there is no test file."""
     train_texts: Literal["all"] | Count
     """Number of texts to train on; few show what a model is worth where labels are scarce."""
+    windows: Literal["all"] | Count
+    """Windows of `model.max_positions` tokens in which a long text is read, the first ones; `all`: to its end. The
+    features of its windows, or their predictions, are averaged."""
     frozen: ClassifierParams
     """How the linear classifier is trained."""
     whole: ClassifierParams

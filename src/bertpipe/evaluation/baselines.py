@@ -131,6 +131,14 @@ def _nsp_accuracy(test: PairSource, is_next: Callable[[PairDataset], NDArray[np.
     return {"accuracy": right / len(test.lengths) if len(test.lengths) else None}
 
 
+def token_counts(pairs: PairSource, tokenizer: Tokenizer) -> _Ids:
+    """Return how often each id stands in some rows, special tokens left out; shape [vocab]."""
+    counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    for part in in_row_groups(pairs):
+        counts += np.bincount(_rows(part, tokenizer).known, minlength=tokenizer.vocab_size)
+    return np.where(tokenizer.is_special, 0, counts)
+
+
 PREDICTORS: Mapping[str, Mapping[str, Callable[[Splits], Figures]]] = {
     "mlm": {"constant": constant, "two_neighbours": two_neighbours},
     "nsp": {"sentence_b_alone": sentence_b_alone, "word_overlap": word_overlap},

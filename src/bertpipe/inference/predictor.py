@@ -54,6 +54,8 @@ class ScoreQuestion:
     """An encoded text, which is read once for each of its tokens, with that token masked."""
 
     token_ids: tuple[int, ...]
+    masked_ends: tuple[int, ...]
+    """For each token, the end of what is masked with it; the token after it if that is the token alone."""
     warnings: tuple[str, ...]
 
 
@@ -146,10 +148,12 @@ class Predictor:
         row = self._row(encoded.ids[start:end], positions=tuple(index - start + 1 for index in masked))
         return MlmQuestion(row=row, encoded=encoded, masked=masked, top_k=top_k, warnings=tuple(warnings))
 
-    def ask_score(self, text: str) -> ScoreQuestion:
+    def ask_score(self, text: str, *, mask_rest_of_word: bool = False) -> ScoreQuestion:
         """Return the question how probable the model finds a text, token by token.
 
-        A text too long for the model is read in windows, each around the token that is scored.
+        A text too long for the model is read in windows, each around the token that is scored. Each token is masked
+        alone (Salazar et al. 2020), or with the pieces of its word that follow (Kauf and Ivanova 2023, PLL-word-l2r):
+        those would give it away, so that rare words of several pieces would get too high a score.
 
         Raises:
             InputError: the text is empty, or has a `[MASK]`.
@@ -169,7 +173,8 @@ class Predictor:
                 f"the model reads {self.max_positions} tokens at most: each of the {len(encoded.ids)} tokens is scored "
                 f"with the {limit} around it"
             )
-        return ScoreQuestion(token_ids=encoded.ids, warnings=tuple(warnings))
+        ends = self._word_ends(encoded.ids) if mask_rest_of_word else range(1, len(encoded.ids) + 1)
+        return ScoreQuestion(token_ids=encoded.ids, masked_ends=tuple(ends), warnings=tuple(warnings))
 
     def ask_embedding(self, text: str) -> RowQuestion:
         """Return the question for a text's vector; a too long text is cut, with a warning.
@@ -206,7 +211,7 @@ class Predictor:
 
     def answer_scores(self, questions: Sequence[ScoreQuestion]) -> list[ScoreAnswer]:
         """Return the answers, in the order of the questions; ModelError if the output is not finite."""
-        rows = (row for question in questions for row in self._masked_rows(question.token_ids))
+        rows = (row for question in questions for row in self._masked_rows(question))
         targets = torch.tensor([token_id for question in questions for token_id in question.token_ids])
         values = torch.empty(len(targets), dtype=torch.float64)
         first = 0
@@ -243,11 +248,21 @@ class Predictor:
     def _logits_at_once(self) -> int:
         return max(_MAX_LOGITS // self.bert.vocab_size, 1)
 
-    def _masked_rows(self, token_ids: Sequence[int]) -> Iterator[Row]:
+    def _word_ends(self, token_ids: Sequence[int]) -> Iterator[int]:
+        """Yield, for each token, the end of its word."""
+        tokenizer, ids = self.tokenizer.tokenizer, np.array(token_ids)
+        continues = tokenizer.continues_word[ids[1:]] & ~tokenizer.ends_word[ids[:-1]]
+        ends = np.append(np.flatnonzero(~continues) + 1, len(ids))
+        yield from ends[np.searchsorted(ends, np.arange(len(ids)), side="right")].tolist()
+
+    def _masked_rows(self, question: ScoreQuestion) -> Iterator[Row]:
         """Yield a row for each token of a text, with that token masked."""
-        for index in range(len(token_ids)):
-            start, end = _window(len(token_ids), (index,), self.max_positions - 2)
-            ids = (*token_ids[start:index], self.tokenizer.mask_id, *token_ids[index + 1 : end])
+        token_ids, limit = question.token_ids, self.max_positions - 2
+        for index, masked_end in enumerate(question.masked_ends):
+            hidden = range(index, min(masked_end, index + limit))
+            start, end = _window(len(token_ids), hidden, limit)
+            masks = (self.tokenizer.mask_id,) * len(hidden)
+            ids = (*token_ids[start:index], *masks, *token_ids[hidden.stop : end])
             yield self._row(ids, positions=(index - start + 1,))
 
     def _row(self, ids: Sequence[int], *, positions: tuple[int, ...]) -> Row:

@@ -27,6 +27,7 @@ from bertpipe.training.classifier import (
     LayerMeans,
     TextClassifier,
     batches_of,
+    by_text,
     fit,
     outputs,
     standardised,
@@ -79,7 +80,8 @@ def run_probe(
     on_progress(Progress(label="encoding texts", completed=0, total=None, unit="texts"))
     room = loaded.bert.params.max_positions
     train_rows, test_rows = (
-        encode_rows(split, loaded.tokenizer, max_length=room) for split in (splits.train, splits.test)
+        encode_rows(split, loaded.tokenizer, max_length=room, windows=probe.windows)
+        for split in (splits.train, splits.test)
     )
     for note in _notes(loaded, splits, (train_rows, test_rows)):
         on_note(note)
@@ -128,7 +130,7 @@ class _Task:
         means = LayerMeans(bert.to(self.device))
         self._report(name, "reading texts")
         features = [
-            outputs(means, batches_of(rows, self.device), rows.lengths, means.width)
+            by_text(outputs(means, batches_of(rows, self.device), rows.lengths, means.width), rows)
             for rows in (self.train_rows, self.test_rows)
         ]
         _check_finite(features, name)
@@ -143,13 +145,16 @@ class _Task:
             return _best(head(test))
 
     def with_whole(self, bert: Bert, name: str) -> NDArray[np.int64]:
-        """Return the predictions of the network, trained with a linear layer on top."""
+        """Return the predictions of the network, trained with a linear layer on top.
+
+        Each window of a training text is an example of its class; of a test text the logits are averaged.
+        """
         classes = len(self.splits.classes)
         classifier = TextClassifier(bert, classes).to(self.device)
         train, test = self.train_rows, self.test_rows
-        steps = fit(classifier, batches_of(train, self.device), self.splits.train_labels, train.lengths, self.settings)
-        self._run(name, steps)
-        logits = outputs(classifier, batches_of(test, self.device), test.lengths, classes)
+        labels = self.splits.train_labels[train.text]
+        self._run(name, fit(classifier, batches_of(train, self.device), labels, train.lengths, self.settings))
+        logits = by_text(outputs(classifier, batches_of(test, self.device), test.lengths, classes), test)
         _check_finite([logits], name)
         return _best(logits)
 
@@ -186,11 +191,11 @@ def _best(logits: torch.Tensor) -> NDArray[np.int64]:
 def _notes(loaded: LoadedModel, splits: LabelledSplits, rows: Sequence[TextRows]) -> list[str]:
     """Return what the user should know of the model and of how it reads these texts."""
     notes = [*loaded.notes, *loaded.tokenizer.warnings(), *splits.notes()]
-    cut, count = sum(part.texts_cut for part in rows), sum(map(len, rows))
+    cut, count = sum(part.texts_cut for part in rows), len(splits.train) + len(splits.test)
     if cut:
         notes.append(
-            f"the model reads {loaded.bert.params.max_positions} tokens at most: {cut:,} of {count:,} texts lost their "
-            f"end; the bag of words reads all"
+            f"of each text the model reads probe.windows times {loaded.bert.params.max_positions} tokens at most: "
+            f"{cut:,} of {count:,} texts lost their end; the bag of words reads all"
         )
     if repeated := splits.tested_in_training():
         notes.append(f"{repeated:,} of the {len(splits.test):,} test texts are training texts, too")
@@ -204,6 +209,7 @@ def _data_facts(splits: LabelledSplits, train_rows: TextRows, test_rows: TextRow
         facts[name] = {
             "texts": len(split),
             "classes": {label: counts[label] for label in splits.classes},
+            "windows": len(rows),
             "tokens": int(rows.lengths.sum()),
             "unknown_tokens": rows.unknown_tokens,
             "texts_cut": rows.texts_cut,

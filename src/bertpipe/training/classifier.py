@@ -178,6 +178,13 @@ def outputs(module: nn.Module, inputs: Callable[[_Rows], _Input], lengths: NDArr
     return found
 
 
+def by_text(found: Tensor, rows: TextRows) -> Tensor:
+    """Return the mean of each text's rows [texts, width], weighted by their tokens, of values [rows, width]."""
+    weighted = found * torch.from_numpy(rows.shares)[:, None]
+    texts = int(rows.text[-1]) + 1
+    return found.new_zeros(texts, found.shape[1]).index_add_(0, torch.from_numpy(rows.text), weighted)
+
+
 def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Return both sets of features [rows, hidden] minus the training mean, over the training standard deviation.
 

@@ -1,7 +1,8 @@
-"""Texts as rows of token ids `[CLS] text [SEP]`, one after the other in one array."""
+"""Texts as rows of token ids `[CLS] window [SEP]`, one after the other in one array: a long text has several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,17 @@ FRAME_TOKENS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRows:
-    """Row r has the tokens `token_ids[offsets[r]:offsets[r + 1]]`, `[CLS]` and `[SEP]` included."""
+    """Row r has the tokens `token_ids[offsets[r]:offsets[r + 1]]`, `[CLS]` and `[SEP]` included.
+
+    A row is a window of a text; a text's windows stand one after the other.
+    """
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
+    text: NDArray[np.int64]
+    """Number of each row's text; shape [rows]."""
     texts_cut: int
-    """Texts that lost their end, because the model reads no more."""
+    """Texts that lost their end, because they have more windows than are read."""
     unknown_tokens: int
     """Tokens read as the unknown word."""
 
@@ -34,15 +40,25 @@ class TextRows:
         """Tokens of each row; shape [rows]."""
         return np.diff(self.offsets)
 
+    @property
+    def shares(self) -> NDArray[np.float32]:
+        """Each row's share of its text's tokens, 1 where a text has one row; shape [rows]."""
+        return (self.lengths / np.bincount(self.text, weights=self.lengths)[self.text]).astype(np.float32)
 
-def encode_rows(texts: Sequence[LabelledText], tokenizer: ModelTokenizer, *, max_length: int) -> TextRows:
-    """Return the rows of some texts, each cut to `max_length` tokens.
+
+def encode_rows(
+    texts: Sequence[LabelledText], tokenizer: ModelTokenizer, *, max_length: int, windows: Literal["all"] | int = "all"
+) -> TextRows:
+    """Return the rows of some texts, each in as few windows of at most `max_length` tokens as hold it.
+
+    The windows of a text differ by one token at most, and do not overlap. Only the first `windows` full ones of a text
+    are read; what follows is cut.
 
     Raises:
         DataError: a text holds no word that the tokenizer keeps; the message names its row.
     """
     ids: list[NDArray[np.int32]] = []
-    cut = 0
+    counts, cut, room = list[int](), 0, max_length - FRAME_TOKENS
     for text in texts:
         try:
             words = tokenizer.encode(text.text, "the text").ids
@@ -51,13 +67,18 @@ def encode_rows(texts: Sequence[LabelledText], tokenizer: ModelTokenizer, *, max
                 f"{text.place}: the text {excerpt(text.text)} holds no word that the model's tokenizer keeps: "
                 f"correct or drop the row"
             ) from error
-        kept = words[: max_length - FRAME_TOKENS]
+        kept = np.array(words if windows == "all" else words[: windows * room], dtype=np.int32)
         cut += len(kept) < len(words)
-        ids.append(np.array([tokenizer.cls_id, *kept, tokenizer.sep_id], dtype=np.int32))
+        counts.append(-(-len(kept) // room))
+        ids += [
+            np.concatenate([[tokenizer.cls_id], part, [tokenizer.sep_id]], dtype=np.int32)
+            for part in np.array_split(kept, counts[-1])
+        ]
     token_ids = np.concatenate(ids)
     return TextRows(
         token_ids=token_ids,
         offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        text=np.repeat(np.arange(len(counts)), counts),
         texts_cut=cut,
         unknown_tokens=int((token_ids == tokenizer.unknown_id).sum()),
     )
