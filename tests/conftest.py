@@ -30,6 +30,7 @@ from prepared import REVIEWS, Prepare, folder_of, preparer
 from projects import Copy, copy_in, make_copy
 from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, results, train
 from websites import Site, running
+from worlds import Worlds, running_worlds
 
 # The same examples each time, however slow the machine.
 hypothesis.settings.register_profile("bertpipe", deadline=None, derandomize=True, database=None)
@@ -116,6 +117,13 @@ def site() -> Iterator[Site]:
     """Return a web server on this machine."""
     with running() as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Iterator[Worlds]:
+    """Return a function that runs a program in several processes."""
+    with running_worlds() as worlds:
+        yield worlds
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The same small trainings in any number of processes: a program for torchrun, and a function for one process."""
+"""The same small trainings in any number of processes: a program for each of them, and a function for one."""
 
 import dataclasses
 import json
@@ -74,7 +74,7 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
     """
     train = dataclasses.replace(
         load_params(Path(__file__).parent.parent / "params" / "tiny.yaml").train,
-        epochs=3, batch_size=6, learning_rate=2e-3, max_grad_norm=0.5, nsp_weight=0.7,
+        epochs=2, batch_size=6, learning_rate=2e-3, max_grad_norm=0.5, nsp_weight=0.7,
         micro_batch_size=case.micro_batch_size, precision=case.precision,
     )  # fmt: skip
     batcher = Batcher(dataset=rows(), masking=None, seed=3)
@@ -117,7 +117,7 @@ def figures(report: StepReport) -> list[float]:
 
 
 def main() -> None:
-    """Run all cases in the processes that torchrun started, and write what each process has found."""
+    """Run all cases in several processes, and write what each process has found."""
     torch.set_num_threads(1)
     with init_distributed("cpu", timeout_s=60) as world:
         found = {case.name: run(case, world) for case in CASES}

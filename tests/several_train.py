@@ -1,4 +1,4 @@
-"""A training in which something happens, for torchrun: arguments are a folder, the data, what happens, ddp or fsdp."""
+"""A training in which something happens, in each of several processes: given a folder, the data, what happens, how."""
 
 import os
 import signal
@@ -18,7 +18,12 @@ from runs import STEPS, Crash, at_step, crash, train
 
 EXACT = {"batch_size": 64, "history_every": 1, "model": {"dropout": 0.0}}
 """Without dropout, of which each process draws its own."""
-SECOND = os.environ.get("RANK") == "1"
+BROKEN_OFF = 7
+"""The exit code of a training that was."""
+
+
+def is_second() -> bool:
+    return os.environ.get("RANK") == "1"
 
 
 @contextmanager
@@ -27,7 +32,7 @@ def signal_in_the_last_evaluation() -> Iterator[None]:
     done = []
 
     def evaluate_and_hear(*args: Any, **options: Any) -> Any:  # noqa: ANN401
-        if SECOND and len(done) == STEPS // 6 - 1:
+        if is_second() and len(done) == STEPS // 6 - 1:
             signal.raise_signal(signal.SIGTERM)
         done.append(1)
         return evaluate(*args, **options)
@@ -55,7 +60,7 @@ def signal_as_the_model_is_written() -> Iterator[None]:
 def drifting_weights() -> Iterator[None]:
     """Let the second process have other weights than the first."""
     with pytest.MonkeyPatch.context() as patch:
-        if SECOND:
+        if is_second():
             patch.setattr("bertpipe.training.trainer.weights_sha256", lambda _: "other")
         yield
 
@@ -66,7 +71,7 @@ def main() -> None:
     params = load_params(Path(__file__).parent.parent / "params" / "tiny.yaml")
     runtime = {"checkpoint_every_s": 0.0, "parallel": parallel, "timeout_s": 60.0}
     if what == "another way":
-        runtime["parallel"] = "fsdp" if SECOND else "ddp"
+        runtime["parallel"] = "fsdp" if is_second() else "ddp"
     if what == "drift":
         runtime["checkpoint_every_s"] = 1000.0
     happens = {
@@ -78,7 +83,7 @@ def main() -> None:
         with happens[what]() if what in happens else at_step(int(what) if what.isdecimal() else 0, crash):
             train(params, Path(folder), Path(data), runtime=runtime, **EXACT)
     except Crash:
-        sys.exit(7)
+        sys.exit(BROKEN_OFF)
     except BertpipeError as error:
         if error.shown:
             sys.stderr.write(f"error: {error}\n")

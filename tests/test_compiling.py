@@ -59,7 +59,7 @@ def compiled_steps(objective: nn.Module, batcher: DeviceBatcher, params: Params,
 @pytest.mark.parametrize("architecture", ["bert", "notebook"])
 def test_each_shape_is_compiled_once_in_one_graph(tiny: Params, architecture: str) -> None:
     """Over two epochs with other masks and other batches each, through PyTorch's own split in forward and backward."""
-    _, batcher = batchers(masking())
+    _, batcher = batchers(masking(), pairs(40, longest=14))
     counter = CompileCounterWithBackend("aot_eager")
     objective = objective_of(architecture)
     compile_objective(objective, "default", None, backend=counter)
@@ -67,7 +67,7 @@ def test_each_shape_is_compiled_once_in_one_graph(tiny: Params, architecture: st
     train = settings(tiny)
     batches = [batch for epoch in (1, 2) for batch in batcher.epoch(epoch, batch_size=8)]
     made = {tuple(shapes(batch).items()) for batch in batches}
-    assert 3 <= len(made) < len(batches) == len(found) == 18
+    assert 2 <= len(made) < len(batches) == len(found) == 10
     assert counter.frame_count == len(made)
     assert max(differences(found, trained(batcher, train, dtype=torch.float32, architecture=architecture))) < 1e-6
 

@@ -431,12 +431,12 @@ def test_whole_steps_are_taken_on_a_device_that_answers_nothing(
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given, **_: clip(*given, foreach=False))
     monkeypatch.setattr(import_module("torch.optim.adam"), "_device_dtype_check_for_fused", lambda *_: None)
     rows = on_meta(DeviceRows.of(ROWS, masking(), seed=1, epoch=1, device=CPU))
-    batches = [rows.batch(first, 8, filled_to=8, limit=POSITIONS) for first in range(0, 64, 8)]
+    batches = [rows.batch(first, 8, filled_to=8, limit=POSITIONS) for first in range(0, 24, 8)]
     train = settings(tiny, epochs=1, micro_batch_size=micro_batch_size)
     bert = tiny_bert(architecture, vocab_size=VOCAB, dropout=0.1, max_positions=POSITIONS).to(META)
     objective = PretrainingObjective(bert)
     reports = list(train_steps(objective, make_optimizer(objective, train), Given(batches), train, device=META))
-    assert len(reports) == 8
+    assert len(reports) == 3
     assert all(report.losses.mlm.is_meta and report.gradient_norm.is_meta for report in reports)
     with pytest.raises(RuntimeError):
         math.isfinite(reports[0].losses.mlm)

@@ -30,6 +30,10 @@ from torture.forks import FULL
 pytestmark = [pytest.mark.promise("Exact resume"), pytest.mark.thorough]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALLED = range(1, STEPS) if FULL else (1, 6, 8, 11)
+"""The first step, the last of an epoch, one within an interval of the history, and the last but one of all."""
+CRASHED = range(1, STEPS + 1) if FULL else (1, 2, 6, 7, 12)
+"""Before and after the first checkpoint, before and after the end of an epoch, and the last step."""
 
 
 # At any step
@@ -37,7 +41,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 @pytest.mark.parametrize(
     ("number", "step"),
-    [(number, step) for step in range(1, STEPS) for number in SIGNALS if FULL or number == SIGNALS[step % 2]],
+    [(number, step) for step in SIGNALLED for number in SIGNALS if FULL or number == SIGNALS[step % 2]],
 )
 def test_a_signal_after_any_step_saves_and_the_run_goes_on_to_equal_bytes(
     tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], number: int, step: int
@@ -50,7 +54,7 @@ def test_a_signal_after_any_step_saves_and_the_run_goes_on_to_equal_bytes(
     assert results(tmp_path) == whole
 
 
-@pytest.mark.parametrize("step", range(1, STEPS + 1))
+@pytest.mark.parametrize("step", CRASHED)
 def test_a_crash_after_any_step_goes_on_from_the_one_before(
     tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], step: int
 ) -> None:

@@ -1,6 +1,5 @@
-"""What happens between processes: a program that forks them, and the cases that they run."""
+"""What happens between processes: a program that each of them runs."""
 
-import json
 import os
 import signal
 import subprocess
@@ -84,42 +83,10 @@ CASES = (messages, differs, fails, leader_fails, hangs, freezes, ends, first_end
 
 
 def main() -> None:
-    """Fork a process per rank for each request, a JSON object per line, and answer with what each rank printed.
-
-    This process has imported everything and never computes, so that a fork is cheap and has no threads to miss.
-    """
-    for line in sys.stdin:
-        request = json.loads(line)
-        environment = {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(request["port"]),
-            "WORLD_SIZE": str(request["size"]),
-        }
-        processes, outputs = list[int](), list[int]()
-        for rank in range(request["size"]):
-            reading, writing = os.pipe()
-            processes.append(os.fork())
-            if processes[-1] == 0:
-                os.dup2(writing, 1)
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-                os.environ.update(environment, RANK=str(rank))
-                run(request["cases"])
-                sys.stdout.flush()
-                os._exit(0)
-            os.close(writing)
-            outputs.append(reading)
-        for _ in processes:  # takes note of each that ends, as torchrun does
-            os.wait()
-        said = [os.fdopen(reading).read().splitlines() for reading in outputs]
-        sys.stdout.write(json.dumps(said) + "\n")
-        sys.stdout.flush()
-
-
-def run(cases: list[str]) -> None:
     """Run the named cases, one after the other, and print what comes of each."""
     try:
         with init_distributed("cpu", timeout_s=TIMEOUT_S) as world:
-            for name in cases:
+            for name in sys.argv[1:]:
                 print(f"-- {name}")
                 try:
                     next(case for case in CASES if case.__name__ == name)(world)
@@ -127,7 +94,3 @@ def run(cases: list[str]) -> None:
                     print(f"{type(error).__name__}, shown {error.shown}: {error}")
     except BertpipeError as error:
         print(f"{type(error).__name__}, shown {error.shown}: {error}")
-
-
-if __name__ == "__main__":
-    main()

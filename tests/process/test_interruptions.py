@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from commands import Run
 from projects import Copy, make_copy, started_in
 
 pytestmark = [
@@ -60,6 +61,19 @@ def _from_nothing(project: Copy, whole: dict[str, bytes]) -> None:
     content = yaml.load(lock.read_text(encoding="utf-8"))
     content["stages"].pop("train", None)
     yaml.dump(content, lock)
+
+
+@pytest.fixture
+def finish(project: Copy, run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return a function that runs the training's command to its end in this process, and returns where it resumed."""
+
+    def finish() -> int:
+        monkeypatch.chdir(project.folder)
+        ended = run("train", "--json")
+        assert ended.code == 0, ended
+        return int(json.loads(ended.out)["resumed_after_step"])
+
+    return finish
 
 
 def trained(project: Copy) -> dict[str, bytes]:
@@ -112,7 +126,7 @@ def _from_lock(project: Copy) -> None:
     yaml.dump(content, lock)
 
 
-def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, bytes]) -> None:
+def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, bytes], finish: Callable[[], int]) -> None:
     with started_in(project.folder, project.environment, *DVC_TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -120,11 +134,13 @@ def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, byte
     assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 210; run the same command again to resume", said)
     assert "exited with 130" in said
     assert process.returncode != 0
-    project.dvc("repro", "train")
+    assert finish() > 0
     assert trained(project) == whole
 
 
-def test_dvc_killed_alone_ends_the_training_with_its_state_saved(project: Copy, whole: dict[str, bytes]) -> None:
+def test_dvc_killed_alone_ends_the_training_with_its_state_saved(
+    project: Copy, whole: dict[str, bytes], finish: Callable[[], int]
+) -> None:
     with started_in(project.folder, project.environment, *DVC_TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         (lock,) = project.folder.glob("models/.bert.bertpipe-training.lock")
@@ -134,11 +150,13 @@ def test_dvc_killed_alone_ends_the_training_with_its_state_saved(project: Copy, 
         said = said_by(process)  # to the end of the training, which holds the pipe too
     assert re.search(r"note: stopped by the end of the DVC process that waited for it after step [\d,]+", said), said
     assert not lock.exists()
-    project.dvc("repro", "train")
+    assert finish() > 0
     assert trained(project) == whole
 
 
-def test_a_signal_to_a_training_saves_says_so_and_has_its_code(project: Copy, whole: dict[str, bytes]) -> None:
+def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
+    project: Copy, whole: dict[str, bytes], finish: Callable[[], int]
+) -> None:
     with started_in(project.folder, project.environment, *TRAIN) as process:
         wait_for(lambda: checkpoints(project))
         process.send_signal(signal.SIGSTOP)  # it would be done before the other has begun
@@ -161,8 +179,7 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(project: Copy, wh
     (kept,) = shown["kept"]
     assert kept["done"] == f"{stop[1]} of 210 steps"
     assert not kept["held"]
-    again = json.loads(project.run("bertpipe", "train", "--json"))
-    assert again["resumed_after_step"] == int(stop[1])
+    assert finish() == int(stop[1])
     assert trained(project) == whole
     assert "nothing is kept" in project.run("bertpipe", "state")
 
@@ -190,7 +207,9 @@ def test_a_signal_to_another_command_leaves_what_was_there(
     assert not partial.exists()
 
 
-def test_a_training_whose_reader_is_gone_goes_on_and_saves(project: Copy, whole: dict[str, bytes]) -> None:
+def test_a_training_whose_reader_is_gone_goes_on_and_saves(
+    project: Copy, whole: dict[str, bytes], finish: Callable[[], int]
+) -> None:
     """`bertpipe train 2>&1 | head -3`: lines that nobody reads end nothing."""
     with started_in(project.folder, project.environment, *TRAIN) as process:
         assert process.stdout is not None
@@ -200,8 +219,7 @@ def test_a_training_whose_reader_is_gone_goes_on_and_saves(project: Copy, whole:
         wait_for(lambda: {path.parent.name for path in checkpoints(project)} - seen)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=PATIENCE_S) == 143
-    again = json.loads(project.run("bertpipe", "train", "--json"))
-    assert again["resumed_after_step"] > 0
+    assert finish() > 0
     assert trained(project) == whole
 
 
@@ -218,8 +236,8 @@ def test_a_background_job_hears_no_ctrl_c(project: Copy, whole: dict[str, bytes]
     assert trained(project) == whole
 
 
-def test_a_signal_while_libraries_are_read_is_not_lost(project: Copy, whole: dict[str, bytes]) -> None:
-    project.run("bertpipe", "train")
+def test_a_signal_while_libraries_are_read_is_not_lost(project: Copy, finish: Callable[[], int]) -> None:
+    assert finish() == 0
     for number, delay_s in ((signal.SIGINT, 0.6), (signal.SIGTERM, 0.9), (signal.SIGINT, 1.2)):
         with started_in(
             project.folder, project.environment, "bertpipe", "infer", "nsp", "A film.", "It is slow."

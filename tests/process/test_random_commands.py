@@ -1,6 +1,6 @@
 """Random command lines in random folders: an answer or a clear error, nothing half-written, no file of the user's gone.
 
-`make torture` tries ten thousand; the tests by themselves two hundred.
+`make torture` tries ten thousand; the tests by themselves a hundred.
 """
 
 import json
@@ -25,7 +25,7 @@ from torture.forks import FULL, TESTS
 
 pytestmark = [pytest.mark.promise("Random command lines"), pytest.mark.slow]
 
-CASES = 10_000 if FULL else 200
+CASES = 10_000 if FULL else 100
 LONGEST_MESSAGE = 500
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[@-~]")
 """Colours and movements of the cursor."""

@@ -1,10 +1,6 @@
 """Two and four processes, with real process groups, get what one process gets."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,36 +8,23 @@ import torch
 
 import several
 from several import CASES, IN_TWO_PARTS, Case
+from worlds import Worlds
 
-TESTS = Path(__file__).parent.parent
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
-"""Relative, of losses, at every one of 15 steps."""
+"""Relative, of losses, at every one of 10 steps."""
 BFLOAT16_TOLERANCE = 1e-2
 """A product of bfloat16 has eight bits, and which rows are padded how far decides how sums of them are rounded."""
 
 
-def torchrun(processes: int, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":  # noqa: ANN401
-    """Run a program in several processes, and return what came of it."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), str(TESTS.parent)]),
-        "OMP_NUM_THREADS": "1",
-        **options.pop("environment", {}),
-    }
-    arguments = ["--standalone", f"--nproc-per-node={processes}", *options.pop("torchrun", ())]
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *arguments, *command],
-        env=environment, capture_output=True, text=True, check=False, timeout=240, **options,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module", params=[2, 4])
-def everyone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401
+def everyone(
+    request: pytest.FixtureRequest, worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     """Return what each of several processes found."""
     out = tmp_path_factory.mktemp("several") / "found.json"
-    done = torchrun(request.param, str(TESTS / "several.py"), str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text(encoding="utf-8"))
+    ended = worlds("several", out, size=request.param)
+    assert [each.code for each in ended] == [0] * request.param, ended
+    found: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
     assert len(found) == request.param
     return found
 
@@ -64,7 +47,7 @@ def test_losses_and_evaluation_are_those_of_one_process(
 ) -> None:
     tolerance = BFLOAT16_TOLERANCE if case.precision == "bfloat16" else TOLERANCE[case.dtype]
     mine, theirs = everyone[0][case.name], alone[case.name]
-    assert len(mine["steps"]) == len(theirs["steps"]) == 15
+    assert len(mine["steps"]) == len(theirs["steps"]) == 10
     for step, (found, expected) in enumerate(zip(mine["steps"], theirs["steps"], strict=True), start=1):
         assert found[:2] == pytest.approx(expected[:2], rel=tolerance), step
         assert found[2] == pytest.approx(expected[2], rel=10 * tolerance), step  # a norm is a sum of squares

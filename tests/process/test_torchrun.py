@@ -21,12 +21,27 @@ from bertpipe.core.params_file import merged_text
 from bertpipe.training.checkpoint import checkpoints_in
 from projects import make_copy, started_in
 from runs import EACH_STEP, Crash, at_step, crash, train
-from several_train import EXACT
-from test_several_processes import torchrun
+from several_train import BROKEN_OFF, EXACT
+from worlds import Worlds
 
 TESTS = Path(__file__).parent.parent
 PATIENCE_S = 120.0
 pytestmark = [pytest.mark.promise("Several processes"), pytest.mark.slow]
+
+
+def torchrun(processes: int, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":  # noqa: ANN401
+    """Run a program in several processes, and return what came of it."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), str(TESTS.parent)]),
+        "OMP_NUM_THREADS": "1",
+        **options.pop("environment", {}),
+    }
+    arguments = ["--standalone", f"--nproc-per-node={processes}", *options.pop("torchrun", ())]
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *arguments, *command],
+        env=environment, capture_output=True, text=True, check=False, timeout=240, **options,
+    )  # fmt: skip
 
 
 def steps_of(folder: Path) -> list[int]:
@@ -37,16 +52,16 @@ def steps_of(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_a_run_goes_on_from_one_process_to_two_and_back(
-    tiny: Params, parquet: Path, tmp_path: Path, parallel: str
+    worlds: Worlds, tiny: Params, parquet: Path, tmp_path: Path, parallel: str
 ) -> None:
     train(tiny, tmp_path / "whole", parquet, **EXACT)
     folder = tmp_path / "moved"
     with at_step(4, crash), pytest.raises(Crash):
         train(tiny, folder, parquet, runtime=EACH_STEP, **EXACT)
     assert steps_of(folder) == [3, 2]
-    done = torchrun(2, str(TESTS / "several_train.py"), str(folder), str(parquet), "9", parallel)
-    assert done.returncode != 0
-    assert steps_of(folder) == [8, 7], done.stdout + done.stderr
+    ended = worlds("several_train", folder, parquet, "9", parallel)
+    assert steps_of(folder) == [8, 7], ended
+    assert [each.code for each in ended] == [BROKEN_OFF] * 2
     said = list[str]()
     assert train(tiny, folder, parquet, options={"on_note": said.append}, **EXACT)["resumed_after_step"] == 8
     (note,) = said
@@ -57,22 +72,19 @@ def test_a_run_goes_on_from_one_process_to_two_and_back(
         pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
 
 
-def trained_with(what: str, folder: Path, data: Path) -> "subprocess.CompletedProcess[str]":
-    """Return what becomes of a training in two processes in which something happens."""
-    return torchrun(2, str(TESTS / "several_train.py"), str(folder), str(data), what, "ddp")
-
-
-def what_happens(what: str, folder: Path, data: Path) -> str:
+def what_happens(worlds: Worlds, what: str, folder: Path, data: Path) -> str:
     """Return what a training in two processes says that cannot end."""
-    done = trained_with(what, folder, data)
-    assert done.returncode == 1
-    (said,) = re.findall(r"^error: (.*)$", done.stderr, re.MULTILINE)
+    ended = worlds("several_train", folder, data, what, "ddp")
+    assert all(each.code > 0 for each in ended), ended
+    (said,) = [line for each in ended for line in re.findall(r"^error: (.*)$", each.err, re.MULTILINE)]
     return str(said)
 
 
-def test_a_signal_in_the_last_evaluation_is_followed(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+def test_a_signal_in_the_last_evaluation_is_followed(
+    worlds: Worlds, tiny: Params, parquet: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "stopped"
-    assert what_happens("signal", folder, parquet).startswith(
+    assert what_happens(worlds, "signal", folder, parquet).startswith(
         "stopped by SIGTERM after step 12 of 12; run the same command"
     )
     assert steps_of(folder)[0] == 12
@@ -82,26 +94,28 @@ def test_a_signal_in_the_last_evaluation_is_followed(tiny: Params, parquet: Path
     pd.testing.assert_frame_equal(found, expected, rtol=1e-6, check_exact=False)
 
 
-def test_a_signal_as_the_last_model_is_written_leaves_the_state(tiny: Params, parquet: Path, tmp_path: Path) -> None:
+def test_a_signal_as_the_last_model_is_written_leaves_the_state(
+    worlds: Worlds, tiny: Params, parquet: Path, tmp_path: Path
+) -> None:
     """Who started torchrun hears of the signal alone, and DVC then throws the model away."""
-    done = trained_with("late signal", tmp_path, parquet)
-    assert done.returncode == 0, done.stderr
+    ended = worlds("several_train", tmp_path, parquet, "late signal", "ddp")
+    assert [each.code for each in ended] == [0, 0], ended
     assert steps_of(tmp_path)[0] == 12
     assert train(tiny, tmp_path, parquet, **EXACT)["resumed_after_step"] == 12
     assert not list((tmp_path / "state").iterdir())
 
 
-def test_nothing_takes_its_place_where_weights_differ(parquet: Path, tmp_path: Path) -> None:
+def test_nothing_takes_its_place_where_weights_differ(worlds: Worlds, parquet: Path, tmp_path: Path) -> None:
     assert re.fullmatch(
         r"rank 1 \(\S+, process \d+\) has weights that differ from those of rank 0 \(.*\) in weights: one of them "
         r"computes differently, .*; the next run resumes from the last checkpoint",
-        what_happens("drift", tmp_path / "drifted", parquet),
+        what_happens(worlds, "drift", tmp_path / "drifted", parquet),
     )
     assert [path.name for path in (tmp_path / "drifted").iterdir()] == ["state"]
 
 
-def test_processes_that_are_to_train_in_other_ways_are_named(parquet: Path, tmp_path: Path) -> None:
-    said = what_happens("another way", tmp_path / "mixed", parquet)
+def test_processes_that_are_to_train_in_other_ways_are_named(worlds: Worlds, parquet: Path, tmp_path: Path) -> None:
+    said = what_happens(worlds, "another way", tmp_path / "mixed", parquet)
     assert re.search(r"has params, data or sources that differ from those of .* in runtime.parallel: give all", said)
 
 
@@ -119,7 +133,8 @@ class Project:
         yaml.dump(content, folder / "params.yaml")
         (folder / "reports").mkdir()
 
-    command = (sys.executable, "-m", "bertpipe", "train", "--out", "model")
+    arguments = ("train", "--out", "model")
+    command = (sys.executable, "-m", "bertpipe", *arguments)
 
     def started(self) -> contextlib.AbstractContextManager["subprocess.Popen[str]"]:
         """Start the training."""
@@ -128,15 +143,12 @@ class Project:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(TESTS.parent / "src")}
 
-    def finish(self) -> str:
-        """Run the training to its end and return what it said."""
-        done = subprocess.run(
-            self.command, cwd=self.folder, env=self.environment(), text=True, capture_output=True, check=False,
-            timeout=PATIENCE_S,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+    def finish(self, worlds: Worlds) -> str:
+        """Run the command line to the training's end in two processes that are there already; return what it said."""
+        ended = worlds("bertpipe", *self.arguments, folder=self.folder)
+        assert [each.code for each in ended] == [0, 0], ended
         assert not list((self.folder / ".bertpipe" / "state").iterdir())
-        return done.stderr
+        return "".join(each.err for each in ended)
 
     def results(self) -> dict[str, bytes]:
         names = ("model/config.json", "model/model.safetensors", "reports/history.csv", "reports/epochs.csv")
@@ -178,20 +190,25 @@ def test_it_starts_its_processes_itself_and_leaves_the_same_bytes(
     parquet: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     project = Project(tmp_path / "project", parquet)
-    said = project.finish()
+    with project.started() as process:
+        said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0, said
     assert project.results() == whole
+    assert not list((project.folder / ".bertpipe" / "state").iterdir())
     assert "error" not in said
     assert not re.search(r"^(\[rank\d+\]:)?[WE]\d{4} ", said, re.MULTILINE)  # no warnings of the libraries
 
 
-def test_ctrl_c_stops_all_processes_after_the_same_step(parquet: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_ctrl_c_stops_all_processes_after_the_same_step(
+    worlds: Worlds, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
     project = Project(tmp_path / "project", parquet)
     with project.started() as process:
         project.when_under_way(lambda: process.send_signal(signal.SIGINT))
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130, said
     (step,) = re.findall(r"note: stopped by Ctrl-C after step (\d+) of 126; run the same command again to resume", said)
-    assert f"note: resuming after step {step} of 126\n" in project.finish()
+    assert f"note: resuming after step {step} of 126\n" in project.finish(worlds)
     assert project.results() == whole
 
 
@@ -211,7 +228,7 @@ def test_a_killed_process_is_started_anew_and_the_end_is_the_same(
 
 
 def test_without_restarts_a_killed_process_ends_the_run_and_the_next_one_goes_on(
-    parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+    worlds: Worlds, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     project = Project(tmp_path / "project", parquet)
     with project.started() as process:
@@ -219,7 +236,7 @@ def test_without_restarts_a_killed_process_ends_the_run_and_the_next_one_goes_on
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 1, said
     assert re.search(r"error: rank 0 \(process \d+\) was ended by SIGKILL, most likely because memory ran out", said)
-    assert "note: resuming after step " in project.finish()
+    assert "note: resuming after step " in project.finish(worlds)
     assert project.results() == whole
 
 

@@ -1,15 +1,9 @@
 """Messages between processes, and what is said where they fail."""
 
-import json
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,49 +11,16 @@ from bertpipe.core.errors import WorldError
 from bertpipe.training.distributed.environment import local_rank, rank
 from bertpipe.training.distributed.world import ALONE, init_distributed
 from bertpipe.training.signals import stop_requests
+from worlds import Worlds, free_port
 
-TESTS = Path(__file__).parent.parent
-PATIENCE_S = 100.0
 NAME = r"rank 1 \(\S+, process \d+\)"
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-Said = Callable[..., list[list[str]]]
-
-
 @pytest.fixture(scope="module")
-def said() -> Iterator[Said]:
-    """Return a function that runs cases in some processes and returns the lines that each has printed."""
-    path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
-    with subprocess.Popen(
-        [sys.executable, str(TESTS / "world_cases.py")], env={**os.environ, "PYTHONPATH": path}, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-    ) as server:  # fmt: skip
-        assert server.stdin is not None
-        assert server.stdout is not None
-
-        def said(*cases: str, size: int = 2) -> list[list[str]]:
-            request = {"cases": cases, "size": size, "port": free_port()}
-            timer = threading.Timer(PATIENCE_S, os.killpg, (server.pid, signal.SIGKILL))
-            timer.start()
-            print(json.dumps(request), file=server.stdin, flush=True)
-            lines: list[list[str]] = json.loads(server.stdout.readline())
-            timer.cancel()
-            return lines
-
-        yield said
-        server.stdin.close()
-
-
-@pytest.fixture(scope="module")
-def lines(said: Said) -> list[list[str]]:
+def lines(worlds: Worlds) -> list[list[str]]:
     """Return what two processes print whose errors are shared, one case after the other in the same two."""
-    return said("messages", "differs", "fails", "leader_fails")
+    ended = worlds("world_cases", "messages", "differs", "fails", "leader_fails")
+    return [each.out.splitlines() for each in ended]
 
 
 def of_case(lines: list[str], case: str) -> list[str]:
@@ -100,23 +61,16 @@ def test_an_error_of_the_first_reaches_those_who_wait_for_it_elsewhere(lines: li
     assert of_case(lines[1], "leader_fails") == ["WorldError, shown False: the disk is full"]
 
 
-@pytest.fixture
-def said_last(said: Said) -> Callable[[str, int], list[str]]:
-    """Return a function that returns what is shown after a case in which one process is lost."""
-
-    def said_last(case: str, size: int) -> list[str]:
-        last = [mine[-1] for mine in said(case, size=size)]
-        return [line.removeprefix("WorldError, shown True: ") for line in last if "shown True" in line]
-
-    return said_last
+def said_last(worlds: Worlds, case: str, size: int) -> list[str]:
+    """Return what is shown after a case in which one process is lost."""
+    last = [ended.out.splitlines()[-1] for ended in worlds("world_cases", case, size=size)]
+    return [line.removeprefix("WorldError, shown True: ") for line in last if "shown True" in line]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "size", "rank"), [("hangs", 2, 1), ("hangs", 4, 1), ("freezes", 3, 0)])
-def test_a_process_that_hangs_is_named_within_the_time_set(
-    said_last: Callable[[str, int], list[str]], case: str, size: int, rank: int
-) -> None:
-    (text,) = said_last(case, size)
+def test_a_process_that_hangs_is_named_within_the_time_set(worlds: Worlds, case: str, size: int, rank: int) -> None:
+    (text,) = said_last(worlds, case, size)
     assert re.fullmatch(
         rf"rank {rank} \(\S+, process \d+\): no answer for 2 s \(runtime.timeout_s\), the others waited: it hangs, or "
         "its machine is cut off; the next run resumes from the last checkpoint",
@@ -126,11 +80,9 @@ def test_a_process_that_hangs_is_named_within_the_time_set(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "size", "rank"), [("ends", 2, 1), ("ends", 4, 1), ("first_ends", 4, 0)])
-def test_a_process_that_has_ended_is_named(
-    said_last: Callable[[str, int], list[str]], case: str, size: int, rank: int
-) -> None:
+def test_a_process_that_has_ended_is_named(worlds: Worlds, case: str, size: int, rank: int) -> None:
     """Of four, the one opposite still waits for a neighbour: it hears of the failure, and is not named."""
-    (text,) = said_last(case, size)
+    (text,) = said_last(worlds, case, size)
     assert re.fullmatch(
         rf"rank {rank} \(\S+, process \d+\): ended while the others waited for it; the next run .*", text
     )
