@@ -25,7 +25,7 @@ from torture.forks import FULL, TESTS
 
 pytestmark = [pytest.mark.promise("Random command lines"), pytest.mark.slow]
 
-CASES = 10_000 if FULL else 100
+CASES = 10_000 if FULL else 200
 LONGEST_MESSAGE = 500
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[@-~]")
 """Colours and movements of the cursor."""
