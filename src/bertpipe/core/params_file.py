@@ -152,7 +152,7 @@ def _read_layers(path: Path, *, comments: bool = False) -> _Layers:
 
 
 def _base(path: Path, extends: object) -> Path:
-    if not isinstance(extends, str) or not extends:
+    if not isinstance(extends, str) or not extends or "\0" in extends:
         raise ParamsError(f"{path} extends {extends!r}, which is not a path: write `extends: ../params.yaml`")
     try:
         return path.parent / Path(extends).expanduser()
