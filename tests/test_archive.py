@@ -147,11 +147,13 @@ def test_a_packing_method_python_does_not_know_is_said_to_be_damage(tmp_path: Pa
         check_archive(path)
 
 
-@pytest.mark.parametrize("name", ["vocab.txt", "dataset.json"])
-def test_facts_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"), [("vocab.txt", b"\xff"), ("dataset.json", b"\xff"), ("dataset.json", b"[" * 100_000)]
+)
+def test_facts_that_cannot_be_read_are_named(tmp_path: Path, name: str, content: bytes) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD])
     with zipfile.ZipFile(path, "a") as file:
-        file.writestr(f"bert_dataset/{name}", b"\xff")
+        file.writestr(f"bert_dataset/{name}", content)
     with open_archive(path) as archive:
         read = archive.tokenizer if name == "vocab.txt" else archive.facts
         with pytest.raises(DataError, match=f"bert_dataset/{name} is not "):

@@ -669,3 +669,50 @@ def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]"
+
+
+# Outputs that would replace what is read
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("infer", "mlm", "--input=q/q.jsonl", "--out=q/../q/q.jsonl"), "is a file that the command reads"),
+        (("infer", "mlm", "--input=link.jsonl", "--out=q/q.jsonl"), "is a file that the command reads"),
+        (("infer", "mlm", "--input=q", "--out=q/new.jsonl"), "lies in a folder that the command reads"),
+        (("probe", "q/labels.csv", "--out=q/labels.csv"), "is a file that the command reads"),
+        (("probe", "sample", "--test=q/labels.csv", "--out=q/labels.csv"), "is a file that the command reads"),
+        (("evaluate", "--params=plain", "--out=plain"), "is a file that the command reads"),
+        (("evaluate", "--params=over.yml", "--out=params.yaml"), "looks like a params file"),
+        (("infer", "examples", "--out=params.yaml"), "is a file that the command reads"),
+        (("download", "--out=over.yml"), "looks like a params file"),
+        (("train", "--out=new", "--history=params.yaml"), "is a file that the command reads"),
+        (("train", "--out=new", "--history=x.csv", "--timing=./x.csv"), "is named for two outputs"),
+        (("train", "--out=new", "--history=data/parquet/summary.json"), "belongs to the data set that bertpipe wrote"),
+        (("evaluate", "--out=models/bert/config.json"), "belongs to the model that bertpipe wrote"),
+        (("evaluate", "--out=models/bert/bertpipe-manifest.json"), "belongs to the model that bertpipe wrote"),
+    ],
+)
+def test_no_output_replaces_what_a_command_reads(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    Path("q").mkdir()
+    Path("q/q.jsonl").write_text('{"text": "the [MASK]"}\n', encoding="utf-8")
+    rows = "".join(f"the film {number},{'ab'[number % 2]}\n" for number in range(40))
+    Path("q/labels.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    Path("link.jsonl").symlink_to("q/q.jsonl")
+    shutil.copy("params.yaml", "plain")
+    Path("over.yml").write_text("extends: params.yaml\n", encoding="utf-8")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert said in ended.err
+    assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("project")
+def test_an_output_may_stand_beside_what_a_command_reads(run: Run) -> None:
+    Path("q.jsonl").write_text('{"text": "the [MASK]"}\n', encoding="utf-8")
+    for _ in range(2):
+        assert run("infer", "mlm", "--input=q.jsonl", "--out=a.jsonl").code == 0
+        assert run("evaluate", "--out=models/bert/metrics.json").code == 0
+        assert run("download", "--source=data/raw/dataset.zip", "--out=data/raw/dataset.zip").code == 0

@@ -346,6 +346,10 @@ def test_what_is_not_yaml_is_said_to_be_so(tmp_path: Path, content: bytes) -> No
     ("content", "said"),
     [
         ("a: &x [*x]", "has a value within itself: write it out"),
+        (
+            "a0: &a0 1\n" + "".join(f"a{n + 1}: &a{n + 1} [{f'*a{n}, ' * 9}]\n" for n in range(20)),
+            "has more than 100,000 ",
+        ),
         ("? [1, 2]\n: 3", r"has 1 fault\(s\):\n  .*1, 2.*: write it in quotes"),
         ("? 2024-01-01\n: 1", r"has 1 fault\(s\):\n  2024-01-01: write it in quotes"),
     ],

@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
 
-from bertpipe.core.errors import InputError
+from bertpipe.core.errors import InputError, WriteError
 from bertpipe.core.file_kinds import shown
 
 _OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
@@ -15,6 +16,12 @@ _OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
 _MARK = "\1text\1"
 """Hides a text's dash from the parser."""
 _SHOWN_CHARACTERS = 60
+_OUTPUTS = ("out", "history", "epoch_history", "timing")
+"""Parameters that name outputs; of all commands but `train`, only the first is one."""
+_READ_WHOLE = ("input_", "labelled", "test")
+"""Parameters that may name a folder of which every file is read."""
+_NO_INPUTS = ("source",)
+"""A download checks a zip and writes the same bytes, also to where they come from."""
 
 
 class Command(TyperCommand):
@@ -33,10 +40,41 @@ class Command(TyperCommand):
             raise
         options = self._names("option")
         ctx.params = {name: _unmarked(value, is_option=name in options) for name, value in ctx.params.items()}
+        _check_outputs(self.name, ctx.params)
         return rest
 
     def _names(self, kind: str) -> set[str | None]:
         return {param.name for param in self.params if param.param_type_name == kind}
+
+
+def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
+    """Refuse an output file that would replace what the command reads, a params file, or another output.
+
+    Raises:
+        WriteError: there is one.
+    """
+    paths = {name: Path(str(value)) for name, value in values.items() if isinstance(value, str | Path) and value != "-"}
+    outputs = {name: paths[name] for name in (_OUTPUTS if command == "train" else _OUTPUTS[:1]) if name in paths}
+    inputs = {name: path for name, path in paths.items() if name not in {*outputs, *_NO_INPUTS}}
+    for name, out in outputs.items():
+        shown_out = shown(str(out))[-_SHOWN_CHARACTERS:]
+        twin = next((other for other in outputs if other != name and outputs[other].resolve() == out.resolve()), None)
+        if twin:
+            raise WriteError(f"{shown_out} is named for two outputs: name another file for one of them")
+        for other, path in inputs.items():
+            if other in _READ_WHOLE and path.is_dir() and path.resolve() in out.resolve().parents:
+                raise WriteError(
+                    f"{shown_out} lies in a folder that the command reads, and the next run would read it: name a "
+                    "place outside"
+                )
+            if out.is_file() and path.is_file() and out.samefile(path):
+                raise WriteError(
+                    f"{shown_out} is a file that the command reads, and the output would replace it: name another file"
+                )
+        if out.suffix.lower() in {".yaml", ".yml"} and out.is_file():
+            raise WriteError(
+                f"{shown_out} looks like a params file, and the output would replace it: name another file"
+            )
 
 
 def text_argument(value: str | None) -> str | None:

@@ -13,10 +13,11 @@ _ONLY_IF = {
     "COLUMNS": r"[2-9]\d|\d{3,4}",
     "LINES": r"[1-9]\d{0,3}",
     "TERMINAL_WIDTH": r"[2-9]\d|\d{3,4}",
+    "NUMPY_MADVISE_HUGEPAGE": r"[01]",
     "OMP_NUM_THREADS": r"[1-9]\d{0,3}(,[1-9]\d{0,3})*",
 }
 """Variables that libraries read, and the values that do not break them."""
-_NEVER = re.compile(r"MPLBACKEND|TQDM_.*|PYTHONWARNINGS|SOURCE_DATE_EPOCH|OMP_DISPLAY_.*")
+_NEVER = re.compile(r"MPLBACKEND|TQDM_.*|PYTHONWARNINGS|SOURCE_DATE_EPOCH|OMP_DISPLAY_.*|TORCH_LOGS")
 """Variables that mean other programs: a notebook's backend for pictures, a build's date, a debugger's settings."""
 
 

@@ -43,9 +43,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises:
         BusyError: another process is writing `path`.
-        WriteError: `path` is a directory; or writing failed, and an earlier file at `path` is unchanged.
+        WriteError: `path` is a directory or belongs to one of ours; or writing failed, and an earlier file at `path`
+            is unchanged.
     """
-    _check_no_directory(path)
+    _check_output_file(path)
     if _is_device(path):
         with write_errors(path), TemporaryDirectory() as folder:
             yield Path(folder) / path.name
@@ -151,9 +152,9 @@ def check_target_file(path: Path) -> None:
 
     Raises:
         BusyError: another process is writing there.
-        WriteError: `path` is a directory, or nothing can be written or renamed there.
+        WriteError: `path` is a directory or belongs to one of ours, or nothing can be written or renamed there.
     """
-    _check_no_directory(path)
+    _check_output_file(path)
     if not _is_device(path):
         with write_errors(path):
             _try_to_write(path)
@@ -188,9 +189,12 @@ def _check_replaceable(path: Path, contents: Contents, kind: Kind, names: Collec
         )
 
 
-def _check_no_directory(path: Path) -> None:
+def _check_output_file(path: Path) -> None:
     if path.is_dir():
         raise WriteError(f"{path} is a directory, and the output is a file: name a file in it, or another path")
+    manifest = read_manifest(path.parent)
+    if manifest and path.name in {*manifest.digests, MANIFEST_NAME}:
+        raise WriteError(f"{path} belongs to the {manifest.kind} that bertpipe wrote there: name another file")
 
 
 def _check_contents(path: Path, kind: Kind) -> None:

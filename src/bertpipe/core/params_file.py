@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 60
 """Characters of a name in a message."""
+_MOST_VALUES = 100_000
+"""Of a params file, each alias written out: a few lines of YAML can name billions."""
 _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
@@ -39,6 +41,10 @@ def load_params(path: Path) -> Params:
     content = _merge_layers(layers)
     try:
         change_paths(content, os.path.expanduser)
+        if _count(content, {}) > _MOST_VALUES:
+            raise ParamsError(
+                f"{path} has more than {_MOST_VALUES:,} values, because its aliases (*) repeat: remove them"
+            )
         unreadable = [f"{name}: {fault}" for name, fault in _unreadable(content)]
     except RecursionError as error:
         raise ParamsError(f"{path} has a value within itself: write it out") from error
@@ -105,6 +111,14 @@ def change_paths(content: Any, change: Callable[[str], str]) -> None:  # noqa: A
             change_in(example, "model")
 
 
+def _count(content: Any, counts: dict[int, int]) -> int:  # noqa: ANN401
+    """Return how many values a value holds, itself included; `counts` has those of what several aliases name."""
+    if id(content) not in counts:
+        parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+        counts[id(content)] = 1 + sum(_count(part, counts) for part in parts)
+    return counts[id(content)]
+
+
 def _unreadable(content: Any, place: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
     """Yield the dotted names of keys that DVC ignores and of values that no file system takes, and what to do."""
     if isinstance(content, str) and "\0" in content:
@@ -138,7 +152,7 @@ def _read_layers(path: Path, *, comments: bool = False) -> _Layers:
 
 
 def _base(path: Path, extends: object) -> Path:
-    if not isinstance(extends, str) or not extends:
+    if not isinstance(extends, str) or not extends or "\0" in extends:
         raise ParamsError(f"{path} extends {extends!r}, which is not a path: write `extends: ../params.yaml`")
     try:
         return path.parent / Path(extends).expanduser()

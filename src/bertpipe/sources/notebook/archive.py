@@ -89,7 +89,7 @@ class Archive:
         if FACTS_MEMBER in self.file.namelist():
             try:
                 facts = json.loads(self.file.read(FACTS_MEMBER))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:  # nested too deeply
                 raise DataError(f"{self.path}: {FACTS_MEMBER} is not JSON: {error}") from error
         is_true = {
             name: isinstance(facts, dict) and facts.get(name) is True for name in ("labels_are_true", "generated")
