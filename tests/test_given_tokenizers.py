@@ -15,7 +15,7 @@ from bertpipe.data.tokenization.comparison import difference
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import GivenTokenizer, given_tokenizer, read_tokenizer
 from bertpipe.data.tokenization.wordpiece import wordpiece_tokenizer
-from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.model.huggingface.load import load_huggingface
 from bertpipe.stages.evaluate import run_evaluate
 from exports import export_of, save_model_with
 from models import save_tiny_huggingface

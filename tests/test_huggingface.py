@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from bertpipe.core.errors import BertpipeError, ModelError
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
-from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.model.huggingface.load import load_huggingface
 from bertpipe.model.loading import load_any_model
 from models import PIECES, save_tiny_huggingface
 
@@ -26,7 +26,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_transformers_is_imported_only_once_it_is_used() -> None:
-    names = ("model.huggingface_load", "inference.predictor", "stages.export", "export.hub")
+    names = ("model.huggingface.load", "inference.predictor", "stages.export", "export.hub")
     modules = ", ".join(f"bertpipe.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

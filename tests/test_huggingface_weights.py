@@ -27,8 +27,8 @@ from bertpipe.core.errors import ModelError
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.export.huggingface import save_huggingface
 from bertpipe.model.bert import Bert
-from bertpipe.model.huggingface_load import _ACTIVATIONS, load_huggingface
-from bertpipe.model.huggingface_weights import copy_from_huggingface, to_huggingface
+from bertpipe.model.huggingface.load import _ACTIVATIONS, load_huggingface
+from bertpipe.model.huggingface.weights import copy_from_huggingface, to_huggingface
 from models import WORDS, save_tiny_huggingface, tiny_bert, tiny_params
 
 Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]

@@ -306,7 +306,7 @@ def test_a_local_name_that_is_not_there_never_asks_the_hub(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bertpipe.model.huggingface_load.load_huggingface", None)  # a call would be a TypeError
+    monkeypatch.setattr("bertpipe.model.huggingface.load.load_huggingface", None)  # a call would be a TypeError
     with pytest.raises(MissingInputError, match="run `bertpipe train` first"):
         load_predictor(name)
 
@@ -320,7 +320,7 @@ def test_a_hub_name_that_cannot_be_had_names_both_possibilities(
         raise ModelError("the hub cannot be reached")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bertpipe.model.huggingface_load.load_huggingface", refuse)
+    monkeypatch.setattr("bertpipe.model.huggingface.load.load_huggingface", refuse)
     with pytest.raises(ModelError, match=f"no directory {name} here, so it was taken for a hub name: the hub cannot"):
         load_predictor(name)
 

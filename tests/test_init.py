@@ -14,7 +14,7 @@ from bertpipe.core.errors import DataError, MissingInputError, ModelError
 from bertpipe.core.params import ModelParams, Params
 from bertpipe.data.pair_dataset import label_counts
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
-from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.model.huggingface.load import load_huggingface
 from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import load_model
 from bertpipe.stages.evaluate import run_evaluate

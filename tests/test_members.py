@@ -74,7 +74,7 @@ def test_a_short_row_that_is_not_utf8_is_set_aside_too() -> None:
 
 @pytest.mark.parametrize("header", [COLUMNS[:-1], [*COLUMNS, "More"], ["Text", *COLUMNS[1:]], []])
 def test_other_columns_are_refused(header: Fields) -> None:
-    with pytest.raises(DataError, match=r"some\.csv has the header .*, expected \['Original Text', "):
+    with pytest.raises(DataError, match=r"some\.csv has the header .*, and the notebook's is Original Text,"):
         read(csv_text([GOOD], header))
 
 

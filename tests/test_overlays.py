@@ -140,7 +140,7 @@ def test_a_missing_base_is_named(base: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["", "null", "3", "[a.yaml]", "''"])
+@pytest.mark.parametrize("value", ["", "null", "3", "[a.yaml]", "''", '"a\\0.yaml"'])
 def test_a_base_that_is_not_a_path_is_refused(base: Path, value: str) -> None:
     mine = write(base.parent / "mine.yaml", f"extends: {value}\n")
     assert fault(mine).startswith(f"{mine} extends ")

@@ -23,7 +23,7 @@ from bertpipe.core.artifacts import REJECTS_REPORT
 from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
-from bertpipe.model.huggingface_load import load_huggingface
+from bertpipe.model.huggingface.load import load_huggingface
 from bertpipe.sources.notebook import archive as archive_module
 from bertpipe.sources.notebook.archive import check_archive
 from bertpipe.stages.convert import run_convert
@@ -335,7 +335,7 @@ def test_nobody_is_asked_to_convert_pickled_weights(
     theirs: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
     """Transformers would ask a bot, under the user's name, for a pull request to the model's repository."""
-    import bertpipe.model.huggingface_load as module
+    import bertpipe.model.huggingface.load as module
 
     name = "DISABLE_SAFETENSORS_CONVERSION"
     monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)

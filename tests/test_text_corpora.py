@@ -136,8 +136,8 @@ def test_a_zip_with_one_of_its_members_is_an_error(tmp_path: Path, split: str) -
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        ("", f" has the header None, expected {list(COLUMNS)}"),
-        ("a,b\r\n", f" has the header ['a', 'b'], expected {list(COLUMNS)}"),
+        ("", f" has the header '', and the notebook's is {','.join(COLUMNS)}: save it as CSV "),
+        ("a,b\r\n", f" has the header 'a,b', and the notebook's is {','.join(COLUMNS)}: save it as CSV "),
         (csv_text([*rows(["a\nb"]), ["c", "d"]]), ", row 2 (line 4) has 2 columns, expected 5"),
         (csv_text(rows(["a"])) + '"b,\r\n', ", row 2 (line 3) is not CSV: unexpected end of data"),
         (csv_text(rows(["a"])) + '"b"c,\r\n', ", row 2 (line 3) is not CSV: ',' expected after '\"'"),

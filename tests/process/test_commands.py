@@ -103,7 +103,10 @@ def other_tools(folder: Path) -> dict[str, str]:
         "MPLCONFIGDIR": "/proc/none", "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "HF_HOME": "/proc/none",
         "PYTHONWARNINGS": "error", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "COLUMNS": "²", "LINES": "-1",
         "TERMINAL_WIDTH": "wide", "TERM": "dumb", "TQDM_MININTERVAL": "often", "OMP_NUM_THREADS": "none",
-        "OMP_DISPLAY_ENV": "true", "SOURCE_DATE_EPOCH": "today", "TZ": "Nowhere/None", "LC_ALL": "xx_YY.none",
+        "OMP_DISPLAY_ENV": "true", "OMP_SCHEDULE": "soon", "OMP_PROC_BIND": "x", "MKL_NUM_THREADS": "x",
+        "TORCH_LOGS": "bogus", "NUMPY_MADVISE_HUGEPAGE": "x",
+        "NPY_DISABLE_CPU_FEATURES": "x", "NPY_ENABLE_CPU_FEATURES": "y",
+        "SOURCE_DATE_EPOCH": "today", "TZ": "Nowhere/None", "LC_ALL": "xx_YY.none",
         "JPY_PARENT_PID": "1", "COLAB_GPU": "1", "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "info",
     }  # fmt: skip
 

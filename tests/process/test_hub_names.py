@@ -15,7 +15,7 @@ def _load_by_name(name: str, tmp_path: Path, **environment: str) -> tuple[str, f
         "import sys, time, transformers\n"
         "from transformers import AutoConfig, AutoTokenizer, BertForPreTraining\n"
         "from bertpipe.core.errors import ModelError\n"
-        "from bertpipe.model.huggingface_load import load_huggingface\n"
+        "from bertpipe.model.huggingface.load import load_huggingface\n"
         "started_at = time.perf_counter()\n"
         "try:\n"
         "    print(load_huggingface(sys.argv[1]).missing_heads)\n"

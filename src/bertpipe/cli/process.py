@@ -15,9 +15,18 @@ _ONLY_IF = {
     "TERMINAL_WIDTH": r"[2-9]\d|\d{3,4}",
     "NUMPY_MADVISE_HUGEPAGE": r"[01]",
     "OMP_NUM_THREADS": r"[1-9]\d{0,3}(,[1-9]\d{0,3})*",
+    "OMP_SCHEDULE": r"(static|dynamic|guided|auto)(,\d+)?",
+    "OMP_DYNAMIC": r"true|false",
+    "OMP_PROC_BIND": r"(true|false|master|primary|close|spread)(,(master|primary|close|spread))*",
+    "MKL_NUM_THREADS": r"[1-9]\d{0,3}",
+    "GOMP_CPU_AFFINITY": r"[\d\s,:-]+",
+    "ATEN_CPU_CAPABILITY": r"default|avx2|avx512|avx512_vnni|zvector|sve256",
 }
 """Variables that libraries read, and the values that do not break them."""
-_NEVER = re.compile(r"MPLBACKEND|TQDM_.*|PYTHONWARNINGS|SOURCE_DATE_EPOCH|OMP_DISPLAY_.*|TORCH_LOGS")
+_NEVER = re.compile(
+    r"MPLBACKEND|TQDM_.*|PYTHONWARNINGS|SOURCE_DATE_EPOCH|OMP_DISPLAY_.*|TORCH_LOGS"
+    r"|TORCH_CPP_LOG_LEVEL|TORCH_SHOW_CPP_STACKTRACES|NPY_(DIS|EN)ABLE_CPU_FEATURES"
+)
 """Variables that mean other programs: a notebook's backend for pictures, a build's date, a debugger's settings."""
 
 

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from bertpipe.core.artifacts import VOCABULARY_TEXT_NAME
 from bertpipe.core.errors import PushError, first_line
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.model.huggingface_load import is_network_error, quiet
+from bertpipe.model.huggingface.load import is_network_error, quiet
 
 _MESSAGE = "Export from bertpipe"
 _NOT_ALLOWED = {401, 403}

@@ -19,7 +19,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.params import ModelParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer
 from bertpipe.model.bert import Bert
-from bertpipe.model.huggingface_weights import COUNTERPARTS, to_huggingface
+from bertpipe.model.huggingface.weights import COUNTERPARTS, to_huggingface
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 """Our names of activations: theirs."""

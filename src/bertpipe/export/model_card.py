@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from bertpipe.core.artifacts import NSP_FOLDER
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ExportParams, ModelParams
-from bertpipe.model.huggingface_weights import COUNTERPARTS
+from bertpipe.model.huggingface.weights import COUNTERPARTS
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _TAGS = ("bert", "masked-language-modeling", "next-sentence-prediction", "pretraining", "bertpipe")

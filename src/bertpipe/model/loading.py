@@ -7,7 +7,7 @@ from bertpipe.core.artifacts import CONFIG_NAME, MODEL_DIR
 from bertpipe.core.errors import MissingInputError, ModelError
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
-from bertpipe.model.huggingface_files import other_weights
+from bertpipe.model.huggingface.files import other_weights
 from bertpipe.model.store import LoadedModel, is_own_model, load_model
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -65,6 +65,6 @@ def _own(path: Path) -> LoadedModel:
 
 
 def _huggingface(source: str | Path) -> LoadedModel:
-    from bertpipe.model.huggingface_load import load_huggingface  # noqa: PLC0415
+    from bertpipe.model.huggingface.load import load_huggingface  # noqa: PLC0415
 
     return load_huggingface(source)

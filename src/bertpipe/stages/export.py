@@ -23,7 +23,7 @@ from bertpipe.data.tokenization.model_tokenizer import MASK
 from bertpipe.data.tokenization.tokenizer import MASK_ID, Tokenizer, load_tokenizer
 from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface
 from bertpipe.export.model_card import CardFacts, model_card
-from bertpipe.model.huggingface_weights import COUNTERPARTS
+from bertpipe.model.huggingface.weights import COUNTERPARTS
 from bertpipe.model.store import StoredModel, load_model
 
 _FORMAT = "bertpipe-export-1"

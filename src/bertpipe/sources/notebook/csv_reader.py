@@ -7,7 +7,7 @@ import codecs
 import csv
 import io
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.errors import DataError
+from bertpipe.core.errors import DataError, excerpt
 from bertpipe.data.ragged import flat_indices
 
 if TYPE_CHECKING:
@@ -71,6 +71,15 @@ class Misshapen(NamedTuple):
     text: str
 
 
+def wrong_header(file: str, header: Sequence[str] | None) -> DataError:
+    """Return the error about a file whose first row is not `COLUMNS`."""
+    found = excerpt(",".join(header or ()))
+    return DataError(
+        f"{file} has the header {found}, and the notebook's is {','.join(COLUMNS)}: save it as CSV in UTF-8 with "
+        "commas between the columns, in that order"
+    )
+
+
 class MemberReader:
     """Reads a CSV member; rows without five fields are collected in `misshapen`."""
 
@@ -90,7 +99,7 @@ class MemberReader:
 
         header = _header(self._source.first_line())
         if header != list(COLUMNS):
-            raise DataError(f"{self._file} has the header {header}, expected {list(COLUMNS)}")
+            raise wrong_header(self._file, header)
         try:
             for batch in self._batches():
                 yield self._block(batch)

@@ -7,7 +7,7 @@ from bertpipe.core.artifacts import SPLITS
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import TextFormat
 from bertpipe.sources.notebook.archive import member_name
-from bertpipe.sources.notebook.csv_reader import COLUMNS
+from bertpipe.sources.notebook.csv_reader import COLUMNS, wrong_header
 from bertpipe.sources.text.documents.decoding import read_lines
 from bertpipe.sources.text.documents.formats import Format, Texts
 from bertpipe.sources.text.documents.selection import Selected
@@ -40,7 +40,7 @@ def _texts(stream: ByteStream, origin: str, _: str) -> Texts:
     rows = _Rows(stream, origin)
     header = next(rows, None)
     if header != list(COLUMNS):
-        raise DataError(f"{origin} has the header {header}, expected {list(COLUMNS)}")
+        raise wrong_header(origin, header)
     previous = None
     for fields in rows:
         if len(fields) != len(COLUMNS):

@@ -21,8 +21,8 @@ from bertpipe.core.params import Activation, ModelParams
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.user_tokenizer import TOKENIZER_FILES, GivenTokenizer, read_tokenizer
 from bertpipe.model.bert import Bert, Head
-from bertpipe.model.huggingface_files import FindFile, other_weights, stored_names, wrapper_prefix
-from bertpipe.model.huggingface_weights import COUNTERPARTS, copy_from_huggingface
+from bertpipe.model.huggingface.files import FindFile, other_weights, stored_names, wrapper_prefix
+from bertpipe.model.huggingface.weights import COUNTERPARTS, copy_from_huggingface
 from bertpipe.model.store import LoadedModel
 
 _HUB_TIMEOUT_S = 10.0
