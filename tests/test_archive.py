@@ -138,13 +138,36 @@ def test_an_encrypted_member_is_refused_by_name(tmp_path: Path) -> None:
         check_archive(path)
 
 
-def test_a_packing_method_python_does_not_know_is_said_to_be_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [9, 12, 97])  # Deflate64, bzip2, WavPack
+def test_a_packing_method_that_is_not_read_is_named_as_that(tmp_path: Path, method: int) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD])
     content = bytearray(path.read_bytes())
-    content[content.index(b"PK\x01\x02") + 10] = 97
+    content[content.index(b"PK\x01\x02") + 10] = method
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.zip is damaged"):
+    with pytest.raises(DataError, match=rf"bert_train_data\.csv is packed with method {method}: zip it again with"):
         check_archive(path)
+
+
+def test_two_members_of_one_name_have_to_be_equal(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", [GOOD])
+    name = member_name("train", "full")
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr(name, file.read(name))
+    check_archive(path)
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr(name, b"another")
+    with pytest.raises(DataError, match=r"bert_train_data\.csv is there twice, with different contents"):
+        check_archive(path)
+
+
+def test_a_vocabulary_may_come_from_windows(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", [GOOD])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("bert_dataset/vocab.txt", "\ufeff" + "\r\n".join(WORDS) + "\r\n")
+    with open_archive(path) as archive:
+        tokenizer = archive.tokenizer()
+    assert tokenizer is not None
+    assert tokenizer.tokens(range(tokenizer.vocab_size)) == WORDS
 
 
 @pytest.mark.parametrize(

@@ -158,10 +158,10 @@ def test_what_extends_nothing_stays_as_it_is() -> None:
     assert merged_text(BASE) == BASE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PROJECT / "params").rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_projects_own_hold_only_what_differs_and_keep_the_comments(path: Path) -> None:
-    content, below = parsed(path.read_text(encoding="utf-8")), parsed(BASE.read_text(encoding="utf-8"))
-    assert content.pop("extends") == "../params.yaml"
+    content = parsed(path.read_text(encoding="utf-8"))
+    below = parsed(merged_text(path.parent / content.pop("extends")))
 
     def repeated(own: dict[str, Any], others: dict[str, Any]) -> list[str]:
         pairs = [(name, value, others.get(name)) for name, value in own.items()]

@@ -58,7 +58,7 @@ def faults(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [PROJECT / "params.yaml", *sorted((PROJECT / "params").glob("*.yaml"))],
+    [PROJECT / "params.yaml", *sorted((PROJECT / "params").rglob("*.yaml"))],
     ids=lambda path: path.name,
 )
 def test_every_params_file_of_the_project_loads(path: Path) -> None:

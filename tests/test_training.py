@@ -24,6 +24,7 @@ from bertpipe.model import store
 from bertpipe.model.store import load_model
 from bertpipe.stages.convert import run_convert
 from bertpipe.training.history import History
+from bertpipe.training.inputs import read_training_data
 from bertpipe.training.loop import StepSchedule, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import Optimizer, learning_rate, make_optimizer
@@ -75,6 +76,21 @@ def test_muon_gives_equal_bytes_after_a_crash(
     crash_in("epoch 2", modern, tmp_path / "parts", parquet, **changes)
     train(modern, tmp_path / "parts", parquet, **changes)
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
+
+
+def test_the_training_rate_is_that_of_dynamic_masks_alone(tiny: Params, parquet: Path) -> None:
+    data = read_training_data(parquet)
+    masking = replace(tiny.masking, mode="dynamic", rate=0.15)
+    same, other = (data.masks(replace(masking, training_rate=rate)) for rate in ("same", 0.4))
+    assert same is not None
+    assert other is not None
+    assert (same.rate, other.rate) == (0.15, 0.4)
+    assert data.masks(replace(masking, mode="static", training_rate=0.4)) is None
+    rows = data.train.read(data.train.layout.groups)
+    words = len(rows.token_ids) - 3 * len(rows)  # without [CLS] and two [SEP]
+    batcher = Batcher(dataset=rows, masking=other, seed=1)
+    chosen = sum(len(batch.masked_labels) for batch in batcher.epoch(1, batch_size=32))
+    assert chosen / words == pytest.approx(0.4, abs=4 * math.sqrt(0.4 * 0.6 / words))
 
 
 def test_another_seed_gives_another_model(tiny: Params, parquet: Path, trained: Path, tmp_path: Path) -> None:

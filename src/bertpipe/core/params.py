@@ -109,6 +109,8 @@ class MaskingParams(_Section):
     """What is chosen together: a `token`, all pieces of a `word`, or a `span` of consecutive words."""
     rate: Annotated[float, Interval(gt=0, lt=1)]
     """Share of the words that is chosen; of the tokens, where `unit` is `token`."""
+    training_rate: Literal["same"] | Annotated[float, Interval(gt=0, lt=1)]
+    """The same for the dynamic masks of a training alone; `same`: `rate`, which the masks stored in data always have."""
     mask_share: Share
     """Share of the chosen tokens whose input becomes `[MASK]`; all tokens of a span are treated alike."""
     random_share: Share
@@ -250,7 +252,7 @@ class ModelParams(_Section):
     rotary positions, GeGLU and no biases; `notebook`: the course notebook's network, corrected."""
     initialization: Literal["orthogonal", "mimetic"]
     """First weights of all architectures but `notebook`. `orthogonal`: values of attention are orthogonal matrices;
-    `mimetic`: also, positions are sinusoids and queries equal keys, so that tokens find their neighbours at once."""
+    `mimetic`: also, tokens attend to their neighbours from the first step on."""
     vocab_size: Literal["auto"] | Count
     """Rows of the token embedding; `auto` takes the size of the tokenizer."""
     embedding_dim: Count

@@ -80,7 +80,8 @@ class TrainingData:
                 "masking.mode is dynamic, but these data do not have the true tokens under their masks: "
                 "use auto or static"
             )
-        return Masking.of(masking, self.tokenizer)
+        rate = masking.rate if masking.training_rate == "same" else masking.training_rate
+        return Masking.of(replace(masking, rate=rate), self.tokenizer)
 
 
 def read_training_data(directory: Path) -> TrainingData:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertpipe.core.artifacts import SPLITS, TOKENIZER_NAME
-from bertpipe.core.errors import DataError
+from bertpipe.core.errors import DataError, excerpt
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, parse_tokenizer, word_level_tokenizer
 
 _FOLDER = "bert_dataset"
@@ -74,10 +74,10 @@ class Archive:
         if VOCABULARY_MEMBER not in names:
             return None
         try:
-            words = self.file.read(VOCABULARY_MEMBER).decode("utf-8").removesuffix("\n").split("\n")
+            text = self.file.read(VOCABULARY_MEMBER).decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{self.path}: {VOCABULARY_MEMBER} is not UTF-8: {error}") from error
-        return word_level_tokenizer(words)
+        return word_level_tokenizer(text.removesuffix("\n").split("\n"))
 
     def facts(self) -> "ZipFacts":
         """Return what the zip says of itself; only a plain `true` counts, and the notebook's zip says nothing.
@@ -135,11 +135,15 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 def _check_sizes(path: Path, file: zipfile.ZipFile) -> None:
     """Refuse members that would fill memory or disk; all of them, since the download reads all."""
+    sums: dict[str, int] = {}
     for member in file.infolist():
-        place = f"{path}: {member.filename}"
+        place = f"{path}: {excerpt(member.filename)[1:-1]}"
+        if sums.setdefault(member.filename, member.CRC) != member.CRC:
+            raise DataError(f"{place} is there twice, with different contents: remove the one that is not meant")
         if member.flag_bits & _ENCRYPTED_FLAG:
             raise DataError(f"{place} is encrypted: unpack it and zip it again without a password")
-        if member.compress_type in {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}:  # Python unpacks these without a bound
+        # Python unpacks bzip2 and LZMA without a bound, and Deflate64, PPMd and others not at all.
+        if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise DataError(f"{place} is packed with method {member.compress_type}: zip it again with deflate (8)")
         is_read_whole = member.filename in {FACTS_MEMBER, VOCABULARY_MEMBER, TOKENIZER_MEMBER}
         if is_read_whole and member.file_size > _LARGEST_READ_WHOLE:
@@ -175,7 +179,7 @@ def zip_files(folder: Path) -> list[Path]:
         DataError: there is no zip, or another file.
     """
     found = sorted((path for path in folder.absolute().iterdir() if not path.name.startswith(".")), key=os.fsencode)
-    strangers = [path.name for path in found if path.suffix != ".zip" or not path.is_file()]
+    strangers = [path.name for path in found if path.suffix.lower() != ".zip" or not path.is_file()]
     if strangers or not found:
         raise DataError(
             f"{folder} holds {', '.join(strangers[:3]) or 'nothing'}, but must hold only zips of CSV files: "
