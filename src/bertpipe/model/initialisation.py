@@ -24,7 +24,7 @@ _SMALL_HEAD = 0.1
 _FAST = 0.05
 """Radians a token from which a rotation tells near distances apart."""
 _SHARPNESS = 1.5
-"""Attention's score for each fast rotation at the distance where a head looks; 3 is as good (docs/explanation/log.md)."""
+"""Attention's score for each fast rotation at the distance where a head looks; 3 is as good."""
 
 
 def initialise(bert: "Bert") -> None:
