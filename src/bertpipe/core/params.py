@@ -110,7 +110,7 @@ class MaskingParams(_Section):
     rate: Annotated[float, Interval(gt=0, lt=1)]
     """Share of the words that is chosen; of the tokens, where `unit` is `token`."""
     training_rate: Literal["same"] | Annotated[float, Interval(gt=0, lt=1)]
-    """The same for the dynamic masks of a training alone; `same`: `rate`, which the masks stored in data always have."""
+    """The same for the dynamic masks of a training alone; `same`: `rate`, which stored masks always have."""
     mask_share: Share
     """Share of the chosen tokens whose input becomes `[MASK]`; all tokens of a span are treated alike."""
     random_share: Share
