@@ -162,7 +162,7 @@ class _Faults:
             self._tell(node, "reads YAML that makes objects")
 
     def _from_pretrained(self, node: ast.Call, name: str) -> None:
-        needed = {"trust_remote_code": False, "weights_only": True, "attn_implementation": "sdpa"}
+        needed = {"trust_remote_code": False, "weights_only": True, "attn_implementation": "eager"}
         if name.split(".")[-2].endswith(("Tokenizer", "Config")):
             needed = {"trust_remote_code": False}
         given = self._given(node)

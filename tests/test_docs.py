@@ -15,7 +15,7 @@ DOCS = PROJECT / "docs"
 PAGES = [PROJECT / "README.md", *sorted(DOCS.rglob("*.md"))]
 HISTORY = ("adr", "log.md")
 """Pages that speak of the code as it was."""
-EXAMPLES = {"src/bertpipe/stages/lengths.py"}
+EXAMPLES = {"src/bertpipe/stages/lengths.py", "params/mine.yaml"}
 """Files that a page tells its reader to write."""
 
 

@@ -246,7 +246,7 @@ def test_a_failure_leaves_the_earlier_export(model: Path, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bertpipe.stages.export.save_huggingface_tokenizer", fail)
+    monkeypatch.setattr("bertpipe.export.huggingface.save_huggingface_tokenizer", fail)
     with pytest.raises(WriteError, match="make room on the disk"):
         export_of(model)
     assert contents(directory) == before

@@ -57,7 +57,7 @@ def test_the_sources_run_nothing_that_they_read() -> None:
     assert told == []
 
 
-WEIGHTS = "weights = {'trust_remote_code': False, 'weights_only': True, 'attn_implementation': 'sdpa'}\n"
+WEIGHTS = "weights = {'trust_remote_code': False, 'weights_only': True, 'attn_implementation': 'eager'}\n"
 BAD = [
     "import pickle",
     "import pickle as p",
@@ -95,7 +95,7 @@ BAD = [
     + WEIGHTS.replace("True", "False")
     + "BertModel.from_pretrained(x, **weights)",
     "from transformers import BertModel\n"
-    + WEIGHTS.replace("sdpa", "owner/kernel")
+    + WEIGHTS.replace("eager", "owner/kernel")
     + "BertModel.from_pretrained(x, **weights)",
     "o['trust_remote_code'] = True",
     "o['weights_only'] = False",
@@ -327,7 +327,7 @@ def test_a_kernel_of_the_hub_that_a_model_names_is_not_fetched(
     monkeypatch.setattr(transformers.modeling_utils, "lazy_import_flash_attention", fetched)
     config = json.loads((theirs / "config.json").read_text(encoding="utf-8"))
     (theirs / "config.json").write_text(json.dumps(config | {key: "owner/kernel"}), encoding="utf-8")
-    assert network_read_from(theirs, monkeypatch).config._attn_implementation == "sdpa"
+    assert network_read_from(theirs, monkeypatch).config._attn_implementation == "eager"
 
 
 @pytest.mark.parametrize("before", [None, "0"])

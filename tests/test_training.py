@@ -221,7 +221,7 @@ def test_gradients_are_scaled_down_to_the_largest_norm(tiny: Params) -> None:
     assert report.gradient_norm.item() > 1
     assert asked == [0.25]
     # With no memory of other steps, the second moment is the square of the scaled gradient.
-    squares = sum(float(state["exp_avg_sq"].sum()) for state in optimizer.inner.state.values())
+    squares = sum(float(state["exp_avg_sq"].sum()) for state in optimizer.inner[0].state.values())
     assert math.sqrt(squares) == pytest.approx(0.25, rel=1e-4)
 
 

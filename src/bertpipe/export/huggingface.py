@@ -23,7 +23,6 @@ from bertpipe.model.huggingface.weights import COUNTERPARTS, to_huggingface
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 """Our names of activations: theirs."""
-_TOKEN_TYPES = ("token_type_ids",)
 _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "unk_token")
 """Their names of the special tokens, in the order of `SPECIAL_TOKENS`."""
 _SETTINGS = {
@@ -65,7 +64,12 @@ def _save(directory: Path, bert: Bert, tokenizer: Tokenizer, name: str) -> None:
     save_file(weights, directory / WEIGHTS_NAME, metadata={"format": "pt"})
     config = _modern_config(bert, tokenizer) if bert.params.architecture == "modern" else _bert_config(bert, tokenizer)
     write_json(directory / CONFIG_NAME, {"architectures": [name], "model_type": counterpart.model_type, **config})
-    _save_tokenizer(directory, tokenizer, bert.params)
+    save_huggingface_tokenizer(
+        directory,
+        tokenizer,
+        max_positions=bert.params.max_positions,
+        token_types=bert.params.architecture != "modern",
+    )
 
 
 def _bert_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -131,12 +135,20 @@ def _modern_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _save_tokenizer(directory: Path, tokenizer: Tokenizer, params: ModelParams) -> None:
+def save_huggingface_tokenizer(
+    directory: Path, tokenizer: Tokenizer, *, max_positions: int, token_types: bool = True
+) -> None:
     """Write tokenizer.json, which then also joins one or two texts as BERT reads them, and tokenizer_config.json.
 
     BERT's own WordPiece is called `BertTokenizer` there, with its settings, and gets a vocab.txt as well: all classes
     for BERT in transformers and transformers.js then give our ids. Any other tokenizer is a `PreTrainedTokenizerFast`,
     which reads tokenizer.json unchanged: the class for BERT would build its own WordPiece around the vocabulary.
+
+    Args:
+        directory: where to write.
+        tokenizer: one with the five special tokens.
+        max_positions: longest input in tokens, to which `truncation=True` cuts.
+        token_types: whether the model reads token types.
     """
     from tokenizers.processors import TemplateProcessing  # noqa: PLC0415
 
@@ -157,13 +169,8 @@ def _save_tokenizer(directory: Path, tokenizer: Tokenizer, params: ModelParams) 
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast" if settings is None else "BertTokenizer",
         **(settings or {}),
-        # Truncation cuts to this many tokens.
-        "model_max_length": params.max_positions,
-        "model_input_names": [
-            "input_ids",
-            *(_TOKEN_TYPES if params.architecture != "modern" else ()),
-            "attention_mask",
-        ],
+        "model_max_length": max_positions,
+        "model_input_names": ["input_ids", *(["token_type_ids"] if token_types else []), "attention_mask"],
         "clean_up_tokenization_spaces": False,
         **dict(zip(_ROLES, joined.special_tokens, strict=True)),
     }
