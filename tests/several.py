@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Case:
     dtype: str = "float64"
     tied: bool = True
     architecture: str = "bert"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     micro_batch_size: int | str = "all"
     precision: str = "float32"
 
@@ -50,6 +51,7 @@ CASES = [
     *(Case(parallel=parallel, dtype=dtype) for parallel in ("ddp", "fsdp") for dtype in ("float64", "float32")),
     *(Case(parallel=parallel, micro_batch_size=rows) for parallel in ("ddp", "fsdp") for rows in (1, 2)),
     *(Case(parallel=parallel, tied=False, architecture="notebook") for parallel in ("ddp", "fsdp")),
+    *(Case(parallel=parallel, architecture="modern", optimizer="muon") for parallel in ("ddp", "fsdp")),
     *(Case(parallel=parallel, dtype="float32", precision="bfloat16") for parallel in ("ddp", "fsdp")),
 ]
 
@@ -76,6 +78,7 @@ def run(case: Case, world: World = ALONE, *, stop_after: int | None = None) -> d
         load_params(Path(__file__).parent.parent / "params" / "tiny.yaml").train,
         epochs=2, batch_size=6, learning_rate=2e-3, max_grad_norm=0.5, nsp_weight=0.7,
         micro_batch_size=case.micro_batch_size, precision=case.precision,
+        optimizer=case.optimizer,
     )  # fmt: skip
     batcher = Batcher(dataset=rows(), masking=None, seed=3)
     bert = network(case)
