@@ -76,6 +76,7 @@ def fields(draw: st.DrawFn) -> list[str]:
     return row
 
 
+@pytest.mark.thorough
 @settings(max_examples=500)
 @given(st.lists(fields(), min_size=1, max_size=6), st.sampled_from([None, VOCAB]))
 def test_rows_read_at_once_are_the_rows_read_one_by_one(rows: list[Fields], vocab_size: int | None) -> None:

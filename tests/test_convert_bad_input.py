@@ -73,6 +73,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(
     st.lists(st.sampled_from([GOOD, OTHER, LONG]), min_size=1, max_size=5),
@@ -107,6 +108,7 @@ def with_member(path: Path, name: str, content: bytes) -> None:
             file.writestr(member, data)
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(st.floats(0, 1), st.integers(0, 9), st.binary(max_size=4))
 def test_whatever_is_wrong_with_the_zip(place: float, removed: int, inserted: bytes) -> None:

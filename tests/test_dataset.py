@@ -131,6 +131,7 @@ def peak_of_two_epochs(path: Path) -> tuple[int, int]:
     return peak, arrow
 
 
+@pytest.mark.thorough
 def test_twice_the_rows_take_no_more_memory(tmp_path: Path) -> None:
     whole = many(20 * 2 * 64)
     rows = {"half": len(whole) // 2, "whole": len(whole)}

@@ -113,6 +113,7 @@ def test_a_model_trains_on_shards(prepare: Prepare, tiny: Params, corpus: Path, 
 # Who works
 
 
+@pytest.mark.thorough
 def test_bytes_do_not_depend_on_the_number_of_processes(prepare: Prepare, corpus: Path, tmp_path: Path) -> None:
     for processes in (1, 2, 3):
         prepare(corpus, tmp_path / str(processes), processes=processes, shards="files")

@@ -110,6 +110,7 @@ def test_a_frozen_model_tells_words_apart(tiny: Params, model: Path, tmp_path: P
     assert report["predictors"]["majority"]["accuracy"] == 0.5
 
 
+@pytest.mark.thorough
 def test_a_whole_model_learns_the_verdicts_of_the_sample(
     tiny: Params, trained: Path, films: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_number_of_steps_ends_the_training_and_spreads_the_schedule_over_them(
     assert train(tiny, tmp_path / "all", parquet, steps=10**6)["steps"] == tiny.train.epochs * steps
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"optimizer": "muon", "decay": "cosine"}])
 def test_muon_gives_equal_bytes_after_a_crash(
     tiny: Params, parquet: Path, tmp_path: Path, changes: dict[str, str]
