@@ -683,6 +683,7 @@ def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
         (("infer", "mlm", "--input=q", "--out=q/new.jsonl"), "lies in a folder that the command reads"),
         (("probe", "q/labels.csv", "--out=q/labels.csv"), "is a file that the command reads"),
         (("probe", "sample", "--test=q/labels.csv", "--out=q/labels.csv"), "is a file that the command reads"),
+        (("evaluate", "--minimal-pairs=q/q.jsonl", "--out=q/q.jsonl"), "is a file that the command reads"),
         (("evaluate", "--params=plain", "--out=plain"), "is a file that the command reads"),
         (("evaluate", "--params=over.yml", "--out=params.yaml"), "looks like a params file"),
         (("infer", "examples", "--out=params.yaml"), "is a file that the command reads"),

@@ -200,6 +200,16 @@ def test_a_modernbert_without_nsp_lacks_that_head_alone(tmp_path: Path) -> None:
     assert torch.equal(back.bert.mlm_decoder.weight, bert.mlm_decoder.weight)
 
 
+def test_an_nsp_folder_without_its_head_is_named(tmp_path: Path) -> None:
+    bert = tiny_bert("modern", vocab_size=len(SPECIAL_TOKENS) + len(WORDS), embedding_dim=12)
+    save_huggingface(tmp_path, bert, word_level_tokenizer([*SPECIAL_TOKENS, *WORDS]))
+    weights = load_file(tmp_path / "nsp" / "model.safetensors")
+    del weights["classifier.weight"]
+    save_file(weights, tmp_path / "nsp" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"folder nsp of .* lack 'classifier\.weight'"):
+        load_huggingface(tmp_path)
+
+
 def _all_logits(theirs: BertForPreTraining, positions: int, vocab: int) -> tuple[Tensor, Tensor]:
     token_ids = torch.arange(3 * positions).view(3, positions) % vocab
     segments = (torch.arange(positions) >= 4).long().expand_as(token_ids)

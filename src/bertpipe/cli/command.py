@@ -53,7 +53,14 @@ def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
     Raises:
         WriteError: there is one.
     """
-    paths = {name: Path(str(value)) for name, value in values.items() if isinstance(value, str | Path) and value != "-"}
+    several = {
+        f"{name} {at}": each
+        for name, value in values.items()
+        if isinstance(value, list)
+        for at, each in enumerate(value)
+    }
+    given = {**values, **several}
+    paths = {name: Path(str(value)) for name, value in given.items() if isinstance(value, str | Path) and value != "-"}
     outputs = {name: paths[name] for name in (_OUTPUTS if command == "train" else _OUTPUTS[:1]) if name in paths}
     inputs = {name: path for name, path in paths.items() if name not in {*outputs, *_NO_INPUTS}}
     for name, out in outputs.items():

@@ -61,9 +61,9 @@ CARD_NAME = "README.md"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 VOCABULARY_TEXT_NAME = "vocab.txt"
 EXPORT_FACTS_NAME = "bertpipe.json"
+"""The facts of an exported model, for programs."""
 NSP_FOLDER = "nsp"
 """Of an exported model whose NSP head is in a model of another class."""
-"""The facts of an exported model, for programs."""
 
 # What bertpipe writes as directories.
 DATA = Kind(

@@ -62,7 +62,8 @@ def _save(directory: Path, bert: Bert, tokenizer: Tokenizer, name: str) -> None:
     counterpart = COUNTERPARTS[bert.params.architecture]
     weights = to_huggingface(bert, nsp_class=name == counterpart.nsp_class)
     save_file(weights, directory / WEIGHTS_NAME, metadata={"format": "pt"})
-    config = _modern_config(bert, tokenizer) if bert.params.architecture == "modern" else _bert_config(bert, tokenizer)
+    special = _modern_config(bert, tokenizer) if bert.params.architecture == "modern" else _bert_config(bert.params)
+    config = _shape(bert, tokenizer) | special
     write_json(directory / CONFIG_NAME, {"architectures": [name], "model_type": counterpart.model_type, **config})
     save_huggingface_tokenizer(
         directory,
@@ -72,8 +73,8 @@ def _save(directory: Path, bert: Bert, tokenizer: Tokenizer, name: str) -> None:
     )
 
 
-def _bert_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the fields of `BertConfig` that differ between models, and those without a reliable default."""
+def _shape(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the fields that have the same names in all configs."""
     params = bert.params
     return {
         "vocab_size": bert.vocab_size,
@@ -81,36 +82,36 @@ def _bert_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
         "num_hidden_layers": params.layers,
         "num_attention_heads": params.heads,
         "intermediate_size": params.feed_forward_dim,
-        "hidden_act": _ACTIVATIONS[params.activation_name],
-        "hidden_dropout_prob": params.dropout,
-        "attention_probs_dropout_prob": params.dropout,
         "max_position_embeddings": params.max_positions,
-        "type_vocab_size": 2,
-        "layer_norm_eps": params.epsilon,
         "pad_token_id": tokenizer.special_ids[0],
         "tie_word_embeddings": params.tied,
         "dtype": "float32",
     }
 
 
+def _bert_config(params: ModelParams) -> dict[str, Any]:
+    """Return the other fields of `BertConfig` that differ between models, and those without a reliable default."""
+    return {
+        "hidden_act": _ACTIVATIONS[params.activation_name],
+        "hidden_dropout_prob": params.dropout,
+        "attention_probs_dropout_prob": params.dropout,
+        "type_vocab_size": 2,
+        "layer_norm_eps": params.epsilon,
+    }
+
+
 def _modern_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the same of `ModernBertConfig`: in every layer all tokens attend to all."""
+    """Return those of `ModernBertConfig`: in every layer all tokens attend to all."""
     params = bert.params
-    pad, cls, sep, *_ = tokenizer.special_ids
+    _, cls, sep, *_ = tokenizer.special_ids
     rotary = {"rope_type": "default", "rope_theta": params.rotary_base}
     return {
-        "vocab_size": bert.vocab_size,
-        "hidden_size": params.embedding_dim,
-        "num_hidden_layers": params.layers,
-        "num_attention_heads": params.heads,
-        "intermediate_size": params.feed_forward_dim,
         "hidden_activation": _ACTIVATIONS[params.activation_name],
         "classifier_activation": _ACTIVATIONS[params.activation_name],
         "embedding_dropout": params.dropout,
         "attention_dropout": params.dropout,
         "mlp_dropout": 0.0,
         "classifier_dropout": 0.0,
-        "max_position_embeddings": params.max_positions,
         "norm_eps": params.epsilon,
         "norm_bias": False,
         "attention_bias": False,
@@ -125,13 +126,10 @@ def _modern_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
         "global_rope_theta": params.rotary_base,
         "id2label": {"0": "not next", "1": "next"},
         "label2id": {"not next": 0, "next": 1},
-        "pad_token_id": pad,
         "cls_token_id": cls,
         "bos_token_id": cls,
         "sep_token_id": sep,
         "eos_token_id": sep,
-        "tie_word_embeddings": params.tied,
-        "dtype": "float32",
     }
 
 

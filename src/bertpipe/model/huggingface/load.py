@@ -158,6 +158,7 @@ def _nsp_weights(source: str | Path, name: str, find: FindFile, *, local_only: b
         return None
     options = {
         "subfolder": NSP_FOLDER,
+        "output_loading_info": True,
         "dtype": torch.float32,
         "local_files_only": local_only,
         "weights_only": True,
@@ -165,7 +166,12 @@ def _nsp_weights(source: str | Path, name: str, find: FindFile, *, local_only: b
         "trust_remote_code": False,
     }
     what = f"weights of the folder {NSP_FOLDER}"
-    network = _read_part(source, what, lambda: getattr(transformers, name).from_pretrained(str(source), **options))
+    network_class = getattr(transformers, name)
+    network, info = _read_part(source, what, lambda: network_class.from_pretrained(str(source), **options))
+    if info["missing_keys"]:  # they would have random weights
+        raise ModelError(
+            f"the {what} of {source} lack {min(info['missing_keys'])!r:.80}: take the folder from the same export"
+        )
     weights: Mapping[str, Tensor] = network.state_dict()
     return weights
 
