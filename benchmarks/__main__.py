@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from benchmarks.measure import machine, set_up
 from benchmarks.memory import peak_memory
 from benchmarks.prepare import text_to_pairs
 from benchmarks.processes import in_several_processes
+from benchmarks.quality import SEEDS, against_plain_loops, recipe
 from benchmarks.reading import reading_rate
 from benchmarks.rows import convert_rows, described
 from benchmarks.startup import help_time
@@ -48,25 +50,32 @@ BENCHMARKS: dict[str, Benchmark] = {
     "reading": reading_rate,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
+    **{f"quality_{name}": partial(recipe, name=name) for name in SEEDS},
+    "quality_peers": against_plain_loops,
 }
+QUALITY = [name for name in BENCHMARKS if name.startswith("quality_")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
 @app.command()
 def run(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(BENCHMARKS)}; all by default.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"Which: {', '.join(BENCHMARKS)}, or quality for all of its own; all by default."),
+    ] = None,
     results: Annotated[Path, typer.Option(help="JSON file; benchmarks that do not run keep what it has.")] = RESULTS,
 ) -> None:
     """Run benchmarks, print each one's table, and write JSON."""
-    unknown = set(names or []) - set(BENCHMARKS)
+    chosen = [each for name in names or BENCHMARKS for each in (QUALITY if name == "quality" else [name])]
+    unknown = set(chosen) - set(BENCHMARKS)
     if unknown:
         raise typer.BadParameter(f"no benchmark called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     set_up()
     convert_rows(WORK)
     recorded = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     recorded["rows"] = described(WORK)
-    for name in names or BENCHMARKS:
+    for name in chosen:
         table = BENCHMARKS[name](WORK)
         recorded[name] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **machine(), "rows": table}
         results.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")

@@ -92,6 +92,38 @@ def processes(results: Mapping[str, Any]) -> str:
     return f"{_table(head, rows)}\n{machine}\n"
 
 
+def recipes(results: Mapping[str, Any]) -> str:
+    """Return the tables of recipes.md: what each recipe learns, and what others learn of the same rows."""
+    head = ["recipe", "seed", "steps", "training", "MLM, nats", "top-1 (two neighbours)", "NSP (word overlap)"]
+    learned = [
+        [
+            f"`{row['recipe']}.yaml`",
+            str(row["seed"]),
+            f"{row['steps']:,}",
+            f"{row['trained_s']:,.0f} s",
+            f"{row['loss']:.3f}",
+            f"{row['top1']:.3f} ({row['two_neighbours']:.3f})",
+            f"{row['nsp']:.3f} ({row['word_overlap']:.3f})",
+        ]
+        for name, entry in results.items()
+        if name.startswith("quality_") and name != "quality_peers"
+        for row in entry["rows"]
+    ]
+    facts = results["quality_peers"]
+    peers = [
+        [row["side"], f"{row['steps']:,}", f"{row['trained_s']:.0f} s", f"{row['loss']:.3f}", f"{row['top1']:.3f}"]
+        for row in facts["rows"]
+    ]
+    machine = f"Measured {facts['date']} on {facts['cores']} cores of an {facts['processor']}, torch {facts['torch']}."
+    return "\n".join(
+        [
+            _table(head, learned),
+            _table(["the same time on the same rows", "steps", "training", "MLM, nats", "top-1"], peers),
+            f"{machine}\n",
+        ]
+    )
+
+
 def _speed(results: Mapping[str, Any]) -> str:
     rows = [
         [row["work"], row["unit"], row["peer"], _number(row["theirs"]), _number(row["ours"]), f"{row['ratio']:.1f} x"]
@@ -244,5 +276,6 @@ PAGES = {
     "README.md": summary,
     "docs/explanation/benchmarks.md": rendered,
     "docs/explanation/scaling.md": processes,
+    "docs/how-to/recipes.md": recipes,
 }
 """The pages with measured tables, and what makes them."""

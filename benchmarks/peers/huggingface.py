@@ -1,13 +1,16 @@
-"""`transformers.BertForPreTraining` in a plain training loop, through its public interface alone.
+"""Hugging Face's networks, and a plain training loop around one, through their public interface alone.
 
 Batches hold rows as they come, padded to the longest. Optimizer and clipping are those of its Trainer: fused AdamW
 and a gradient norm of 1.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from bertpipe.data.tokenization.tokenizer import CLS_ID, PAD_ID, SEP_ID
 
 IGNORE_INDEX = -100
 
@@ -24,21 +27,39 @@ class HuggingFaceBatch:
     """0 where B follows A; shape [batch]."""
 
 
+def bert_for_pretraining(vocab_size: int, *, width: int, layers: int, heads: int, longest: int) -> Any:  # noqa: ANN401
+    """Return `BertForPreTraining` as it comes, at another size."""
+    from transformers import BertConfig, BertForPreTraining  # noqa: PLC0415
+
+    config = BertConfig(
+        vocab_size=vocab_size, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=4 * width, max_position_embeddings=longest,
+    )  # fmt: skip
+    return BertForPreTraining(config)
+
+
+def modernbert_for_masked_lm(vocab_size: int, *, width: int, layers: int, heads: int, longest: int) -> Any:  # noqa: ANN401
+    """Return `ModernBertForMaskedLM` as it comes, at another size."""
+    from transformers import ModernBertConfig, ModernBertForMaskedLM  # noqa: PLC0415
+
+    config = ModernBertConfig(
+        vocab_size=vocab_size, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=2 * width, max_position_embeddings=longest, pad_token_id=PAD_ID, cls_token_id=CLS_ID,
+        sep_token_id=SEP_ID, bos_token_id=CLS_ID, eos_token_id=SEP_ID,
+    )  # fmt: skip
+    return ModernBertForMaskedLM(config)
+
+
 class HuggingFaceLoop:
-    """The plain loop."""
+    """The plain loop around `BertForPreTraining`."""
 
     def __init__(
         self, *, vocab_size: int, width: int, layers: int, heads: int, longest: int, learning_rate: float = 1e-4,
         device: str = "cpu",
     ) -> None:  # fmt: skip
-        from transformers import BertConfig, BertForPreTraining  # noqa: PLC0415
-
-        config = BertConfig(
-            vocab_size=vocab_size, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            intermediate_size=4 * width, max_position_embeddings=longest,
-        )  # fmt: skip
         self.device = torch.device(device)
-        self.model = BertForPreTraining(config).to(self.device)
+        self.model = bert_for_pretraining(vocab_size, width=width, layers=layers, heads=heads, longest=longest)
+        self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
         self.model.train()
 
