@@ -43,7 +43,12 @@ CLIENTS: Mapping[str, Client] = {
     ),
     "sentence-transformers": Client(packages=("sentence-transformers",), part="sentence-transformers"),
     "onnx": Client(packages=("optimum-onnx[onnxruntime]",), part="onnx"),
-    "transformers.js": Client(packages=("@huggingface/transformers",), part="", needs="onnx"),
+    "transformers.js": Client(
+        packages=("@huggingface/transformers",),
+        part="",
+        needs="onnx",
+        lacks={"megatron-bert": "transformers.js has no class for MegatronBERT"},
+    ),
 }
 
 

@@ -151,6 +151,7 @@ def test_the_cards_code_gives_bertpipes_answers(
     directory, _ = export_of(tmp_path / "bert")
     text = (directory / "README.md").read_text(encoding="utf-8")
     assert ("With transformers 4.48 or later, no custom code:" in text) == (architecture == "modern")
+    assert ("transformers.js does not read this network" in text) == (architecture == "preln")
     fill, pair = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(fill.replace("OWNER/NAME", str(directory)), {})
     filled = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines()]
