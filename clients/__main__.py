@@ -37,8 +37,10 @@ def main(
     for name in chosen:
         out = WORK / name
         out.mkdir()
+        lacks = CLIENTS[name].lacks
+        read = [model for model in models if model.counterpart.model_type not in lacks]
         try:
-            answers = answers_of(name, _job(name, models), out, console.log)
+            answers = answers_of(name, _job(name, read), out, console.log)
         except ClientError as error:
             console.print(str(error), markup=False)
             table.add_row(name, "", "it does not answer", "", "NOT OK")
@@ -48,6 +50,9 @@ def main(
         for row in rows(name, answers, expected):
             failed += row[-1] != "ok"
             table.add_row(*row)
+        for model in models:
+            if model not in read:
+                table.add_row(name, model.name, lacks[model.counterpart.model_type], "", "skipped")
     Console(width=_WIDTH).print(table)
     if failed:
         raise typer.Exit(1)

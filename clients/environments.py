@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,26 @@ class Client:
     """The part of python_client.py that asks it; empty for javascript_client.mjs."""
     needs: str | None = None
     """The client whose files it reads."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """Model types that it does not read, with the reason."""
 
 
 CLIENTS: Mapping[str, Client] = {
     "transformers": Client(packages=(), part="transformers"),
     "transformers-4.57": Client(packages=("transformers==4.57.*",), part="transformers"),
-    "transformers-4.41": Client(packages=("transformers==4.41.*",), part="transformers"),
+    "transformers-4.41": Client(
+        packages=("transformers==4.41.*",),
+        part="transformers",
+        lacks={"modernbert": "transformers has ModernBERT from 4.48 on"},
+    ),
     "sentence-transformers": Client(packages=("sentence-transformers",), part="sentence-transformers"),
     "onnx": Client(packages=("optimum-onnx[onnxruntime]",), part="onnx"),
-    "transformers.js": Client(packages=("@huggingface/transformers",), part="", needs="onnx"),
+    "transformers.js": Client(
+        packages=("@huggingface/transformers",),
+        part="",
+        needs="onnx",
+        lacks={"megatron-bert": "transformers.js has no class for MegatronBERT"},
+    ),
 }
 
 
@@ -81,7 +92,7 @@ def _python_environment(name: str, client: Client, on_note: Callable[[str], None
     shutil.rmtree(place, ignore_errors=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(place)], FOLDER, dict(os.environ))
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     index = os.environ.get("TORCH_INDEX")
     _run([*pip, *(["--index-url", index] if index else []), TORCH], FOLDER, dict(os.environ))
     _run([*pip, TORCH, *client.packages], FOLDER, dict(os.environ))

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from bertpipe.core.artifacts import TOKENIZER_NAME
-from bertpipe.core.params import ModelParams, Params
+from bertpipe.core.params import ArchitectureName, ModelParams, Params
 from bertpipe.core.params_file import load_params
 from bertpipe.data.tokenization.encoder import truncate_longest_first
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer, basic_english, word_level_tokenizer
 from bertpipe.data.tokenization.wordpiece import bert_words, train_wordpiece
 from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.model.bert import Bert, mean_pool
+from bertpipe.model.huggingface.weights import COUNTERPARTS, Counterpart
 from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import save_model
 from bertpipe.stages.export import run_export
@@ -43,6 +44,16 @@ class ExportedModel:
         """Whether the classes for BERT read its tokenizer."""
         return (self.directory / "vocab.txt").is_file()
 
+    @property
+    def has_token_types(self) -> bool:
+        """Whether its network, and so its tokenizer, has token types."""
+        return self.predictor.bert.params.architecture != "modern"
+
+    @property
+    def counterpart(self) -> Counterpart:
+        """The class of transformers that computes it."""
+        return COUNTERPARTS[self.predictor.bert.params.architecture]
+
 
 def make_models(folder: Path) -> list[ExportedModel]:
     """Write and export a model of each kind."""
@@ -60,10 +71,14 @@ def make_models(folder: Path) -> list[ExportedModel]:
     return found
 
 
-def _save(model: Path, params: Params, tokenizer: Tokenizer, *, seed: int) -> None:
+def _save(
+    model: Path, params: Params, tokenizer: Tokenizer, *, seed: int, architecture: ArchitectureName = "bert"
+) -> None:
     """Write a model with random weights far from zero, so that its answers differ."""
     torch.manual_seed(seed)
-    shape: ModelParams = replace(params.model, layers=2, vocab_size="auto")
+    shape: ModelParams = replace(
+        params.model, architecture=architecture, layers=2, vocab_size="auto", rotary_base=500.0
+    )
     bert = Bert(shape, tokenizer.vocab_size)
     with torch.no_grad():
         for parameter in bert.parameters():
@@ -107,11 +122,18 @@ def _save_classifier(model: Path, params: Params) -> None:
     save_model(model, loaded.bert, theirs / TOKENIZER_NAME, facts={})
 
 
+def _uncased() -> Tokenizer:
+    return _wordpiece(lowercase=True, strip_accents=True)
+
+
 _KINDS: dict[str, Callable[[Path, Params], None]] = {
-    "uncased": lambda model, params: _save(model, params, _wordpiece(lowercase=True, strip_accents=True), seed=1),
+    "uncased": lambda model, params: _save(model, params, _uncased(), seed=1),
     "cased": lambda model, params: _save(model, params, _wordpiece(lowercase=False, strip_accents=False), seed=2),
     "words": lambda model, params: _save(model, params, _words(), seed=3),
     "from a classifier": _save_classifier,
+    "preln": lambda model, params: _save(model, params, _uncased(), seed=5, architecture="preln"),
+    "modern": lambda model, params: _save(model, params, _uncased(), seed=6, architecture="modern"),
+    "modern, words": lambda model, params: _save(model, params, _words(), seed=7, architecture="modern"),
 }
 
 
@@ -122,6 +144,8 @@ def job_for(models: Sequence[ExportedModel]) -> list[dict[str, Any]]:
             "name": model.name,
             "directory": str(model.directory),
             "wordpiece": model.is_wordpiece,
+            "model_type": model.counterpart.model_type,
+            "token_types": model.has_token_types,
             "texts": [*TEXTS, DECOMPOSED],
             "composed": len(TEXTS),
             "pairs": PAIRS,
@@ -143,14 +167,18 @@ def expected_of(model: ExportedModel) -> dict[str, Any]:
     bert, pairs = model.predictor.bert, cut[len(texts) :]
     rows = [_states(bert, encoded) for encoded in pairs]
     with torch.inference_mode():
-        pooled = [torch.tanh(bert.pooler(states[:, 0]))[0].tolist() if bert.pooler else [] for states in rows]
-        nsp = [bert.nsp_logits(states)[0].flip(0).tolist() for states in rows]  # there 0 is next
+        pooled = [torch.tanh(bert.pooler(states[:, 0]))[0].tolist() for states in rows if bert.pooler]
+        nsp = [bert.nsp_logits(states)[0].tolist() for states in rows]
+        if not model.counterpart.nsp_class:  # there 0 is next
+            nsp = [logits[::-1] for logits in nsp]
         mlm = [bert.mlm_logits(states)[0].tolist() for states in rows]
         single = [_states(bert, encoded) for encoded in cut[: len(texts)]]
         vectors = [mean_pool(states, torch.tensor([states.shape[1]]))[0].tolist() for states in single]
     fit = [row for row in range(len(PAIRS)) if pairs[row] == whole[len(texts) + row]]
     fit_single = [row for row in range(len(texts)) if cut[row] == whole[row]]
     filled = model.predictor.fill_masks(QUESTION, _TOP_K).masks[0].candidates
+    if not model.has_token_types:
+        whole, cut = [row[:1] for row in whole], [row[:1] for row in cut]
     return {
         "encoded": whole,
         "encoded, composed": whole[: len(TEXTS)] + whole[len(texts) :],

@@ -17,12 +17,16 @@ PACKAGES = ("transformers", "tokenizers", "torch", "numpy", "sentence-transforme
 """Those whose versions are shown."""
 CLASSES = ("AutoTokenizer", "PreTrainedTokenizerFast")
 BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+FAMILIES = {"bert": "Bert", "megatron-bert": "MegatronBert", "modernbert": "ModernBert"}
+"""What the names of the classes begin with, by the model type."""
+NSP_FOLDER = "nsp"
+"""Where the model with the NSP head is, if its class is another one."""
 
 
 def rows_of(encoded: Any) -> list[Any]:
-    """Return ids and token types of each row, without padding."""
+    """Return ids, and token types if the tokenizer gives them, of each row, without padding."""
     lengths = [sum(mask) for mask in encoded["attention_mask"]]
-    columns = (encoded["input_ids"], encoded["token_type_ids"])
+    columns = [encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded]
     return [[column[row][:length] for column in columns] for row, length in enumerate(lengths)]
 
 
@@ -58,31 +62,37 @@ def networks(model: Model) -> Answers:
     batch = tokenizer([list(pair) for pair in model["pairs"]], truncation=True, padding=True, return_tensors="pt")
     lengths = batch["attention_mask"].sum(dim=1).tolist()
 
-    def output(name: str) -> Any:
-        network = getattr(transformers, name).from_pretrained(model["directory"])
+    def output(name: str, **options: Any) -> Any:
+        network = getattr(transformers, name).from_pretrained(model["directory"], **options)
         with torch.inference_mode():
             return network.eval()(**batch)
 
     def real(logits: Any) -> list[Any]:
         return [row[:length].tolist() for row, length in zip(logits, lengths, strict=True)]
 
-    whole = output("BertForPreTraining")
-    answers = {
-        "BertForPreTraining: mlm logits": real(whole.prediction_logits),
-        "BertForPreTraining: nsp logits": whole.seq_relationship_logits.tolist(),
-        "BertForMaskedLM: mlm logits": real(output("BertForMaskedLM").logits),
-        "BertForNextSentencePrediction: nsp logits": output("BertForNextSentencePrediction").logits.tolist(),
-        "AutoModel: pooled": output("AutoModel").pooler_output.tolist(),
-    }
+    family = FAMILIES[model["model_type"]]
+    answers = {f"{family}ForMaskedLM: mlm logits": real(output(f"{family}ForMaskedLM").logits)}
     classifier, info = transformers.AutoModelForSequenceClassification.from_pretrained(
         model["directory"], num_labels=3, output_loading_info=True
     )
     missing = sorted(info["missing_keys"])
     if missing != ["classifier.bias", "classifier.weight"]:
         raise SystemExit(f"a classifier on {model['name']} lacks {missing}")
+    if family == "ModernBert":
+        for name in ("ModernBertForSequenceClassification", "AutoModelForSequenceClassification"):
+            answers[f"{name}: nsp logits"] = output(name, subfolder=NSP_FOLDER).logits.tolist()
+        return answers
+    whole = output(f"{family}ForPreTraining")
+    name = f"{family}ForNextSentencePrediction"
     with torch.inference_mode():
-        answers["AutoModelForSequenceClassification: pooled"] = classifier.bert.eval()(**batch).pooler_output.tolist()
-    return answers
+        pooled = classifier.bert.eval()(**batch).pooler_output.tolist()
+    return answers | {
+        f"{family}ForPreTraining: mlm logits": real(whole.prediction_logits),
+        f"{family}ForPreTraining: nsp logits": whole.seq_relationship_logits.tolist(),
+        f"{name}: nsp logits": output(name).logits.tolist(),
+        "AutoModel: pooled": output("AutoModel").pooler_output.tolist(),
+        "AutoModelForSequenceClassification: pooled": pooled,
+    }
 
 
 def pipelines(model: Model) -> Answers:
@@ -112,39 +122,62 @@ def sentence_transformers_answers(model: Model, _: Path) -> Answers:
 
 def onnx_answers(model: Model, out: Path) -> Answers:
     """Return the answers of ONNX Runtime, and write the ONNX files beside copies of the export's other files."""
-    import torch
-    from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTModelForMaskedLM
-    from transformers import AutoTokenizer, BertForPreTraining
+    from optimum.onnxruntime import (
+        ORTModelForFeatureExtraction,
+        ORTModelForMaskedLM,
+        ORTModelForSequenceClassification,
+    )
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model["directory"])
     batch = tokenizer([list(pair) for pair in model["pairs"]], truncation=True, padding=True, return_tensors="pt")
     lengths = batch["attention_mask"].sum(dim=1).tolist()
     copy = out / model["name"]
     shutil.copytree(model["directory"], copy)
-    (copy / "onnx").mkdir()
-    masked = ORTModelForMaskedLM.from_pretrained(model["directory"], export=True)
-    features = ORTModelForFeatureExtraction.from_pretrained(model["directory"], export=True)
-    logits = masked(**batch).logits
+
+    def exported(ort_class: Any, source: Path, name: str) -> Any:
+        network = ort_class.from_pretrained(source, export=True)
+        network.save_pretrained(out / "exported")
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.move(out / "exported" / "model.onnx", copy / name)
+        return network
+
+    directory = Path(model["directory"])
+    logits = exported(ORTModelForMaskedLM, directory, "onnx/model.onnx")(**batch).logits
+    features = exported(ORTModelForFeatureExtraction, directory, "onnx/features.onnx")
     single = [tokenizer(text, truncation=True, return_tensors="pt") for text in model["texts"]]
     vectors = [features(**one).last_hidden_state[0].mean(dim=0).tolist() for one in single]
-    masked.save_pretrained(out / "masked")
-    shutil.move(out / "masked" / "model.onnx", copy / "onnx" / "model.onnx")
-    features.save_pretrained(out / "features")
-    shutil.move(out / "features" / "model.onnx", copy / "onnx" / "features.onnx")
+    answers = {
+        "ORTModelForMaskedLM: mlm logits": [row[:length].tolist() for row, length in zip(logits, lengths, strict=True)],
+        "ORTModelForFeatureExtraction: vectors": vectors,
+    }
+    if model["model_type"] == "modernbert":
+        classifier = exported(
+            ORTModelForSequenceClassification, directory / NSP_FOLDER, f"{NSP_FOLDER}/onnx/model.onnx"
+        )
+        answers["ORTModelForSequenceClassification: nsp logits"] = classifier(**batch).logits.tolist()
+    else:
+        save_pretraining(model, batch, copy / "onnx" / "pretraining.onnx")
+    return answers
+
+
+def save_pretraining(model: Model, batch: Any, path: Path) -> None:
+    """Write the network with both heads, for which optimum has no class, as an ONNX file."""
+    import torch
+    import transformers
+
     names = ["input_ids", "attention_mask", "token_type_ids"]
     torch.onnx.export(
-        BertForPreTraining.from_pretrained(model["directory"]).eval(),
+        getattr(transformers, f"{FAMILIES[model['model_type']]}ForPreTraining")
+        .from_pretrained(model["directory"])
+        .eval(),
         tuple(batch[name] for name in names),
-        str(copy / "onnx" / "pretraining.onnx"),
+        str(path),
         input_names=names,
         output_names=["prediction_logits", "seq_relationship_logits"],
         dynamic_axes={name: {0: "batch", 1: "seq"} for name in [*names, "prediction_logits"]},
         dynamo=False,
     )
-    return {
-        "ORTModelForMaskedLM: mlm logits": [row[:length].tolist() for row, length in zip(logits, lengths, strict=True)],
-        "ORTModelForFeatureExtraction: vectors": vectors,
-    }
 
 
 PARTS = {

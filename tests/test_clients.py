@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from bertpipe.model.huggingface.weights import COUNTERPARTS
 from clients.__main__ import _chosen, difference, rows
 from clients.environments import CLIENTS
 from clients.models import expected_of, make_models
@@ -42,12 +43,13 @@ def test_a_client_comes_with_the_one_whose_files_it_reads() -> None:
 
 def test_bertpipes_answers_about_the_models_are_whole(tmp_path: Path) -> None:
     models = make_models(tmp_path)
-    assert [model.is_wordpiece for model in models] == [True, True, False, True]
+    assert [model.is_wordpiece for model in models] == [True, True, False, True, True, True, False]
+    assert {model.counterpart.model_type for model in models} == {each.model_type for each in COUNTERPARTS.values()}
     for model in models:
         expected = expected_of(model)
         answers = {model.name: {f"someone: {what}": answer for what, answer in expected.items()}}
         found = list(rows("a client", answers, {model.name: expected}))
         assert [row[-1] for row in found] == ["ok"] * len(expected)
-        longest = max(len(ids) for ids, _ in expected["encoded"])
-        assert longest > model.predictor.max_positions == max(len(ids) for ids, _ in expected["cut"])
+        longest = max(len(ids) for ids, *_ in expected["encoded"])
+        assert longest > model.predictor.max_positions == max(len(ids) for ids, *_ in expected["cut"])
         assert 0 < len(expected["nsp logits that fit"]) < len(expected["nsp logits"])

@@ -1,5 +1,7 @@
 """The model card: what the hub reads in its front matter, and what people read."""
 
+import ast
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from bertpipe.core.artifacts import write_json
+from bertpipe.data.tokenization.tokenizer import Tokenizer
 from bertpipe.export import model_card
+from bertpipe.inference.predictor import load_predictor
 from exports import METRICS, export_of, piece_tokenizer, save_model_with, word_tokenizer
 
 FACTS: dict[str, Any] = {
@@ -136,6 +140,29 @@ def test_both_conventions_of_nsp_are_told(tmp_path: Path) -> None:
     text = card(tmp_path).text
     assert "class 0 is *B follows A*, class 1 is *it does not*" in text
     assert "bertpipe's own models have the two the other way round" in text
+
+
+@pytest.mark.parametrize("architecture", ["bert", "preln", "modern"])
+@pytest.mark.parametrize("tokenizer", [word_tokenizer(), piece_tokenizer()], ids=["words", "pieces"])
+def test_the_cards_code_gives_bertpipes_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], architecture: str, tokenizer: Tokenizer
+) -> None:
+    save_model_with(tmp_path / "bert", tokenizer, architecture=architecture, embedding_dim=12, heads=3)
+    directory, _ = export_of(tmp_path / "bert")
+    text = (directory / "README.md").read_text(encoding="utf-8")
+    assert ("With transformers 4.48 or later, no custom code:" in text) == (architecture == "modern")
+    assert ("transformers.js does not read this network" in text) == (architecture == "preln")
+    fill, pair = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(fill.replace("OWNER/NAME", str(directory)), {})
+    filled = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines()]
+    exec(pair.replace("OWNER/NAME", str(directory)), {})
+    said = capsys.readouterr().out
+    predictor = load_predictor(str(tmp_path / "bert"), device="cpu")
+    candidates = predictor.fill_masks("the cat's [MASK]", len(filled)).masks[0].candidates
+    assert [answer["token"] for answer in filled] == [candidate.token_id for candidate in candidates]
+    assert [answer["score"] for answer in filled] == pytest.approx([each.probability for each in candidates], rel=1e-4)
+    answer = predictor.next_sentence('the "cat" sat', "on the mat")
+    assert said == f"next {answer.probability_next:.4f}, not next {answer.probability_not_next:.4f}\n"
 
 
 @pytest.mark.parametrize("part", ["## How to use", "## Results", "## Data", "## Network", "## Training", "## Limits"])

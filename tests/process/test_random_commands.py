@@ -145,7 +145,7 @@ def _left(case: Case, code: int, folder: Path, before: Tree) -> Iterator[str]:
         if holder is None or (name != holder and not _is_ours(folder / holder, name, after, before)):
             yield f"{name!r} is {'changed' if name in after else 'gone'}"
     for name in after:
-        if "bertpipe-" in Path(name).name and Path(name).name != MANIFEST_NAME and name not in before:
+        if "bertpipe-" in Path(name).name and Path(name).name != MANIFEST_NAME and name not in {*before, *outputs}:
             yield f"{name!r} is left"
     if (
         not outputs

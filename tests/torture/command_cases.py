@@ -64,6 +64,17 @@ _VALUES: Sequence[Any] = (
     None, "", "auto", "all", "words", "text", "ñ", "x" * 1000, "../texts", "~/texts", "a\nb", [], [1], {}, {"a": 1},
     "2024-01-01",
 )  # fmt: skip
+_CHOICES: Mapping[tuple[str, str], Sequence[Any]] = {
+    ("model", "architecture"): ("preln", "modern", "notebook"),
+    ("model", "initialization"): ("mimetic",),
+    ("train", "optimizer"): ("muon",),
+    ("train", "decay"): ("cosine",),
+    ("train", "steps"): (1, 7),
+    ("masking", "training_rate"): (0.4,),
+    ("prepare", "validation_share"): (0.3,),
+    ("prepare", "sentences"): ("lines", "rules"),
+}
+"""Values of their own for params that have few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +191,10 @@ def _row(draw: Draw) -> dict[str, Any]:
     text = draw.choice(
         (_sentence(draw), _sentence(draw), _sentence(draw), "", " ", None, 5, "half \ud83d", "[MASK] it")
     )
-    return {"text": text, "label": label, **({"text_b": _sentence(draw)} if draw.random() < 0.2 else {})}
+    row = {"text": text, "label": label, **({"text_b": _sentence(draw)} if draw.random() < 0.2 else {})}
+    if draw.random() < 0.2:
+        row |= {"sentence_good": text, "sentence_bad": _sentence(draw), "UID": draw.choice(("a", "b", label))}
+    return row
 
 
 def _json_lines(draw: Draw) -> str:
@@ -227,7 +241,9 @@ def _change_params(draw: Draw, path: Path) -> None:
         return
     yaml = YAML(typ="safe")
     params = yaml.load(path.read_text(encoding="utf-8"))
-    for _ in range(draw.choice((1, 1, 2))):
+    for section, name in draw.sample(list(_CHOICES), draw.choice((0, 0, 1, 3))):
+        params[section][name] = draw.choice(_CHOICES[section, name])
+    for _ in range(draw.choice((0, 1, 1, 2))):
         section = draw.choice(list(params))
         if not isinstance(params[section], dict) or draw.random() < 0.05:
             params[section] = draw.choice(_VALUES)
@@ -302,7 +318,8 @@ def _train(draw: Draw, folder: Path) -> tuple[list[str], list[str]]:
 
 def _evaluate(draw: Draw, folder: Path) -> tuple[list[str], list[str]]:
     out = _some_out(draw, folder, ".json")
-    more = _options(draw, _model(draw, folder), (0.2, "--data", lambda: _some_path(draw, folder)))
+    data = (0.2, "--data", lambda: _some_path(draw, folder))
+    more = _options(draw, _model(draw, folder), data, (0.3, "--minimal-pairs", lambda: _some_path(draw, folder)))
     return [f"--out={out}", *more], [out]
 
 

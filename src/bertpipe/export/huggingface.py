@@ -35,6 +35,8 @@ _WORDPIECE = {
 """What `BertTokenizer` makes around a vocabulary."""
 _SPECIAL = {"special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
 """How `BertTokenizer` finds the special tokens in a text."""
+_NSP_CLASSES = {"id2label": {"0": "not next", "1": "next"}, "label2id": {"not next": 0, "next": 1}}
+"""Only where the head is: a classifier trained on the other model has classes of its own."""
 _LINE_ENDS = {"\n", "\r"}
 
 
@@ -63,7 +65,7 @@ def _save(directory: Path, bert: Bert, tokenizer: Tokenizer, name: str) -> None:
     weights = to_huggingface(bert, nsp_class=name == counterpart.nsp_class)
     save_file(weights, directory / WEIGHTS_NAME, metadata={"format": "pt"})
     special = _modern_config(bert, tokenizer) if bert.params.architecture == "modern" else _bert_config(bert.params)
-    config = _shape(bert, tokenizer) | special
+    config = _shape(bert, tokenizer) | special | (_NSP_CLASSES if name == counterpart.nsp_class else {})
     write_json(directory / CONFIG_NAME, {"architectures": [name], "model_type": counterpart.model_type, **config})
     save_huggingface_tokenizer(
         directory,
@@ -124,8 +126,6 @@ def _modern_config(bert: Bert, tokenizer: Tokenizer) -> dict[str, Any]:
         # Names in transformers 4.
         "global_attn_every_n_layers": 1,
         "global_rope_theta": params.rotary_base,
-        "id2label": {"0": "not next", "1": "next"},
-        "label2id": {"not next": 0, "next": 1},
         "cls_token_id": cls,
         "bos_token_id": cls,
         "sep_token_id": sep,
