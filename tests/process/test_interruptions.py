@@ -35,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     params = copy.folder / "params.yaml"
     yaml = YAML()
     content = yaml.load(params.read_text(encoding="utf-8"))
-    content["train"]["epochs"] = 10
+    content["train"]["epochs"] = 6
     content["runtime"]["checkpoint_every_s"] = 0.2
     yaml.dump(content, params)
     copy.dvc("repro", "convert")
@@ -112,7 +112,7 @@ def test_dvc_and_training_killed_together_go_on(project: Copy, whole: dict[str, 
     shown = subprocess.run(
         DVC_TRAIN, cwd=project.folder, env=dict(project.environment), capture_output=True, text=True, check=True
     )
-    assert re.search(r"note: resuming after step [\d,]+ of 210", shown.stderr), shown.stderr
+    assert re.search(r"note: resuming after step [\d,]+ of 126", shown.stderr), shown.stderr
     assert trained(project) == whole
     assert "up to date" in project.dvc("status", "train")
     # DVC's run cache knows the run, though it was made in two goes.
@@ -135,7 +135,7 @@ def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, byte
         wait_for(lambda: checkpoints(project))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         said = said_by(process)
-    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 210; run the same command again to resume", said)
+    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 126; run the same command again to resume", said)
     assert "exited with 130" in said
     assert process.returncode != 0
     assert finish() > 0
@@ -177,21 +177,23 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
         process.send_signal(signal.SIGCONT)
         said = said_by(process)
     assert process.returncode == 143
-    stop = re.search(r"note: stopped by SIGTERM after step (\d+) of 210; run the same command again to resume", said)
+    stop = re.search(r"note: stopped by SIGTERM after step (\d+) of 126; run the same command again to resume", said)
     assert stop is not None, said
     shown = json.loads(project.run("bertpipe", "state", "--json"))
     (kept,) = shown["kept"]
-    assert kept["done"] == f"{stop[1]} of 210 steps"
+    assert kept["done"] == f"{stop[1]} of 126 steps"
     assert not kept["held"]
     assert finish() == int(stop[1])
     assert trained(project) == whole
     assert "nothing is kept" in project.run("bertpipe", "state")
 
 
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
-@pytest.mark.parametrize("command", ["convert", "prepare"])
+@pytest.mark.parametrize(
+    ("command", "number", "code", "name"),
+    [("convert", signal.SIGINT, 130, "Ctrl-C"), ("prepare", signal.SIGTERM, 143, "SIGTERM")],
+)
 def test_a_signal_to_another_command_leaves_what_was_there(
-    project: Copy, number: int, code: int, name: str, command: str
+    project: Copy, command: str, number: int, code: int, name: str
 ) -> None:
     text = project.folder / "text.txt"
     text.write_text("\n\n".join(f"A text of number {n}. It goes on. It ends." for n in range(400)), encoding="utf-8")
