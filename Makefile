@@ -6,8 +6,6 @@ TORCH_INDEX ?=
 # As many test files at once as there are cores.
 PYTEST := pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 ALL_TESTS := tests/test_*.py tests/process
-# The files with such tests: to read the others takes longer than many a test.
-THOROUGH = tests/process $(shell grep --files-with-matches 'mark[.]thorough' tests/test_*.py)
 # Else each of hundreds of processes would compile the sources.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
@@ -58,13 +56,11 @@ torture: setup
 check: setup
 	ruff format --check .
 	ruff check .
-	mypy
-	lint-imports
+	lint-imports & other=$$!; mypy && wait $$other
 	coverage erase
-	coverage run -m $(PYTEST) -m "not thorough"
+	coverage run -m $(PYTEST) $(ALL_TESTS)
 	coverage combine --quiet
 	coverage report
-	$(PYTEST) -m thorough $(THOROUGH)
 
 # Not part of the check: each client has an environment of its own, below $(VENV)/clients.
 clients: setup

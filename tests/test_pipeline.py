@@ -2,11 +2,18 @@
 
 import importlib.util
 import json
+import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from ruamel.yaml import YAML
 
-from projects import Copy
+from bertpipe.core.params_file import merged_text
+from commands import Run
+from conftest import TINY
+from projects import Copy, copy_in
 
 TIMED = (
     "reports/timing.csv", "reports/plots/throughput.png", "reports/plots/throughput.svg",
@@ -56,6 +63,43 @@ def test_the_machines_settings_bring_no_stage_to_run_again(repro: Copy) -> None:
         params.write_text(text, encoding="utf-8")
 
 
-def test_the_trained_model_answers(repro: Copy) -> None:
-    answer = json.loads(repro.run("bertpipe", "infer", "mlm", "the film is [MASK] .", "--json"))
+def test_the_trained_model_answers(repro: Copy, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repro.folder)
+    answer = json.loads(run("infer", "mlm", "the film is [MASK] .", "--json").out)
     assert len(answer["masks"][0]["candidates"]) == 5
+
+
+@pytest.mark.thorough
+def test_two_runs_from_an_empty_state_give_equal_bytes(repro: Copy, workdir: Path, run: Run) -> None:
+    """The other one is of the same commands in this process."""
+    (workdir / "params.yaml").write_text(merged_text(TINY), encoding="utf-8")
+    stages = YAML(typ="safe", pure=True).load(repro.folder / "dvc.yaml")["stages"]
+    for name in ("download", "convert", "train", "evaluate", "plot", "examples", "export"):
+        command = stages[name]["cmd"].removeprefix("exec ").replace("${data.dir}", "data/parquet")
+        _, *arguments = shlex.split(command)
+        ended = run(*arguments)
+        assert ended.code == 0, ended
+    one, other = repro.outputs(), Copy(workdir, {}).outputs()
+    assert one.keys() == other.keys()
+    assert {name for name in one if one[name] != other[name]} <= set(TIMED)
+
+
+@pytest.mark.thorough
+def test_dvc_shows_metrics_and_the_difference_that_a_parameter_makes(repro: Copy, tmp_path: Path) -> None:
+    shutil.copytree(repro.folder.parent, tmp_path, dirs_exist_ok=True)
+    again = copy_in(tmp_path)
+    again.run("git", "add", "--all")
+    again.run("git", "commit", "--quiet", "--message", "first")
+    (metrics,) = json.loads(again.dvc("metrics", "show", "--json")).values()
+    shown = metrics["data"]["reports/metrics.json"]["data"]
+    assert shown == json.loads((again.folder / "reports/metrics.json").read_text(encoding="utf-8"))
+    params = again.folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    params.write_text(text.replace("top_k: 3", "top_k: 2"), encoding="utf-8")
+    (changed,) = json.loads(again.dvc("params", "diff", "--json")).values()
+    assert changed == {"infer.top_k": {"old": 3, "new": 2, "diff": -1}}
+    assert "examples" in again.dvc("status")
+    # Only the stage that takes the section runs.
+    dry = again.dvc("repro", "--dry")
+    assert "'examples'" in dry
+    assert "Running stage 'train'" not in dry

@@ -24,6 +24,7 @@ from bertpipe.core.errors import DataError, ModelError
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
 from bertpipe.model.huggingface.load import load_huggingface
+from bertpipe.sources import web
 from bertpipe.sources.notebook import archive as archive_module
 from bertpipe.sources.notebook.archive import check_archive
 from bertpipe.stages.convert import run_convert
@@ -535,6 +536,7 @@ def test_what_the_environment_keeps_secret_is_neither_shown_nor_written(
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(web, "sleep", lambda _: None)  # between the tries of a download
     (workdir / "params.yaml").write_text(merged_text(PROJECT / "params" / "tiny.yaml"), encoding="utf-8")
     commands = (
         ["download"], ["convert"], ["train", "--epochs", "1"], ["evaluate"], ["plot"],

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from bertpipe import __version__
 from bertpipe.core.artifacts import write_json
 from bertpipe.core.params_file import merged_text
+from commands import Ended, Run
 from exports import METRICS
 from prepared import REVIEWS, folder_of
 from test_security import SECRETS
@@ -22,15 +22,6 @@ from test_security import SECRETS
 PARAMS = Path(__file__).parent.parent.parent / "params"
 
 pytestmark = pytest.mark.usefixtures("workdir")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
 
 
 def process(*arguments: str, **environment: str) -> Ended:
@@ -124,10 +115,15 @@ main()
 """Runs bertpipe for a user without a name."""
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 @pytest.mark.usefixtures("model")
 def test_what_other_tools_set_decides_nothing(
-    workdir: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory
+    workdir: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory, run: Run
 ) -> None:
+    """As the command in this process, which has none of it."""
     hostile = other_tools(tmp_path_factory.mktemp("settings"))
     (workdir / "reports").mkdir()
     for name in ("history", "epochs", "timing"):
@@ -135,17 +131,15 @@ def test_what_other_tools_set_decides_nothing(
     write_json(workdir / "reports/metrics.json", METRICS)
     commands = ("plot", "--json"), ("export",), ("infer", "score", "the film .", "--json")
     for command in commands:
-        told, written = [], []
-        for starter, environment in ((["-m", "bertpipe"], {}), (["-c", NOBODY], hostile)):
-            done = subprocess.run(
-                [sys.executable, *starter, *command],
-                capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
-            )  # fmt: skip
-            told.append(Ended(done.returncode, done.stdout, done.stderr))
-            written.append({p: p.read_bytes() for p in sorted(workdir.rglob("*")) if p.is_file()})
-        assert told[0].code == 0
-        assert told[0] == told[1]
-        assert written[0] == written[1]
+        expected = run(*command)
+        assert expected.code == 0
+        written = files(workdir)
+        done = subprocess.run(
+            [sys.executable, "-c", NOBODY, *command],
+            capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"} | hostile,
+        )  # fmt: skip
+        assert Ended(done.returncode, done.stdout, done.stderr) == expected
+        assert files(workdir) == written
 
 
 @pytest.mark.usefixtures("model")

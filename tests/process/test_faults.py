@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the faults library is of Linux"),
 ]
 
-SAMPLE = 4
+SAMPLE = 3
 """Points of each operation and fault."""
 COUNT, FAIL_ONCE, FAIL_FROM, END_BEFORE, END_WITHIN = range(5)
 FAULTS = {

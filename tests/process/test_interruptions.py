@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from commands import Run
+from commands import Ended, Run
 from projects import Copy, make_copy, started_in
 
 pytestmark = [
@@ -35,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     params = copy.folder / "params.yaml"
     yaml = YAML()
     content = yaml.load(params.read_text(encoding="utf-8"))
-    content["train"]["epochs"] = 10
+    content["train"]["epochs"] = 6
     content["runtime"]["checkpoint_every_s"] = 0.2
     yaml.dump(content, params)
     copy.dvc("repro", "convert")
@@ -50,8 +50,12 @@ def whole(project: Copy) -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _from_nothing(project: Copy, whole: dict[str, bytes]) -> None:
-    """Begin without state, model or record of a training, in DVC's run cache neither."""
+def _from_nothing(request: pytest.FixtureRequest) -> None:
+    """Begin a test of the project without state, model or record of a training, in DVC's run cache neither."""
+    if "project" not in request.fixturenames:
+        return
+    project: Copy = request.getfixturevalue("project")
+    request.getfixturevalue("whole")
     for path in (".bertpipe/state", "models", ".dvc/cache/runs"):
         shutil.rmtree(project.folder / path, ignore_errors=True)
     for path in ("reports/history.csv", "reports/epochs.csv", "reports/timing.csv"):
@@ -108,7 +112,7 @@ def test_dvc_and_training_killed_together_go_on(project: Copy, whole: dict[str, 
     shown = subprocess.run(
         DVC_TRAIN, cwd=project.folder, env=dict(project.environment), capture_output=True, text=True, check=True
     )
-    assert re.search(r"note: resuming after step [\d,]+ of 210", shown.stderr), shown.stderr
+    assert re.search(r"note: resuming after step [\d,]+ of 126", shown.stderr), shown.stderr
     assert trained(project) == whole
     assert "up to date" in project.dvc("status", "train")
     # DVC's run cache knows the run, though it was made in two goes.
@@ -131,7 +135,7 @@ def test_ctrl_c_under_dvc_saves_and_goes_on(project: Copy, whole: dict[str, byte
         wait_for(lambda: checkpoints(project))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         said = said_by(process)
-    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 210; run the same command again to resume", said)
+    assert re.search(r"note: stopped by Ctrl-C after step [\d,]+ of 126; run the same command again to resume", said)
     assert "exited with 130" in said
     assert process.returncode != 0
     assert finish() > 0
@@ -173,21 +177,23 @@ def test_a_signal_to_a_training_saves_says_so_and_has_its_code(
         process.send_signal(signal.SIGCONT)
         said = said_by(process)
     assert process.returncode == 143
-    stop = re.search(r"note: stopped by SIGTERM after step (\d+) of 210; run the same command again to resume", said)
+    stop = re.search(r"note: stopped by SIGTERM after step (\d+) of 126; run the same command again to resume", said)
     assert stop is not None, said
     shown = json.loads(project.run("bertpipe", "state", "--json"))
     (kept,) = shown["kept"]
-    assert kept["done"] == f"{stop[1]} of 210 steps"
+    assert kept["done"] == f"{stop[1]} of 126 steps"
     assert not kept["held"]
     assert finish() == int(stop[1])
     assert trained(project) == whole
     assert "nothing is kept" in project.run("bertpipe", "state")
 
 
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
-@pytest.mark.parametrize("command", ["convert", "prepare"])
+@pytest.mark.parametrize(
+    ("command", "number", "code", "name"),
+    [("convert", signal.SIGINT, 130, "Ctrl-C"), ("prepare", signal.SIGTERM, 143, "SIGTERM")],
+)
 def test_a_signal_to_another_command_leaves_what_was_there(
-    project: Copy, number: int, code: int, name: str, command: str
+    project: Copy, command: str, number: int, code: int, name: str
 ) -> None:
     text = project.folder / "text.txt"
     text.write_text("\n\n".join(f"A text of number {n}. It goes on. It ends." for n in range(400)), encoding="utf-8")
@@ -236,13 +242,47 @@ def test_a_background_job_hears_no_ctrl_c(project: Copy, whole: dict[str, bytes]
     assert trained(project) == whole
 
 
-def test_a_signal_while_libraries_are_read_is_not_lost(project: Copy, finish: Callable[[], int]) -> None:
-    assert finish() == 0
-    for number, delay_s in ((signal.SIGINT, 0.6), (signal.SIGTERM, 0.9), (signal.SIGINT, 1.2)):
-        with started_in(
-            project.folder, project.environment, "bertpipe", "infer", "nsp", "A film.", "It is slow."
-        ) as process:
-            time.sleep(delay_s)
-            process.send_signal(number)
-            said = said_by(process)
-        assert process.returncode == 128 + number or "not next" in said  # the answer was out before the signal
+SIGNAL_AT_IMPORT = """import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name in os.environ["AT_IMPORT_OF"].split():
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+sys.meta_path.insert(0, Finder())
+"""
+"""What Python runs as it starts: a signal comes as a certain library is read."""
+
+
+@pytest.mark.parametrize(
+    ("start", "libraries", "number", "said"),
+    [
+        ("bertpipe", "bertpipe.cli", signal.SIGINT, "Ctrl-C"),
+        ("bertpipe", "typer", signal.SIGHUP, "the end of the terminal (SIGHUP)"),
+        ("module", "pydantic", signal.SIGTERM, "SIGTERM"),
+        ("bertpipe", "torch", signal.SIGINT, "Ctrl-C"),
+        ("module", "torch.nn rich", signal.SIGTERM, "SIGTERM"),
+    ],
+)
+def test_a_signal_while_libraries_are_read_is_not_lost(
+    tmp_path: Path, start: str, libraries: str, number: int, said: str
+) -> None:
+    """Neither is what is said of it when another one comes, as `rich` is read."""
+    done = with_a_signal(tmp_path, start, libraries, number)
+    assert (done.code, done.err) == (128 + number, f"note: stopped by {said}; earlier outputs are unchanged\n")
+
+
+def test_a_signal_while_an_error_is_said_leaves_the_error(tmp_path: Path) -> None:
+    done = with_a_signal(tmp_path, "bertpipe", "rich", signal.SIGINT)
+    assert (done.code, done.err.count("\n")) == (1, 1), done
+    assert done.err.startswith("error: there is no model at models/bert")
+
+
+def with_a_signal(folder: Path, start: str, libraries: str, number: int) -> Ended:
+    """Return how a command without its model ends that gets a signal as it reads libraries."""
+    (folder / "sitecustomize.py").write_text(SIGNAL_AT_IMPORT, encoding="utf-8")
+    settings = {"PYTHONPATH": str(folder), "AT_IMPORT_OF": libraries, "SIGNAL": str(int(number))}
+    command = [sys.executable, "-m", "bertpipe"] if start == "module" else [Path(sys.executable).with_name("bertpipe")]
+    done = subprocess.run(
+        [*command, "inspect", "A film."],
+        cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)

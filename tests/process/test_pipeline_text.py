@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bertpipe.core.artifacts import read_json
+from commands import Run
 from prepared import REVIEWS, folder_of
 from projects import Copy, make_copy
 
@@ -59,15 +60,17 @@ def test_the_model_has_the_vocabulary_of_the_text(copy: Copy) -> None:
     assert len(model["vocab"]) == read_json(copy.folder / f"data/text/{NAME}/summary.json")["vocabulary"]["size"]
 
 
-def test_the_model_answers_in_words_not_in_pieces(copy: Copy) -> None:
-    answer = json.loads(copy.run("bertpipe", "infer", "mlm", "The music is [MASK] and sad.", "--json"))
+def test_the_model_answers_in_words_not_in_pieces(copy: Copy, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.folder)
+    answer = json.loads(run("infer", "mlm", "The music is [MASK] and sad.", "--json").out)
     assert len(answer["masks"][0]["candidates"]) == 5
     assert "#" not in answer["filled_text"]
     assert answer["filled_text"].lower().startswith("the music is")
 
 
-def test_by_hand_the_data_are_those_of_the_params(copy: Copy) -> None:
-    shown = json.loads(copy.run("bertpipe", "evaluate", "--out", "by_hand.json", "--json"))
+def test_by_hand_the_data_are_those_of_the_params(copy: Copy, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.folder)
+    shown = json.loads(run("evaluate", "--out", "by_hand.json", "--json").out)
     assert shown == json.loads((copy.folder / "reports/metrics.json").read_text(encoding="utf-8"))
 
 

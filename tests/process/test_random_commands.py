@@ -1,6 +1,6 @@
 """Random command lines in random folders: an answer or a clear error, nothing half-written, no file of the user's gone.
 
-`make torture` tries ten thousand; the tests by themselves a hundred.
+`make torture` tries ten thousand; the tests by themselves two hundred.
 """
 
 import json

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,21 +28,6 @@ from worlds import Worlds
 TESTS = Path(__file__).parent.parent
 PATIENCE_S = 120.0
 pytestmark = [pytest.mark.promise("Several processes"), pytest.mark.slow]
-
-
-def torchrun(processes: int, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":  # noqa: ANN401
-    """Run a program in several processes, and return what came of it."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), str(TESTS.parent)]),
-        "OMP_NUM_THREADS": "1",
-        **options.pop("environment", {}),
-    }
-    arguments = ["--standalone", f"--nproc-per-node={processes}", *options.pop("torchrun", ())]
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *arguments, *command],
-        env=environment, capture_output=True, text=True, check=False, timeout=240, **options,
-    )  # fmt: skip
 
 
 def steps_of(folder: Path) -> list[int]:
@@ -128,7 +114,7 @@ class Project:
         yaml = YAML()
         content = yaml.load(merged_text(TESTS.parent / "params" / "tiny.yaml"))
         content["data"]["dir"] = str(data)
-        content["train"]["epochs"] = 6
+        content["train"]["epochs"] = 4
         content["runtime"] |= {"processes": 2, "checkpoint_every_s": 0.1, "timeout_s": 60, **runtime}
         yaml.dump(content, folder / "params.yaml")
         (folder / "reports").mkdir()
@@ -147,6 +133,7 @@ class Project:
         """Run the command line to the training's end in two processes that are there already; return what it said."""
         ended = worlds("bertpipe", *self.arguments, folder=self.folder)
         assert [each.code for each in ended] == [0, 0], ended
+        assert sorted(each.out.count("Trained") for each in ended) == [0, 1]
         assert not list((self.folder / ".bertpipe" / "state").iterdir())
         return "".join(each.err for each in ended)
 
@@ -176,27 +163,11 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def whole(parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return what an uninterrupted training leaves that torchrun started; `runtime.processes` counts for nothing."""
+def whole(worlds: Worlds, parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return what an uninterrupted training leaves in processes that are there already."""
     project = Project(tmp_path_factory.mktemp("whole") / "project", parquet)
-    done = torchrun(2, *project.command[1:], cwd=project.folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("Trained") == 1
-    assert re.search(r"processes +2", done.stdout)
+    project.finish(worlds)
     return project.results()
-
-
-def test_it_starts_its_processes_itself_and_leaves_the_same_bytes(
-    parquet: Path, tmp_path: Path, whole: dict[str, bytes]
-) -> None:
-    project = Project(tmp_path / "project", parquet)
-    with project.started() as process:
-        said = process.communicate(timeout=PATIENCE_S)[0]
-    assert process.returncode == 0, said
-    assert project.results() == whole
-    assert not list((project.folder / ".bertpipe" / "state").iterdir())
-    assert "error" not in said
-    assert not re.search(r"^(\[rank\d+\]:)?[WE]\d{4} ", said, re.MULTILINE)  # no warnings of the libraries
 
 
 def test_ctrl_c_stops_all_processes_after_the_same_step(
@@ -207,8 +178,8 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(
         project.when_under_way(lambda: process.send_signal(signal.SIGINT))
         said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130, said
-    (step,) = re.findall(r"note: stopped by Ctrl-C after step (\d+) of 126; run the same command again to resume", said)
-    assert f"note: resuming after step {step} of 126\n" in project.finish(worlds)
+    (step,) = re.findall(r"note: stopped by Ctrl-C after step (\d+) of 84; run the same command again to resume", said)
+    assert f"note: resuming after step {step} of 84\n" in project.finish(worlds)
     assert project.results() == whole
 
 
@@ -272,13 +243,25 @@ def test_an_error_is_said_once(parquet: Path, tmp_path: Path) -> None:
     assert "nowhere" in done.stderr
 
 
-def test_dvc_trains_in_several_processes(tmp_path: Path) -> None:
-    copy = make_copy(tmp_path)
-    params = copy.folder / "params.yaml"
-    yaml = YAML()
-    content = yaml.load(params.read_text(encoding="utf-8"))
-    content["runtime"]["processes"] = 2
-    yaml.dump(content, params)
-    copy.dvc("repro", "train")
-    assert b'"processes": 2' in (copy.folder / "models" / "bert" / "config.json").read_bytes()
+def test_dvc_trains_in_processes_that_the_command_starts_itself(
+    worlds: Worlds, parquet: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    """Neither is warned by its libraries, and they leave the bytes of processes that were there already."""
+    copy = make_copy(tmp_path / "copy")
+    shutil.copy(Project(tmp_path / "project", Path("data/parquet")).folder / "params.yaml", copy.folder)
+    shutil.copytree(parquet, copy.folder / "data" / "parquet")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--single-item", "train"], cwd=copy.folder, env=dict(copy.environment),
+        text=True, capture_output=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert re.search(r"processes +2", said)
+    assert said.count("Trained") == 1
+    assert "error" not in said
+    assert not re.search(r"^(\[rank\d+\]:)?[WE]\d{4} ", said, re.MULTILINE)
+    found = {name: (copy.folder / name).read_bytes() for name in ("reports/history.csv", "reports/epochs.csv")}
+    found |= {f"model/{p.name}": p.read_bytes() for p in (copy.folder / "models" / "bert").iterdir()}
+    assert {name: found[name] for name in whole} == whole
+    assert not list((copy.folder / ".bertpipe" / "state").iterdir())
     assert "up to date" in copy.dvc("status", "train")

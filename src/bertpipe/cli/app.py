@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -408,15 +410,18 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`, or a shell's `&`
             signal.signal(number, _interrupt)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)  # of `bertpipe.__main__`
         app(prog_name="bertpipe")
     except Interrupted as interruption:
         if environment.rank() == 0:
-            terminal.show_note(f"{interruption}; earlier outputs are unchanged")
+            with _no_more_signals():
+                terminal.show_note(f"{interruption}; earlier outputs are unchanged")
         sys.exit(interruption.exit_code)
     except BertpipeError as error:
         if error.shown:
             show = terminal.show_note if isinstance(error, StoppedError) else terminal.show_error
-            show(f"rank {environment.rank()}: {error}" if environment.rank() else str(error))
+            with _no_more_signals():
+                show(f"rank {environment.rank()}: {error}" if environment.rank() else str(error))
         sys.exit(error.exit_code)
     except OSError as error:
         if not isinstance(error.filename, str | bytes):
@@ -425,8 +430,22 @@ def main() -> None:
         # asked whether there is something.
         path = shown(os.fsdecode(error.filename))
         short = path if len(path) <= _SHOWN_PATH else f"...{path[-_SHOWN_PATH:]}"
-        terminal.show_error(f"{short} cannot be used ({error.strerror}): name another path, or correct this one")
+        with _no_more_signals():
+            terminal.show_error(f"{short} cannot be used ({error.strerror}): name another path, or correct this one")
         sys.exit(1)
+
+
+@contextmanager
+def _no_more_signals() -> Iterator[None]:
+    """Drop signals: the work has ended, and what the block says of that is said whole."""
+    followed = [number for number in INTERRUPTIONS if signal.getsignal(number) is _interrupt]
+    for number in followed:
+        signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        for number in followed:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
