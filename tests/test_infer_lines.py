@@ -155,7 +155,7 @@ def test_a_bad_line_does_not_end_the_rest_and_order_is_kept(own: Path, tmp_path:
     assert [rows[index]["error"] for index in (3, 4, 5, 6)] == [
         "it has no 'text': write an object with 'text'",
         "'text' is not a string: write an object with 'text'",
-        "it is not a JSON object: write one with 'text'",
+        "it is a list: write one object per line (jq -c '.[]' OLD > NEW)",
         "the text is empty: write some words",
     ]
     expected = load_predictor(str(own)).fill_masks("the cat sat on the [MASK] .", 2).to_dict()
@@ -295,8 +295,9 @@ def test_vectors_as_parquet(own: Path, tmp_path: Path) -> None:
     assert rows[0]["error"] is None
     assert rows[2]["embedding"] is None
     assert rows[2]["error"] == "it is not UTF-8 (byte 1)"
-    assert (facts["lines"], facts["answered"], facts["failed"]) == (3, 2, 1)
-    assert facts["first_error"] == "line 4: it is not UTF-8 (byte 1)"
+    assert (facts["lines"], facts["answered"], facts["failed"]) == (3, 1, 2)
+    assert facts["first_error"] == f"line 3: {rows[1]['error']}"
+    assert "NUL" in rows[1]["error"]
 
 
 def test_vectors_as_npy(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
