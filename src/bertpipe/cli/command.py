@@ -57,13 +57,7 @@ def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
     Raises:
         WriteError: there is one.
     """
-    several = {
-        f"{name} {at}": each
-        for name, value in values.items()
-        if isinstance(value, list)
-        for at, each in enumerate(value)
-    }
-    given = {**values, **several}
+    given = _each(values)
     paths = {name: Path(str(value)) for name, value in given.items() if isinstance(value, str | Path) and value != "-"}
     outputs = {name: paths[name] for name in (_OUTPUTS if command == "train" else _OUTPUTS[:1]) if name in paths}
     inputs = {name: path for name, path in paths.items() if name not in {*outputs, *_NO_INPUTS}}
@@ -88,9 +82,20 @@ def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
             )
 
 
+def _each(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values of parameters, those of one that is given several times by a name each."""
+    several = {
+        f"{name} {at}": each
+        for name, value in values.items()
+        if isinstance(value, list)
+        for at, each in enumerate(value)
+    }
+    return {**values, **several}
+
+
 def _note_pipes(values: Mapping[str, object]) -> None:
     """Say which paths are named pipes: opening one waits for its other end, which may never come."""
-    for value in values.values():
+    for value in _each(values).values():
         path = str(value)
         if isinstance(value, str | Path) and not path.startswith(("/dev/", "/proc/")):
             with suppress(OSError, ValueError):  # nothing is there, or it is a text

@@ -155,7 +155,7 @@ def _check_beginning(head: bytes, source: str) -> None:
         if is_text:
             return
     if said := guess(head):
-        raise InputError(f"{source} is not UTF-8 text: {said}")
+        raise InputError(f"{'standard input' if source == STANDARD_INPUT else source} is not UTF-8 text: {said}")
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:

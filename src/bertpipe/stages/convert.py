@@ -150,20 +150,17 @@ def _report(rejects: Sequence[Reject], rejects_file: Path, out: Path, rejects_re
 
 def _check_counts(found: ConversionStats, convert: ConvertParams, rejects_report: Path) -> None:
     total = len(found.rejects) + sum(count.rows for count in found.counts.values())
-    first = f"the first is {_described(found.rejects[0])}" if found.rejects else ""
+    first = _described(found.rejects[0]) if found.rejects else ""
     if total and len(found.rejects) / total > convert.max_reject_rate:
         raise DataError(
-            f"{len(found.rejects)} of {total} rows are bad, {first}; that is more than convert.max_reject_rate "
-            f"{convert.max_reject_rate}: see {rejects_report}, correct the data or raise the limit"
+            f"{len(found.rejects)} of {total} rows are bad, the first is {first}; that is more than "
+            f"convert.max_reject_rate {convert.max_reject_rate}: see {rejects_report}, correct the data or raise "
+            "the limit"
         )
     for split, count in found.counts.items():
         if not count.rows:
-            problem = (
-                f"no valid row, {first.replace('first', 'first bad one', 1)}: see {rejects_report}"
-                if found.rejects
-                else "no rows"
-            )
-            raise DataError(f"the {split} split has {problem}")
+            see = f"valid row, the first bad one is {first}: see {rejects_report}" if found.rejects else "rows"
+            raise DataError(f"the {split} split has no {see}")
 
 
 def _described(reject: Reject) -> str:
