@@ -126,7 +126,6 @@ def write_errors(path: Path) -> Iterator[None]:
             "make room on the disk" if code in {errno.ENOSPC, errno.EDQUOT}
             else "make its folder writable" if code in {errno.EACCES, errno.EPERM, errno.EROFS}
             else "check the disk" if code == errno.EIO
-            else "move what is there away" if code in {errno.EEXIST, errno.ENOTDIR}
             else "fix this"
         )  # fmt: skip
         file = getattr(error, "filename", None)

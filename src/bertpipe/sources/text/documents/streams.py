@@ -55,7 +55,7 @@ _KNOWN_BEGINNINGS = {
     b"\x28\xb5\x2f\xfd": _ZSTANDARD,
     **dict.fromkeys(_SKIPPABLE, _ZSTANDARD),
     b"BZh": _BZIP2,
-    b"\xfd7zXZ": _XZ,
+    b"\xfd7zX": _XZ,
     b"\x1f\x9d": "compress (.Z)",
     b"\x04\x22\x4d\x18": "lz4",
     b"7z\xbc\xaf": "7-Zip",
