@@ -97,7 +97,7 @@ def test_a_missing_member_is_named_beside_what_is_there(tmp_path: Path) -> None:
     assert lacking == f"{tmp_path / 'x.zip'} lacks " + ", ".join(
         member_name(*member) for member in (("train", "sampled"), ("test", "full"), ("test", "sampled"))
     )
-    assert found == "bert_dataset/bert_train_data.csv, readme.txt"
+    assert found == "bert_dataset/bert_train_data.csv, readme.txt: zip the CSV files again under these names"
 
 
 def test_an_empty_zip_holds_nothing(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -106,6 +109,31 @@ def test_one_input_goes_into_a_file_too(run: Run, project: Path) -> None:
     row = json.loads(Path("a.jsonl").read_text())
     assert row["input"] == {"first": "a film", "second": "a song"}
     assert row["answer"] == json.loads(run("infer", "nsp", "a film", "a song", "--json").out)
+
+
+def test_a_long_text_is_not_taken_for_a_path(run: Run, project: Path) -> None:
+    Path("answers.jsonl").write_text("earlier", encoding="utf-8")
+    assert run("infer", "mlm", "the film " * 100 + "[MASK]", "--out", "answers.jsonl").code == 0
+
+
+def test_a_named_pipe_is_a_note_before_it_is_waited_for(run: Run, project: Path) -> None:
+    os.mkfifo("questions.txt")
+    writer = threading.Thread(target=Path("questions.txt").write_text, args=("the [MASK]\n",))
+    writer.start()
+    ended = run("infer", "mlm", "--input", "questions.txt")
+    writer.join()
+    assert ended.code == 0
+    assert "note: questions.txt is a pipe: waiting for its other end; Ctrl-C stops" in ended.err
+    assert json.loads(ended.out)["input"] == "the [MASK]"
+
+
+def test_outputs_can_be_read_whatever_the_umask(run: Run, project: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        assert run("infer", "mlm", "the [MASK]", "--out", "new/answers.jsonl").code == 0
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(Path(path).stat().st_mode) for path in ("new", "new/answers.jsonl")] == [0o700, 0o600]
 
 
 def test_a_file_of_texts_becomes_vectors(run: Run, project: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from bertpipe.core.progress import Progress
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from bertpipe.stages.convert import run_convert
-from datasets import GOOD, row_fields, write_zip
+from datasets import GOOD, csv_text, row_fields, write_zip
 from defaults import DEFAULTS
 
 WORDS = [*SPECIAL_TOKENS, "a", "b", "c", "d"]
@@ -167,7 +168,7 @@ def test_our_zip_has_words_and_true_tokens(tmp_path: Path) -> None:
 
 def test_an_id_beyond_the_declared_vocabulary_says_so(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", [GOOD, OTHER], vocabulary=WORDS[:-1])
-    with pytest.raises(DataError, match=r"1 of 3 rows are bad, more than convert\.max_reject_rate 0\.0"):
+    with pytest.raises(DataError, match=r"1 of 3 rows are bad, .* more than convert\.max_reject_rate 0\.0"):
         convert(tmp_path, path)
     (reject,) = table(tmp_path / "rejects.parquet")
     assert reject["reason"] == "8 is not in 0 to 7"
@@ -207,6 +208,36 @@ def test_a_file_that_is_not_a_report_of_bad_rows_stays(tmp_path: Path) -> None:
         assert mine.read_bytes() == before
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+def test_bad_rows_do_not_replace_a_file_that_is_not_a_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, limit: float
+) -> None:
+    mine = tmp_path / "rejects.parquet"
+    path = write_zip(tmp_path / "x.zip", [GOOD, BAD[:2]], [OTHER])
+    for write in (lambda: mine.write_text("notes"), lambda: pq.write_table(pa.table({"vector": [1.0]}), mine)):
+        write()
+        before = mine.read_bytes()
+        with nullcontext() if limit else pytest.raises(DataError, match=r"the first is .*csv:3, 2 columns"):
+            convert(tmp_path, path, max_reject_rate=limit)
+        assert mine.read_bytes() == before
+        assert "is not a report of bad rows and stays as it is" in caplog.text
+        assert (tmp_path / "out").exists() == bool(limit)
+    if limit:
+        assert len(table(tmp_path / "out" / "rejects.parquet")) == 1
+
+
+@pytest.mark.parametrize("end", ["\r\n\r\n", "\n", ",,,,\r\n"])
+def test_empty_lines_at_the_end_are_not_rows(tmp_path: Path, end: str) -> None:
+    rows = csv_text([GOOD, OTHER])
+    summary = convert(tmp_path, write_zip(tmp_path / "x.zip", rows + end, [OTHER]))
+    assert [summary["splits"][split]["rows"] for split in ("train", "test")] == [2, 1]
+    within = write_zip(tmp_path / "y.zip", rows.replace("\r\n", "\r\n\r\n", 1) + end, [OTHER])
+    with pytest.raises(
+        DataError, match=r"1 of 4 rows are bad, the first is .*csv:2, an empty line \(''\); that is more"
+    ):
+        convert(tmp_path, within)
+
+
 def test_bad_rows_beyond_the_limit_fail_and_the_earlier_output_stays(tmp_path: Path) -> None:
     convert(tmp_path, write_zip(tmp_path / "x.zip", [GOOD], [OTHER]))
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -226,7 +257,11 @@ def test_bad_rows_beyond_the_limit_fail_and_the_earlier_output_stays(tmp_path: P
     [
         ([], [GOOD], "the train split has no rows"),
         ([GOOD], [], "the test split has no rows"),
-        ([GOOD], [BAD[:2]], "the test split has no valid row: see "),
+        (
+            [GOOD],
+            [BAD[:2]],
+            "the test split has no valid row, the first bad one is .*csv:2, 2 columns, expected 5 .*: see ",
+        ),
     ],
 )
 def test_a_split_without_rows_fails(tmp_path: Path, train: list[Any], test: list[Any], said: str) -> None:

@@ -118,7 +118,9 @@ def test_a_reject_names_its_zip(tmp_path: Path) -> None:
         ("1.zip!bert_dataset/bert_test_data.csv", 2),
     ]
     assert [summary["splits"][split]["rejects"] for split in SPLITS] == [1, 1]
-    with pytest.raises(DataError, match=r"2 of 6 rows are bad, more than convert\.max_reject_rate 0.3"):
+    with pytest.raises(
+        DataError, match=r"2 of 6 rows are bad, the first is 1\.zip!.*csv:2, .* more than convert\.max_reject_rate 0.3"
+    ):
         convert(tmp_path, zips, max_reject_rate=0.3)
 
 

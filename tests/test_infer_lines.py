@@ -155,7 +155,7 @@ def test_a_bad_line_does_not_end_the_rest_and_order_is_kept(own: Path, tmp_path:
     assert [rows[index]["error"] for index in (3, 4, 5, 6)] == [
         "it has no 'text': write an object with 'text'",
         "'text' is not a string: write an object with 'text'",
-        "it is not a JSON object: write one with 'text'",
+        "it is a list: write one object per line (jq -c '.[]' OLD > NEW)",
         "the text is empty: write some words",
     ]
     expected = load_predictor(str(own)).fill_masks("the cat sat on the [MASK] .", 2).to_dict()
@@ -242,6 +242,37 @@ def test_what_is_not_a_file_of_lines_is_named(tmp_path: Path) -> None:
             next(blocks_of_lines(str(tmp_path / name), ["text"], size=9))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv", b"text\n", "is not a file of lines: write what it holds as JSON lines"),
+        ("x.txt.xz", b"", r"is packed: unpack it, or pipe it in \(xzcat x\.txt\.xz \| bertpipe"),
+        ("x.txt", "\ufeffthe cat".encode("utf-16-le"), "is not UTF-8 text: it looks like UTF-16, convert it: iconv"),
+        ("x.txt", b"\x1f\x8b\x08\0", "is not UTF-8 text: it looks like gzip"),
+        ("x.txt", b"%PDF-1.4\nthe cat", "is not UTF-8 text: it looks like PDF"),
+        ("x.txt", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer .*: fetch it with `git lfs pull`"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_once(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        next(blocks_of_lines(str(tmp_path / name), ["text"], size=9))
+
+
+def test_a_question_may_begin_as_another_kind_of_file(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("ORC is what?\nRar!\n", encoding="utf-8")
+    (block,) = blocks_of_lines(str(tmp_path / "x.txt"), ["text"], size=9)
+    assert [line.values for line in block] == [("ORC is what?",), ("Rar!",)]
+
+
+def test_a_line_of_utf16_without_its_mark_is_a_bad_line(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes("the cat\n".encode("utf-16-le"))
+    (block,) = blocks_of_lines(str(tmp_path / "x.txt"), ["text"], size=9)
+    assert [line.error for line in block] == [
+        "it holds a NUL character, which text does not have: is the file UTF-16?"
+    ] * 2
+
+
 def test_a_folder_without_questions_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"has no file: name files with one input per line"):
         next(blocks_of_lines(str(tmp_path), ["text"], size=9))
@@ -295,8 +326,9 @@ def test_vectors_as_parquet(own: Path, tmp_path: Path) -> None:
     assert rows[0]["error"] is None
     assert rows[2]["embedding"] is None
     assert rows[2]["error"] == "it is not UTF-8 (byte 1)"
-    assert (facts["lines"], facts["answered"], facts["failed"]) == (3, 2, 1)
-    assert facts["first_error"] == "line 4: it is not UTF-8 (byte 1)"
+    assert (facts["lines"], facts["answered"], facts["failed"]) == (3, 1, 2)
+    assert facts["first_error"] == f"line 3: {rows[1]['error']}"
+    assert "NUL" in rows[1]["error"]
 
 
 def test_vectors_as_npy(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

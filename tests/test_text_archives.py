@@ -1,6 +1,8 @@
 """A zip or a tar of text: its members as a folder's files, and nothing of a damaged one."""
 
+import bz2
 import io
+import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -21,6 +23,7 @@ FILES = {
     ".DS_Store": b"\0",
     "empty.txt": b"",
 }
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * b"a" + b"\nsize 44\n"
 PACKERS: dict[str, Callable[[Files], bytes]] = {
     "x.zip": zipped,
     "x.tar": tar,
@@ -28,6 +31,8 @@ PACKERS: dict[str, Callable[[Files], bytes]] = {
     "x.TGZ": lambda files: gz(tar(files)),
     "x.tar.zst": lambda files: zst(tar(files)),
     "x.tzst": lambda files: zst(tar(files)),
+    "x.tar.bz2": lambda files: bz2.compress(tar(files)),
+    "x.txz": lambda files: lzma.compress(tar(files)),
 }
 
 
@@ -121,10 +126,10 @@ def test_names_that_climb_out_or_hide_something_do_no_harm(tmp_path: Path, name:
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "in", path]
 
 
-@pytest.mark.parametrize("name", ["x.txt.gz", "x.txt.zst", *PACKERS])
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.txt.zst", "x.txt.bz2", "x.txt.xz", *PACKERS])
 def test_wherever_a_packed_file_is_cut_off_it_is_an_error(tmp_path: Path, name: str) -> None:
     text = b"".join(b"line %d\n" % (i * i) for i in range(50))
-    packers = {"x.txt.gz": gz, "x.txt.zst": zst}
+    packers = {"x.txt.gz": gz, "x.txt.zst": zst, "x.txt.bz2": bz2.compress, "x.txt.xz": lzma.compress}
     whole = packers[name](text) if name in packers else PACKERS[name]({"a.txt": text, "b.txt": text})
     # A tar may lack its padding: its first empty block says that it is whole.
     needed = len(whole.rstrip(b"\0")) // 512 * 512 + 1024 if name == "x.tar" else len(whole)
@@ -134,12 +139,12 @@ def test_wherever_a_packed_file_is_cut_off_it_is_an_error(tmp_path: Path, name: 
     assert len(documents(write(tmp_path / name, whole[:needed]), "lines")) == (50 if name in packers else 100)
 
 
-@pytest.mark.parametrize("name", ["x.txt.gz", "x.zip", "x.tar.gz"])
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.zip", "x.tar.gz", "x.txz"])
 def test_bytes_that_changed_are_found_by_their_checksum(tmp_path: Path, name: str) -> None:
     text = b"".join(b"line %d\n" % (i * i) for i in range(50))
     whole = gz(text) if name == "x.txt.gz" else PACKERS[name]({"a.txt": text})
     spoiled = bytearray(whole)
-    spoiled[len(whole) - 6 if name.endswith("gz") else 100] ^= 1
+    spoiled[len(whole) - 6 if name != "x.zip" else 100] ^= 1
     with pytest.raises(DataError, match="is damaged or cut off"):
         documents(write(tmp_path / name, bytes(spoiled)), "lines")
 
@@ -156,6 +161,67 @@ def test_joined_tars_are_an_error(tmp_path: Path) -> None:
     for name, content in (("x.tar", one + other), ("x.tar.gz", gz(one) + gz(other))):
         with pytest.raises(DataError, match=r"has more after its end \(were several tars joined\?\): unpack it"):
             documents(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("pack_one", [bz2.compress, lzma.compress])
+def test_packed_files_that_were_joined_are_read_to_the_end(tmp_path: Path, pack_one: Callable[[bytes], bytes]) -> None:
+    name = f"x.txt.{'bz2' if pack_one is bz2.compress else 'xz'}"
+    joined = pack_one(b"a\n") + pack_one(b"") + pack_one(b"b" * 100_000) + b"\0" * 8
+    assert texts(write(tmp_path / name, joined)) == ["a\n" + "b" * 100_000]
+    for rest in (b"rest", pack_one(b"c")[:-4]):
+        with pytest.raises(DataError, match="is damaged or cut off"):
+            documents(write(tmp_path / name, joined + rest))
+
+
+@pytest.mark.parametrize("content", [b"old", b"a"])
+def test_a_name_that_is_there_twice_is_an_error(tmp_path: Path, content: bytes) -> None:
+    buffer = io.BytesIO(tar({"a.txt": content, "b.txt": b"b"}))
+    with tarfile.open(fileobj=buffer, mode="a") as archive:
+        archive.addfile(tarfile.TarInfo("./a.txt"))
+    with pytest.raises(DataError, match=r"x\.tar!a\.txt is there twice .*: unpack the tar, which leaves the last one"):
+        documents(write(tmp_path / "x.tar", buffer.getvalue()))
+    twice = io.BytesIO(zipped({"a.txt": content}))
+    with zipfile.ZipFile(twice, "a") as zip_file, pytest.warns(UserWarning, match="Duplicate name"):
+        zip_file.writestr("a.txt", b"a")
+    path = write(tmp_path / "x.zip", twice.getvalue())
+    if content == b"a":
+        assert texts(path) == ["a"]
+        return
+    with pytest.raises(DataError, match=r"x\.zip!a\.txt is there twice, with different contents: unpack the zip"):
+        documents(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.tar", gz(tar({"a.txt": b"a"})), r"is not a tar, as its suffix says \(it looks like gzip\): name it by"),
+        ("x.tar.gz", b"<!doctype html><p>Sign in", r"is not gzip, as its suffix says \(it looks like a web page\)"),
+        ("x.zip", gz(b"a"), r"is not a zip file, as its suffix says \(it looks like gzip\): name it by what it holds"),
+        ("x.zip", b"no zip", r"is damaged or cut off \(File is not a zip file\)"),
+        *(
+            (name, LFS, "is a pointer to a file .*: fetch it with `git lfs pull`")
+            for name in ("x.zip", "x.tgz", "x.txt")
+        ),
+    ],
+)
+def test_a_file_is_named_as_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        documents(write(tmp_path / name, content))
+
+
+def test_a_first_name_may_begin_as_another_kind_of_file(tmp_path: Path) -> None:
+    assert texts(write(tmp_path / "x.tar", tar({"ORC.txt": b"a"}))) == ["a"]
+
+
+def test_folders_of_a_zip_may_be_parted_by_backslashes(tmp_path: Path) -> None:
+    names = {r"d\b.txt": b"b", "d\\": b"", r"__MACOSX\._b.txt": b"\0", r".git\c.txt": b"c"}
+    assert places(write(tmp_path / "x.zip", zipped(names))) == [("x.zip!d/b.txt", "b", None)]
+    folder = zipfile.ZipInfo("folder")
+    folder.external_attr = 0o40755 << 16
+    buffer = io.BytesIO(zipped({"a.txt": b"a"}))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(folder, b"")
+    assert texts(write(tmp_path / "x.zip", buffer.getvalue())) == ["a"]
 
 
 def test_a_damaged_header_is_not_the_end_of_a_tar(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def test_with_auto_a_file_that_may_be_no_text_is_an_error(tmp_path: Path) -> Non
         documents(folder)
     assert str(caught.value) == (
         f"{folder} holds a.pdf, b, c.csv.gz, d.JPG, e\\n.x and 1 more beside text; with text_format auto .txt, .text, "
-        ".md, .jsonl, .ndjson and .gz or .zst of these are read: take the others away, or set text_format to read "
-        "every file whatever its name"
+        ".md, .jsonl, .ndjson and .gz, .zst, .bz2 or .xz of these are read: take the others away, or set "
+        "text_format to read every file whatever its name"
     )
 
 

@@ -2,12 +2,15 @@
 
 import os
 import re
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
 
+from bertpipe.cli.terminal import show_note
 from bertpipe.core.errors import InputError, WriteError
 from bertpipe.core.file_kinds import shown
 
@@ -41,6 +44,7 @@ class Command(TyperCommand):
         options = self._names("option")
         ctx.params = {name: _unmarked(value, is_option=name in options) for name, value in ctx.params.items()}
         _check_outputs(self.name, ctx.params)
+        _note_pipes(ctx.params)
         return rest
 
     def _names(self, kind: str) -> set[str | None]:
@@ -53,13 +57,7 @@ def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
     Raises:
         WriteError: there is one.
     """
-    several = {
-        f"{name} {at}": each
-        for name, value in values.items()
-        if isinstance(value, list)
-        for at, each in enumerate(value)
-    }
-    given = {**values, **several}
+    given = _each(values)
     paths = {name: Path(str(value)) for name, value in given.items() if isinstance(value, str | Path) and value != "-"}
     outputs = {name: paths[name] for name in (_OUTPUTS if command == "train" else _OUTPUTS[:1]) if name in paths}
     inputs = {name: path for name, path in paths.items() if name not in {*outputs, *_NO_INPUTS}}
@@ -74,7 +72,7 @@ def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
                     f"{shown_out} lies in a folder that the command reads, and the next run would read it: name a "
                     "place outside"
                 )
-            if out.is_file() and path.is_file() and out.samefile(path):
+            if out.is_file() and os.path.isfile(path) and out.samefile(path):  # noqa: PTH113 - may be a long text
                 raise WriteError(
                     f"{shown_out} is a file that the command reads, and the output would replace it: name another file"
                 )
@@ -82,6 +80,27 @@ def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:
             raise WriteError(
                 f"{shown_out} looks like a params file, and the output would replace it: name another file"
             )
+
+
+def _each(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values of parameters, those of one that is given several times by a name each."""
+    several = {
+        f"{name} {at}": each
+        for name, value in values.items()
+        if isinstance(value, list)
+        for at, each in enumerate(value)
+    }
+    return {**values, **several}
+
+
+def _note_pipes(values: Mapping[str, object]) -> None:
+    """Say which paths are named pipes: opening one waits for its other end, which may never come."""
+    for value in _each(values).values():
+        path = str(value)
+        if isinstance(value, str | Path) and not path.startswith(("/dev/", "/proc/")):
+            with suppress(OSError, ValueError):  # nothing is there, or it is a text
+                if stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116
+                    show_note(f"{shown(path)[-_SHOWN_CHARACTERS:]} is a pipe: waiting for its other end; Ctrl-C stops")
 
 
 def text_argument(value: str | None) -> str | None:

@@ -23,6 +23,8 @@ _ONLY_IF = {
     "ATEN_CPU_CAPABILITY": r"default|avx2|avx512|avx512_vnni|zvector|sve256",
 }
 """Variables that libraries read, and the values that do not break them."""
+_PRIVATE = 0o077
+"""The mask that takes nothing from the owner."""
 _NEVER = re.compile(
     r"MPLBACKEND|TQDM_.*|PYTHONWARNINGS|SOURCE_DATE_EPOCH|OMP_DISPLAY_.*|TORCH_LOGS"
     r"|TORCH_CPP_LOG_LEVEL|TORCH_SHOW_CPP_STACKTRACES|NPY_(DIS|EN)ABLE_CPU_FEATURES"
@@ -43,6 +45,9 @@ def settle_process() -> None:
             name in _ONLY_IF and not re.fullmatch(_ONLY_IF[name], os.environ[name], re.ASCII)
         ):
             del os.environ[name]
+    os.umask(
+        os.umask(_PRIVATE) & _PRIVATE
+    )  # with umask 777 a command could not read what the one before it has written
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user has a number alone, and PyTorch asks for the name

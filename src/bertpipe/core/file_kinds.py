@@ -16,11 +16,11 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """Begins what a clone without Git LFS has in place of a large file."""
 
 Container = Literal["zip", "tar"]
-Packing = Literal["gz", "zst"]
+Packing = Literal["gz", "zst", "bz2", "xz"]
 
 _CONTAINERS: dict[str, Container] = {".zip": "zip", ".tar": "tar"}
-_PACKINGS: dict[str, Packing] = {".gz": "gz", ".zst": "zst"}
-_SHORT = {".tgz": ".tar.gz", ".tzst": ".tar.zst"}
+_PACKINGS: dict[str, Packing] = {".gz": "gz", ".zst": "zst", ".bz2": "bz2", ".xz": "xz"}
+_SHORT = {".tgz": ".tar.gz", ".tzst": ".tar.zst", ".tbz2": ".tar.bz2", ".tbz": ".tar.bz2", ".txz": ".tar.xz"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,19 +4,23 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from bertpipe.core.errors import InputError, MissingInputError
-from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, is_hidden, kind_of
+from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, LFS_POINTER, Packing, is_hidden, kind_of
+from bertpipe.sources.text.documents.decoding import guess
 
 STANDARD_INPUT = "-"
 _LONGEST_LINE = 1 << 24
 """Characters; the end of a longer one may never come, as in /dev/zero."""
 _JSON_SUFFIXES = (*JSON_LINES_SUFFIXES, ".json")
+_NOT_LINES = (".csv", ".parquet")
+_UNPACKERS: dict[Packing, str] = {"gz": "zcat", "zst": "zstdcat", "bz2": "bzcat", "xz": "xzcat"}
+_ONE_A_LINE = "write one object per line (jq -c '.[]' OLD > NEW)"
 _Reader = Callable[[str, Sequence[str]], tuple[object, tuple[str, ...]]]
 
 
@@ -48,7 +52,7 @@ def blocks_of_lines(source: str, fields: Sequence[str], *, size: int) -> Iterato
 
     Raises:
         MissingInputError: there is no such file.
-        InputError: a file is packed or cannot be read, a line has no end, or a folder has files of both kinds.
+        InputError: a file is packed, no text or cannot be read, a line has no end, or a folder has files of both kinds.
     """
     files = [] if source == STANDARD_INPUT else _files(Path(source))
     is_json = kind_of(files[0].name).suffix in _JSON_SUFFIXES if files else None
@@ -76,10 +80,13 @@ def _files(path: Path) -> list[Path]:
             raise MissingInputError(f"the folder {path} has no file: name files with one input per line")
     for file in files:
         kind = kind_of(file.name)
-        if kind.container or kind.suffix == ".parquet":
+        if kind.container or kind.suffix in _NOT_LINES:
             raise InputError(f"{file} is not a file of lines: write what it holds as JSON lines, one input per line")
         if kind.packing:
-            raise InputError(f"{file} is packed: unpack it, or pipe it in (zcat {file.name} | bertpipe infer ...)")
+            unpacker = _UNPACKERS[kind.packing]
+            raise InputError(
+                f"{file} is packed: unpack it, or pipe it in ({unpacker} {file.name} | bertpipe infer ...)"
+            )
     if len({kind_of(file.name).suffix in _JSON_SUFFIXES for file in files}) > 1:
         raise InputError(f"{path} has files of JSON lines and others: name a folder with files of one kind")
     return files
@@ -126,12 +133,29 @@ def _opened(files: Sequence[Path]) -> Iterator[Iterator[TextIO]]:
 
 
 def _lines(text: TextIO, source: str) -> Iterator[str]:
+    is_first = True
     while line := text.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
             raise InputError(
                 f"{source} has a line of more than {_LONGEST_LINE:,} characters: give a file with one input per line"
             )
+        if is_first:
+            _check_beginning(line.encode("utf-8", errors="surrogateescape"), source)
+        is_first = False
         yield line
+
+
+def _check_beginning(head: bytes, source: str) -> None:
+    """Refuse a file that is known not to be text, by its first line."""
+    if head.startswith(LFS_POINTER):
+        raise InputError(f"{source} is a pointer to a file that Git LFS keeps elsewhere: fetch it with `git lfs pull`")
+    is_text = b"\0" not in head and not head.startswith(b"%PDF-")
+    with suppress(UnicodeDecodeError):
+        head.decode("utf-8")
+        if is_text:
+            return
+    if said := guess(head):
+        raise InputError(f"{'standard input' if source == STANDARD_INPUT else source} is not UTF-8 text: {said}")
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:
@@ -143,6 +167,8 @@ def _line(number: int, line: str, fields: Sequence[str], read: _Reader) -> Line:
     text = raw.decode("utf-8", errors="replace")
     try:
         raw.decode("utf-8")
+        if "\0" in text:
+            raise _BadLineError("it holds a NUL character, which text does not have: is the file UTF-16?", text)
         given, values = read(text, fields)
     except UnicodeDecodeError as error:
         return Line(number=number, given=text, values=(), error=f"it is not UTF-8 (byte {error.start + 1})")
@@ -163,9 +189,12 @@ def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...
     try:
         given = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise _BadLineError(f"it is not JSON ({error}): write an object with {names}", text) from error
+        advice = _ONE_A_LINE if text.lstrip().startswith("[") else f"write an object with {names}"
+        raise _BadLineError(f"it is not JSON ({error}): {advice}", text) from error
     if isinstance(given, str) and len(fields) == 1:
         return given, (given,)
+    if isinstance(given, list):
+        raise _BadLineError(f"it is a list: {_ONE_A_LINE}", given)
     if not isinstance(given, dict):
         raise _BadLineError(f"it is not a JSON object: write one with {names}", given)
     for field in fields:

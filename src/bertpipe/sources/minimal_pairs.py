@@ -53,7 +53,7 @@ def minimal_pair_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_minimal_pairs(files: Sequence[Path], *, group_by: str | None) -> list[MinimalPair]:
-    """Return the pairs of some files of JSON lines, UTF-8, which may be packed as `.gz` or `.zst`.
+    """Return the pairs of some files of JSON lines, UTF-8, which may be packed as `.gz`, `.zst`, `.bz2` or `.xz`.
 
     Args:
         files: the files.

@@ -1,7 +1,9 @@
 """`convert`: the zip of CSV files to Parquet, with every row checked, in bounded memory."""
 
+import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from bertpipe.core.artifacts import (
     write_json,
 )  # fmt: skip
 from bertpipe.core.atomic import atomic_directory, atomic_file
-from bertpipe.core.errors import DataError
+from bertpipe.core.errors import DataError, excerpt
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
@@ -31,11 +33,12 @@ from bertpipe.data.tokenization.tokenizer import (
     word_level_tokenizer,
 )  # fmt: skip
 from bertpipe.sources.engines.engine import Engine, Processes
-from bertpipe.sources.notebook.conversion import SplitCounts
+from bertpipe.sources.notebook.conversion import ConversionStats
 from bertpipe.sources.notebook.pipeline import ConvertedZips, convert_zips
 from bertpipe.sources.notebook.recovery.restoring import recovery_report, write_vocabulary
 from bertpipe.sources.notebook.row import Reject
 
+_log = logging.getLogger(__name__)
 _RESTORED_SHARE = 0.99
 """Share of the masked tokens that has to be restored before the true tokens count as known."""
 
@@ -75,7 +78,8 @@ def run_convert(
     with atomic_directory(out, kind=DATA) as staging:
         made = convert_zips(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
-        _check_counts(made.found.counts, convert, staging / REJECTS_NAME, rejects_report)
+        _report(made.found.rejects, staging / REJECTS_NAME, out, rejects_report)
+        _check_counts(made.found, convert, rejects_report)
         tokenizer = made.facts.tokenizer or word_level_tokenizer(_tokens(made))
         tokenizer.save(staging / TOKENIZER_NAME)
         if made.recovered is not None:
@@ -128,25 +132,40 @@ def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=reject_schema()), path, compression="zstd")
 
 
-def _check_counts(
-    counts: Mapping[str, SplitCounts], convert: ConvertParams, rejects_file: Path, rejects_report: Path
-) -> None:
-    rejected = sum(count.rejects for count in counts.values())
-    total = rejected + sum(count.rows for count in counts.values())
-    if rejected:
+def _report(rejects: Sequence[Reject], rejects_file: Path, out: Path, rejects_report: Path) -> None:
+    """Write the report of bad rows, or remove that of an earlier run; a file that is none stays."""
+    is_ours = not os.path.lexists(rejects_report) or _is_report(rejects_report)
+    if rejects and is_ours:
         with atomic_file(rejects_report) as temporary:
             shutil.copyfile(rejects_file, temporary)
-    elif _is_report(rejects_report):
-        rejects_report.unlink()  # of an earlier run
-    if total and rejected / total > convert.max_reject_rate:
-        raise DataError(
-            f"{rejected} of {total} rows are bad, more than convert.max_reject_rate {convert.max_reject_rate}: "
-            f"see {rejects_report}, correct the data or raise the limit"
+    elif rejects:
+        _log.warning(
+            "%s is not a report of bad rows and stays as it is: those of this run are in %s if it succeeds; to see "
+            "them in any case, move that file away and run the command again",
+            *(shown(str(path)) for path in (rejects_report, out / REJECTS_NAME)),
         )
-    for split, count in counts.items():
+    elif is_ours:
+        rejects_report.unlink(missing_ok=True)
+
+
+def _check_counts(found: ConversionStats, convert: ConvertParams, rejects_report: Path) -> None:
+    total = len(found.rejects) + sum(count.rows for count in found.counts.values())
+    first = _described(found.rejects[0]) if found.rejects else ""
+    if total and len(found.rejects) / total > convert.max_reject_rate:
+        raise DataError(
+            f"{len(found.rejects)} of {total} rows are bad, the first is {first}; that is more than "
+            f"convert.max_reject_rate {convert.max_reject_rate}: see {rejects_report}, correct the data or raise "
+            "the limit"
+        )
+    for split, count in found.counts.items():
         if not count.rows:
-            problem = f"no valid row: see {rejects_report}" if rejected else "no rows"
-            raise DataError(f"the {split} split has {problem}")
+            see = f"valid row, the first bad one is {first}: see {rejects_report}" if found.rejects else "rows"
+            raise DataError(f"the {split} split has no {see}")
+
+
+def _described(reject: Reject) -> str:
+    column = f"{reject.column}: " if reject.column else ""
+    return f"{shown(reject.file)}:{reject.line}, {column}{reject.reason} ({excerpt(reject.value)})"
 
 
 def _is_report(path: Path) -> bool:

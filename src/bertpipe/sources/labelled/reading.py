@@ -40,9 +40,9 @@ class LabelledText:
 def read_labelled(path: Path, *, text_field: str, label_field: str) -> list[LabelledText]:
     """Return the rows of a `.csv` (with a header), `.jsonl` or `.parquet` file, or of a folder of such files, in order.
 
-    The first two may be packed as `.gz` or `.zst`, and are UTF-8. Labels are strings, whole numbers or booleans: all
-    are held as strings without blanks around them, `true` and `false` as JSON writes them, so that the same label is
-    equal in files of two kinds.
+    The first two may be packed as `.gz`, `.zst`, `.bz2` or `.xz`, and are UTF-8. Labels are strings, whole numbers or
+    booleans: all are held as strings without blanks around them, `true` and `false` as JSON writes them, so that the
+    same label is equal in files of two kinds.
 
     A folder is one table, as Spark and Hive write it: its files are parts in the order of their names, hidden ones left
     out, and a folder `label=good` below it gives that field to all rows of its files.

@@ -125,7 +125,9 @@ def open_archive(path: Path) -> Iterator[Archive]:
         missing = [name for name in expected if name not in names]
         if missing:
             found = ", ".join(sorted(names)[:8]) or "nothing"
-            raise DataError(f"{path} lacks {', '.join(missing)}; it holds {found}")
+            raise DataError(
+                f"{path} lacks {', '.join(missing)}; it holds {found}: zip the CSV files again under these names"
+            )
         _check_sizes(path, file)
         try:
             yield Archive(path, file)

@@ -8,6 +8,7 @@ from bertpipe.data.tokenization.tokenizer import CLS_ID, PAD_ID, SEP_ID
 from bertpipe.sources.notebook.csv_reader import COLUMNS, unmarked
 
 FIRST_SEGMENT, SECOND_SEGMENT, _PADDING_SEGMENT = 1, 2, 0
+EMPTY_LINE = "an empty line"
 LARGEST_ID = 2**20 - 1
 """For a zip without a vocabulary: each id up to the largest gets a name, and all names have to fit into memory."""
 
@@ -57,7 +58,7 @@ def parse_row(fields: Sequence[str], vocab_size: int | None) -> PairRow:
     """
     text, input_field, label_field, segment_field, next_field = fields
     if not any(fields):
-        raise RowFault("", "an empty line", "")
+        raise RowFault("", EMPTY_LINE, "")
     if (shown := unmarked(text)) is not None:
         raise RowFault(COLUMNS[0], "not UTF-8", shown)
     if "\0" in text:

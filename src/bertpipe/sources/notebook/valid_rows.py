@@ -7,7 +7,7 @@ from bertpipe.core.progress import Progress
 from bertpipe.sources.notebook.archive import Archive
 from bertpipe.sources.notebook.columns import RowColumns, read_block
 from bertpipe.sources.notebook.csv_reader import COLUMNS, MemberReader, lines_of_rows
-from bertpipe.sources.notebook.row import Reject
+from bertpipe.sources.notebook.row import EMPTY_LINE, Reject
 
 _SHOWN_CHARACTERS = 200
 """Characters of a bad value that its reject keeps."""
@@ -22,7 +22,7 @@ def valid_rows(
     on_progress: Callable[[Progress], None],
     label: str = "",
 ) -> Iterator[RowColumns]:
-    """Yield the valid rows of a member, in the order of the file.
+    """Yield the valid rows of a member, in the order of the file; empty lines at its end are not rows.
 
     Args:
         archive: the zip.
@@ -41,10 +41,12 @@ def valid_rows(
         rejects.append(Reject(file=member, row=row, line=0, column=column, reason=reason, value=shown))
 
     size = archive.size(member)
+    last = 0
     progress = Progress(label=f"{label}{member}", completed=0, total=size, unit="bytes")
     with archive.open_member(member) as raw:
         reader = MemberReader(raw, member)
         for block in reader.blocks():
+            last = int(block.row[-1]) if len(block.row) else last
             rows, faults = read_block(block, vocab_size)
             for place, fault in faults:
                 reject(int(block.row[place]), fault.column, fault.reason, fault.value)
@@ -52,6 +54,11 @@ def valid_rows(
             on_progress(replace(progress, completed=min(raw.tell(), size - 1)))
     for row in reader.misshapen:
         reject(row.row, "", f"{row.columns} columns, expected {len(COLUMNS)}", row.text)
+        last = max(last, row.row)
+    empty = {fault.row for fault in rejects if fault.reason == EMPTY_LINE}
+    while last in empty:
+        last -= 1
+    rejects[:] = [fault for fault in rejects if fault.row <= last]
     on_progress(replace(progress, completed=size))
 
 

@@ -3,8 +3,9 @@
 What is read
     - a text file of any name: `formats` has the formats, and says how each becomes documents;
     - `.jsonl` and `.ndjson`: one JSON object per line, the text in one field of it;
-    - `.gz` and `.zst` of these;
-    - a folder, or a `.zip`, `.tar`, `.tar.gz`, `.tgz`, `.tar.zst` of such files: `selection` says which of its files;
+    - `.gz`, `.zst`, `.bz2` and `.xz` of these;
+    - a folder, or a `.zip`, a `.tar`, a packed tar (`.tar.gz`, `.tgz`, ...) of such files: `selection`
+      says which of its files;
     - the notebook's zip and aclImdb's tree, which know their own splits: `notebook`, `selection`.
 
 In which order

@@ -11,11 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self, cast
 
+from bertpipe.core.artifacts import refuse_lfs_pointer
 from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import Packing, is_hidden, shown
 from bertpipe.sources.text.documents.streams import (
     CHUNK,
     DAMAGE,
+    ZIP,
+    Begun,
     ByteStream,
     CheckedStream,
     CountedFile,
@@ -23,13 +26,17 @@ from bertpipe.sources.text.documents.streams import (
     TextFile,
     damaged,
     ignore_bytes,
+    known_beginning,
     open_file,
+    otherwise_named,
     unpacked,
     unreadable,
 )
 
 _LARGEST_HEADER = 1 << 20
 """Bytes of one header: a long name or pax attributes; a header may claim any size and is held in memory."""
+_MAGIC, _MAGIC_AT = b"ustar", 257
+"""What every tar since 1988 has in its first header."""
 _ENCRYPTED_FLAG = 0x1
 _METHODS = {6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
 
@@ -86,7 +93,8 @@ def tar_files(path: Path, packing: Packing | None, on_bytes: Callable[[int], Non
     """Yield the files of a tar, hidden ones left out, in its order; each opens until the next is asked for.
 
     Raises:
-        DataError: it is damaged or cut off, has something after its end, or a member is neither a file nor a folder.
+        DataError: it is not a tar, is damaged or cut off, has something after its end, a name twice, or a member that
+            is neither a file nor a folder.
     """
     origin = shown(str(path))
     size = path.stat().st_size
@@ -94,10 +102,19 @@ def tar_files(path: Path, packing: Packing | None, on_bytes: Callable[[int], Non
         open_file(path, on_bytes) as packed,
         unpacked(packed, packing, origin=origin, packed_size=size) as stream,
     ):
-        forward = _Forward(stream)
+        begun = Begun(stream)
+        if not begun.head.startswith(_MAGIC, _MAGIC_AT) and known_beginning(begun.head):
+            raise otherwise_named(begun.head, "a tar", origin)
+        forward, names = _Forward(begun), set[int]()
         for archive, info in _tar_members(forward, origin):
             name = info.name.removeprefix("./")
             if not info.isdir() and not is_hidden(name):
+                if (number := hash(name)) in names:  # of a name that would take several times the memory
+                    raise DataError(
+                        f"{origin}!{shown(name)} is there twice (tar -r and -u add a file anew, tar -A another tar's): "
+                        "unpack the tar, which leaves the last one, and read the folder; or rename one"
+                    )
+                names.add(number)
                 yield _tar_file(archive, info, name, f"{origin}!{shown(name)}")
         _check_end(forward, origin)
 
@@ -193,25 +210,44 @@ def open_zip(path: Path, on_bytes: Callable[[int], None]) -> Iterator[list[TextF
     """Yield the files of a zip, hidden ones left out, in the byte order of their names; they open while it is open.
 
     Raises:
-        DataError: it is damaged, or a member is encrypted, a link, or packed in a way that is not read.
+        DataError: it is damaged, or a member is encrypted, a link, there twice with different contents, or packed in a
+            way that is not read.
     """
     origin = shown(str(path))
     with CountedFile(path, ignore_bytes) as file:
         try:
             archive = zipfile.ZipFile(cast("IO[bytes]", file))
         except DAMAGE as error:
+            file.seek(0)
+            if known_beginning(head := file.read(CHUNK)) not in {ZIP, None}:
+                raise otherwise_named(head, ZIP, origin) from error
+            refuse_lfs_pointer(path)
             raise damaged(origin, error) from error
         with archive:
-            members = sorted(archive.infolist(), key=lambda info: info.filename.encode("utf-8", "surrogatepass"))
             opened = _Zip(file, archive, Expansion(origin, path.stat().st_size))
+            members = {name: info for name, info in _zip_members(archive, origin) if not is_hidden(name)}
             yield [
-                _zip_file(opened, info, f"{origin}!{shown(info.filename)}", on_bytes)
-                for info in members
-                if not info.filename.endswith("/") and not is_hidden(info.filename)
+                _zip_file(opened, members[name], name, f"{origin}!{shown(name)}", on_bytes)
+                for name in sorted(members, key=lambda name: name.encode("utf-8", "surrogatepass"))
             ]
 
 
-def _zip_file(opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callable[[int], None]) -> TextFile:
+def _zip_members(archive: zipfile.ZipFile, origin: str) -> Iterator[tuple[str, zipfile.ZipInfo]]:
+    """Yield the name of each file, with `/` between its parts also where Windows wrote a backslash."""
+    sums: dict[str, int] = {}
+    for info in archive.infolist():
+        name = info.filename.replace("\\", "/")
+        if name.endswith("/") or stat.S_ISDIR(info.external_attr >> 16):
+            continue
+        if sums.setdefault(name, info.CRC) != info.CRC:
+            raise DataError(
+                f"{origin}!{shown(name)} is there twice, with different contents: unpack the zip, keep the one that is "
+                "meant, and read the folder"
+            )
+        yield name, info
+
+
+def _zip_file(opened: _Zip, info: zipfile.ZipInfo, name: str, origin: str, on_bytes: Callable[[int], None]) -> TextFile:
     if info.flag_bits & _ENCRYPTED_FLAG:
         raise DataError(f"{origin} is encrypted: unpack the zip and read the folder, or zip it without a password")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
@@ -224,7 +260,7 @@ def _zip_file(opened: _Zip, info: zipfile.ZipInfo, origin: str, on_bytes: Callab
     if stat.S_ISLNK(info.external_attr >> 16):
         raise DataError(f"{origin} is a link: unpack the zip and read the folder")
     return TextFile(
-        name=info.filename,
+        name=name,
         origin=origin,
         size=info.file_size,
         stored_size=info.compress_size,

@@ -88,14 +88,14 @@ class _Decoding:
         if error.reason == "unexpected end of data":
             hint = "it ends within a character: is it cut off?"
         else:
-            hint = _guess(self.head) or (
+            hint = guess(self.head) or (
                 "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
             )
         return self._error(before, f"byte 0x{data[error.start]:02x} is not UTF-8", hint)
 
     def _nul(self, text: str) -> DataError:
         before = text[: text.index("\0")]
-        hint = _guess(self.head) or (
+        hint = guess(self.head) or (
             "it is not text, or it is UTF-16 without its mark; that converts: iconv -f UTF-16LE -t UTF-8 OLD > NEW"
         )
         return self._error(before, "a NUL character, which text does not have", hint)
@@ -106,8 +106,8 @@ class _Decoding:
         return DataError(f"{self.origin}:{line}: {fault} (after {offset:,} bytes); {hint}")
 
 
-def _guess(head: bytes) -> str | None:
-    """Return what a file may be by its first bytes, and what to do; None if they are not known."""
+def guess(head: bytes) -> str | None:
+    """Return what a file that is not UTF-8 may be by its first bytes, and what to do; None if they are not known."""
     name = known_beginning(head)
     if name is None:
         return None

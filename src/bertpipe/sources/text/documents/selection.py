@@ -1,9 +1,9 @@
 """Which files of a folder or an archive are read.
 
 Hidden files (a dot name, and what systems add to folders: `__MACOSX`, `Thumbs.db`, `_SUCCESS`) are left out. With
-`auto`, every other file must have one of `formats.READ_SUFFIXES`, or be a `.gz` or `.zst` of such a file; with another
-format it may have any name. A file that is not read is an error, never passed over. So is an archive, which must be
-given by itself.
+`auto`, every other file must have one of `formats.READ_SUFFIXES`, or be packed as `.gz`, `.zst`, `.bz2` or `.xz`;
+with another format it may have any name. A file that is not read is an error, never passed over. So is an archive,
+which must be given by itself.
 
 Of aclImdb's own tree (Maas et al. 2011) the reviews are read: `train` and `test` hold `pos` and `neg`, `train` also
 `unsup`; one review per file. Word lists, counts and addresses beside them are not documents.
@@ -93,8 +93,9 @@ def _select(files: Iterable[TextFile], root: str | None, where: str, text_format
         raise DataError(f"{where} is aclImdb's tree but holds {_named(strangers)} too: take that away")
     if unknown:
         raise DataError(
-            f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(READ_SUFFIXES)} and .gz "
-            "or .zst of these are read: take the others away, or set text_format to read every file whatever its name"
+            f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(READ_SUFFIXES)} and .gz, "
+            ".zst, .bz2 or .xz of these are read: take the "
+            "others away, or set text_format to read every file whatever its name"
         )
     return selected
 

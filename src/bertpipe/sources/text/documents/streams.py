@@ -1,8 +1,10 @@
 """The bytes of a file as they are read: counted, unpacked on the way, within limits, and with errors that name it."""
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,8 +15,9 @@ from struct import error as StructError
 from tarfile import TarError
 from typing import TYPE_CHECKING, Protocol, cast
 
+from bertpipe.core.artifacts import refuse_lfs_pointer
 from bertpipe.core.errors import DataError
-from bertpipe.core.file_kinds import Packing, shown
+from bertpipe.core.file_kinds import LFS_POINTER, Packing, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -30,11 +33,14 @@ DAMAGE = (
     ArithmeticError,
     StructError,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     TarError,
 )
 """What the libraries raise over bytes that are not what they should be."""
-_GZIP, _ZSTANDARD = "gzip", "Zstandard"
+_GZIP, _ZSTANDARD, _BZIP2, _XZ = "gzip", "Zstandard", "bzip2", "xz"
+_CALLED: dict[Packing, str] = {"gz": _GZIP, "zst": _ZSTANDARD, "bz2": _BZIP2, "xz": _XZ}
+ZIP = "a zip file"
 _MARK = 4
 """Bytes of the longest mark that a packed file begins with."""
 _SKIPPABLE = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
@@ -44,15 +50,16 @@ _KNOWN_BEGINNINGS = {
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
-    b"PK\x03\x04": "a zip file",
+    b"PK\x03\x04": ZIP,
     b"\x1f\x8b": _GZIP,
     b"\x28\xb5\x2f\xfd": _ZSTANDARD,
     **dict.fromkeys(_SKIPPABLE, _ZSTANDARD),
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
+    b"BZh": _BZIP2,
+    b"\xfd7zX": _XZ,
     b"\x1f\x9d": "compress (.Z)",
     b"\x04\x22\x4d\x18": "lz4",
     b"7z\xbc\xaf": "7-Zip",
+    **dict.fromkeys((b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"), "a web page"),
     b"Rar!": "RAR",
     b"%PDF": "PDF",
     b"PAR1": "Parquet",
@@ -193,14 +200,20 @@ class CheckedStream:
 
 @contextmanager
 def open_file(path: Path, on_bytes: Callable[[int], None]) -> Iterator[ByteStream]:
-    """Yield the bytes of a file on the disk, and tell `on_bytes` of them as they are read."""
+    """Yield the bytes of a file on the disk, and tell `on_bytes` of them as they are read.
+
+    Raises:
+        DataError: it cannot be read, or is a pointer of Git LFS.
+    """
     with io.BufferedReader(CountedFile(path, on_bytes), CHUNK) as stream:
+        if stream.peek(CHUNK).startswith(LFS_POINTER):
+            refuse_lfs_pointer(path)
         yield stream
 
 
 @contextmanager
 def unpacked(stream: ByteStream, packing: Packing | None, *, origin: str, packed_size: int) -> Iterator[ByteStream]:
-    """Yield what a `.gz` or `.zst` holds; the stream itself if it is not packed.
+    """Yield what a `.gz`, `.zst`, `.bz2` or `.xz` holds; the stream itself if it is not packed.
 
     Raises:
         DataError: it is empty; or, on reading, it is damaged, ends early or expands too far.
@@ -208,19 +221,56 @@ def unpacked(stream: ByteStream, packing: Packing | None, *, origin: str, packed
     if packing is None:
         yield stream
         return
-    if not packed_size:  # both libraries take it for a whole file without content
+    if not packed_size:  # some libraries take it for a whole file without content
         raise damaged(origin, EOFError("it is empty"))
-    begun = _Begun(stream)
-    found, expected = known_beginning(begun.head), _ZSTANDARD if packing == "zst" else _GZIP
-    if found != expected and len(begun.head) >= _MARK:  # with less, the library says that it is cut off
-        name = f"it looks like {found}" if found else "perhaps it is unpacked already"
-        raise DataError(f"{origin} is not {expected}, as its suffix says ({name}): name it by what it holds")
-    opened = _zstandard(begun) if packing == "zst" else gzip.GzipFile(fileobj=cast("io.BytesIO", begun), mode="rb")
-    with closing(opened):
+    begun = Begun(stream)
+    # With less than a mark, the library says that it is cut off.
+    if len(begun.head) >= _MARK and known_beginning(begun.head) != _CALLED[packing]:
+        raise otherwise_named(begun.head, _CALLED[packing], origin)
+    with closing(_opened(begun, packing)) as opened:
         yield CheckedStream(cast("ByteStream", opened), origin, Expansion(origin, packed_size))
 
 
-class _Begun:
+def _opened(stream: "Begun", packing: Packing) -> "io.RawIOBase | gzip.GzipFile | _Joined":
+    if packing == "gz":
+        return gzip.GzipFile(fileobj=cast("io.BytesIO", stream), mode="rb")
+    if packing == "zst":
+        return _zstandard(stream)
+    return _Joined(stream, bz2.BZ2Decompressor if packing == "bz2" else lzma.LZMADecompressor)
+
+
+class _Joined:
+    """What the bzip2 or xz streams of a file hold, one after the other.
+
+    `BZ2File` and `LZMAFile` pass over whatever follows the first stream and is not another one.
+    """
+
+    def __init__(self, stream: ByteStream, decoder: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._stream, self._decoder = stream, decoder
+        self._current = decoder()
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none only at the end."""
+        data = b""
+        while not data:
+            packed = b""
+            if self._current.eof:
+                packed = self._current.unused_data.lstrip(b"\0")  # xz pads with zeros
+                while not packed and (more := self._stream.read(CHUNK)):
+                    packed = more.lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._current = self._decoder()
+            elif self._current.needs_input and not (packed := self._stream.read(CHUNK)):
+                raise EOFError("it ends within its packed bytes")
+            data = self._current.decompress(packed, size)
+        return data
+
+    def close(self) -> None:
+        """Be read no more; the stream below is closed by who opened it."""
+
+
+class Begun:
     """A stream whose first bytes are known."""
 
     def __init__(self, stream: ByteStream) -> None:
@@ -237,6 +287,13 @@ class _Begun:
     def close(self) -> None:
         """Be read no more; the stream below is closed by who opened it."""
         self.closed = True
+
+
+def otherwise_named(head: bytes, expected: str, origin: str) -> DataError:
+    """Return the error of a file that does not begin as what its suffix says."""
+    found = known_beginning(head)
+    name = f"it looks like {found}" if found else "perhaps it is unpacked already"
+    return DataError(f"{origin} is not {expected}, as its suffix says ({name}): name it by what it holds")
 
 
 def known_beginning(head: bytes) -> str | None:
