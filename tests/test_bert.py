@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bertpipe.data.tokenization.tokenizer import CLS_ID
 from bertpipe.model.architecture import ARCHITECTURES
 from bertpipe.model.bert import Bert
 from bertpipe.model.embeddings import NotebookEmbeddings, sinusoidal_positions
@@ -139,23 +140,32 @@ def test_a_rotations_gradient_is_the_one_of_plain_operations() -> None:
     assert torch.autograd.gradcheck(lambda given: rotary(given, torch.tensor([[4, 0], [8, 8]])), (vectors[:, :, :2],))
 
 
+def first_attention(architecture: str, initialization: str) -> Tensor:
+    """Return how much each of 64 tokens, the first one `[CLS]`, attends to each in the first layer of a new network."""
+    torch.manual_seed(5)
+    params = tiny_params(
+        architecture, embedding_dim=64, heads=2, max_positions=64, initialization=initialization, dropout=0.0
+    )
+    bert = Bert(params, 500).eval()
+    ids, lengths = torch.randint(5, 500, (4, 64)), torch.full((4,), 64)
+    ids[:, 0] = CLS_ID
+    found = []
+    bert(ids, lengths, lengths // 2, on_layer=lambda layer, *seen: found.append(layer.attention_weights(*seen)))
+    return found[0].mean(dim=(0, 1))
+
+
 @pytest.mark.parametrize("architecture", ["bert", "preln", "modern"])
 def test_with_mimetic_weights_a_token_attends_to_its_neighbours_at_once(architecture: str) -> None:
-    def attended(initialization: str) -> float:
-        torch.manual_seed(5)
-        params = tiny_params(
-            architecture, embedding_dim=64, heads=2, max_positions=64, initialization=initialization, dropout=0.0
-        )
-        bert = Bert(params, 500).eval()
-        ids, lengths = torch.randint(5, 500, (4, 64)), torch.full((4,), 64)
-        found = []
-        bert(ids, lengths, lengths // 2, on_layer=lambda layer, *seen: found.append(layer.attention_weights(*seen)))
-        near = (torch.arange(64)[:, None] - torch.arange(64)).abs() <= 3
-        return (found[0] * near).sum(-1).mean().item()
-
+    near = (torch.arange(64)[:, None] - torch.arange(64)).abs() <= 3
     by_chance = 7 / 64
-    assert attended("mimetic") > 2 * by_chance
-    assert attended("orthogonal") < 1.5 * by_chance
+    assert (first_attention(architecture, "mimetic") * near)[1:].sum(-1).mean() > 2 * by_chance
+    assert (first_attention(architecture, "orthogonal") * near)[1:].sum(-1).mean() < 1.5 * by_chance
+
+
+def test_with_rotary_positions_cls_gathers_from_all_tokens_alike() -> None:
+    of_cls, *others = first_attention("modern", "mimetic")
+    assert of_cls.max() < 4 / 64
+    assert torch.stack(others).max(dim=1).values.median() > 8 / 64
 
 
 # Embeddings

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bertpipe.core.params import ModelParams
+from bertpipe.data.tokenization.tokenizer import CLS_ID
 from bertpipe.model.architecture import ARCHITECTURES
 from bertpipe.model.embeddings import sinusoidal_positions
 
@@ -74,17 +75,22 @@ def _look_nearby(bert: "Bert", std: float) -> None:
 
     With learned positions: these get the form of sinusoids, and queries equal keys. With rotary positions: all token
     embeddings get a common part, which queries and keys turn into a vector that peaks at one distance: the heads of the
-    first layer look at the tokens right before and right after, those of later layers one token further each.
+    first layer look at the tokens right before and right after, those of later layers one token further each. Only
+    `[CLS]` gets none of it, so that it gathers from all tokens alike: with it NSP stays at chance for longer.
     """
     hidden, embeddings = bert.params.embedding_dim, bert.embeddings
     position = getattr(embeddings, "position", None)
     common = nn.functional.normalize(torch.randn(hidden), dim=0)
     with torch.no_grad():
         if position is None:
-            embeddings.token.weight.add_(common * std * math.sqrt(hidden))  # as large as the rest of an embedding
+            table = embeddings.token.weight
+            table.add_(common * std * math.sqrt(hidden))  # as large as the rest of an embedding
+            table[CLS_ID] -= common * (common @ table[CLS_ID])
         else:
-            table = sinusoidal_positions(*position.weight.shape)
-            position.weight.copy_(table * (_POSITIONS_SCALE * std * math.sqrt(2)))  # a sinusoid's own is 1 / sqrt(2)
+            sinusoids = sinusoidal_positions(*position.weight.shape)
+            position.weight.copy_(
+                sinusoids * (_POSITIONS_SCALE * std * math.sqrt(2))
+            )  # a sinusoid's own is 1 / sqrt(2)
         for number, layer in enumerate(bert.encoder_layers()):
             query, key = layer.query_key_value.weight[: 2 * hidden].chunk(2)
             if position is None:
