@@ -66,11 +66,11 @@ _VALUES: Sequence[Any] = (
 )  # fmt: skip
 _CHOICES: Mapping[tuple[str, str], Sequence[Any]] = {
     ("model", "architecture"): ("preln", "modern", "notebook"),
-    ("model", "initialization"): ("mimetic",),
+    ("model", "initialization"): ("mimetic", "orthogonal"),
     ("train", "optimizer"): ("muon",),
     ("train", "decay"): ("cosine",),
     ("train", "steps"): (1, 7),
-    ("masking", "training_rate"): (0.4,),
+    ("masking", "training_rate"): (0.4, "same"),
     ("prepare", "validation_share"): (0.3,),
     ("prepare", "sentences"): ("lines", "rules"),
 }

@@ -45,9 +45,8 @@ def settle_process() -> None:
             name in _ONLY_IF and not re.fullmatch(_ONLY_IF[name], os.environ[name], re.ASCII)
         ):
             del os.environ[name]
-    os.umask(
-        os.umask(_PRIVATE) & _PRIVATE
-    )  # with umask 777 a command could not read what the one before it has written
+    # With umask 777 a command could not read what the one before it has written.
+    os.umask(os.umask(_PRIVATE) & _PRIVATE)
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user has a number alone, and PyTorch asks for the name

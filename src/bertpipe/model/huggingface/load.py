@@ -49,11 +49,6 @@ _LEAST = {
     "type_vocab_size": 1,
 }
 """The least value of each number in a config that says how large the network is."""
-_NAMES = {
-    False: ("hidden_act", "layer_norm_eps", "hidden_dropout_prob"),
-    True: ("hidden_activation", "norm_eps", "embedding_dropout"),
-}
-"""Names in a config of the activation, epsilon and dropout, by whether it is ModernBERT's."""
 _MODERN_BIASES = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
 _OLD_NAMES = (".gamma", ".beta")
 """A LayerNorm's weight and bias in the first BERT checkpoints."""
@@ -225,7 +220,8 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
         ModelError: `Bert` cannot compute it.
     """
     architecture = _ARCHITECTURES[config.model_type]
-    activation, epsilon, dropout = (getattr(config, name) for name in _NAMES[architecture == "modern"])
+    names = COUNTERPARTS[architecture].config_names
+    activation, epsilon, dropout = (getattr(config, name) for name in names)
     if activation not in _ACTIVATIONS:
         raise ModelError(
             f"{source} has the activation {activation!r:.60}, and bertpipe computes "
@@ -238,7 +234,6 @@ def _params(source: str | Path, config: Any) -> ModelParams:  # noqa: ANN401
                 f"checkpoint"
             )
     if not 0 < epsilon < 1 or not 0 <= dropout < 1:  # NaN is neither
-        names = _NAMES[architecture == "modern"]
         raise ModelError(
             f"{source} has {names[1]} {epsilon} and {names[2]} {dropout}, which have to be between 0 and 1: correct "
             f"its config.json"

@@ -40,6 +40,8 @@ class Counterpart:
     shared_bias: str | None = None
     """A second name of the decoder's bias, the only one in a file if the decoder is tied."""
     decoder: str = "decoder"
+    config_names: tuple[str, str, str] = ("hidden_act", "layer_norm_eps", "hidden_dropout_prob")
+    """Names in its config of the activation, epsilon and dropout."""
 
     @property
     def head_prefixes(self) -> dict[Head, tuple[str, ...]]:
@@ -107,6 +109,7 @@ COUNTERPARTS: dict[ArchitectureName, Counterpart] = {
         projections=("attn.Wqkv",),
         nsp_modules={"nsp_transform.dense": "head.dense", "nsp_transform.norm": "head.norm", "nsp_head": "classifier"},
         nsp_class="ModernBertForSequenceClassification",
+        config_names=("hidden_activation", "norm_eps", "embedding_dropout"),
     ),
 }
 """By architecture. There is none for `notebook`."""

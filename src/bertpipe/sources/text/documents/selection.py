@@ -94,8 +94,8 @@ def _select(files: Iterable[TextFile], root: str | None, where: str, text_format
     if unknown:
         raise DataError(
             f"{where} holds {_named(unknown)} beside text; with text_format auto {', '.join(READ_SUFFIXES)} and .gz, "
-            ".zst, .bz2 or .xz of these are read: take the "
-            "others away, or set text_format to read every file whatever its name"
+            ".zst, .bz2 or .xz of these are read: take the others away, or set text_format to read every file whatever "
+            "its name"
         )
     return selected
 
