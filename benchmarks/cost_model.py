@@ -14,7 +14,7 @@ from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert
-from bertpipe.training.flops import training_flops
+from bertpipe.model.flops import training_flops
 
 _FLOAT32_BYTES = 4
 _STATE_BYTES = 16

@@ -27,7 +27,7 @@ from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert
 from bertpipe.model.device import pick_device
-from bertpipe.training.flops import peak_flops, published_peak_flops
+from bertpipe.model.flops import peak_flops, published_peak_flops
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective, compile_objective
 from bertpipe.training.optim import make_optimizer

@@ -30,7 +30,7 @@ from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, label_counts
 from bertpipe.model.bert import Bert
-from bertpipe.training.flops import peak_flops
+from bertpipe.model.flops import peak_flops
 from bertpipe.training.loop import StepReport, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer

@@ -9,8 +9,8 @@ from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import Params
 from bertpipe.model import device as module
 from bertpipe.model.device import pick_device, set_up_cpu
+from bertpipe.model.flops import published_peak_flops
 from bertpipe.training.distributed.launch import processes_to_train_in
-from bertpipe.training.flops import published_peak_flops
 
 
 @pytest.fixture

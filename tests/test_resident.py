@@ -24,7 +24,7 @@ from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS
-from bertpipe.training.flops import training_flops
+from bertpipe.model.flops import training_flops
 from bertpipe.training.loop import StepReport, _backward, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import make_optimizer

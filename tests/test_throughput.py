@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bertpipe.training.flops import peak_flops, training_flops
+from bertpipe.model.flops import peak_flops, training_flops
 from datasets import Pair, batch_of
 from models import tiny_bert
 

@@ -13,8 +13,8 @@ from bertpipe.core.params import TrainParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.data.batching import Batch, Batcher
 from bertpipe.data.device_batcher import DeviceBatcher
+from bertpipe.model.flops import training_flops
 from bertpipe.training.distributed.world import ALONE, World
-from bertpipe.training.flops import training_flops
 from bertpipe.training.objective import Losses
 from bertpipe.training.optim import Optimizer, learning_rate
 from bertpipe.training.parallel import gradient_sync, is_sharded, needs_warmup_pass, unwrapped

@@ -21,10 +21,10 @@ from bertpipe.data.batching import Batcher
 from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Bert
+from bertpipe.model.flops import peak_flops, published_peak_flops
 from bertpipe.model.store import save_model, weights_sha256
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, machine_changes, restore
 from bertpipe.training.distributed.world import World
-from bertpipe.training.flops import peak_flops, published_peak_flops
 from bertpipe.training.history import History
 from bertpipe.training.loop import StepReport, StepSchedule, train_steps
 from bertpipe.training.objective import PretrainingObjective, compile_objective

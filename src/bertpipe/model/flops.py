@@ -1,4 +1,4 @@
-"""The arithmetic that a training run needs, and the highest rate that the machine reaches."""
+"""The arithmetic that training a network needs, and the highest rate that the machine reaches."""
 
 import time
 
