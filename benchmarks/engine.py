@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import alternate, ratio
+from benchmarks.measure import Turns, alternate, ratio
 from benchmarks.rows import IMDB_VOCAB
 from benchmarks.sides import BertNetwork, Bertpipe, MatrixProduct, NotebookNetwork, bert_shape
 from benchmarks.workers import workers
@@ -21,7 +21,11 @@ _MASKS = {"token": "dynamic masks", "word": "dynamic masks of whole words", "spa
 
 
 def against_notebook(work: Path) -> list[dict[str, Any]]:
-    """Time the notebook's network on the notebook's rows, in sequences a second."""
+    """Time the notebook's network on the notebook's rows, in sequences a second.
+
+    Both sides take turns; then each works with no other process beside it, as its users run it. Beside a process that
+    waits the notebook's loop is slower.
+    """
 
     def network(vocab_size: int, batch_size: int, steps: int) -> NotebookNetwork:
         return NotebookNetwork(work=work, vocab_size=vocab_size, batch_size=batch_size, steps=steps)
@@ -34,18 +38,30 @@ def against_notebook(work: Path) -> list[dict[str, Any]]:
     theirs = network(NOTEBOOK_VOCAB, NOTEBOOK_BATCH, 6).theirs
     with workers(theirs=theirs, **{name: side.ours for name, (side, _) in ours.items()}) as sides:
         turns = alternate(sides, rounds=ROUNDS)
-    return [
-        {
-            "work": f"the notebook's network, {side.batch_size} rows per step, {side.vocab_size:,} words",
-            "unit": "sequences/s",
-            "peer": f"the notebook's loop, {NOTEBOOK_BATCH} rows, {NOTEBOOK_VOCAB:,} words",
-            "theirs": turns["theirs"].rate("sequences"),
-            "ours": turns[name].rate("sequences"),
-            "ratio": ratio(turns[name], turns["theirs"], "sequences"),
-            "goal": goal,
-        }
+    rows = [
+        _notebook_row(side, turns[name], turns["theirs"], ratio(turns[name], turns["theirs"], "sequences"), goal)
         for name, (side, goal) in ours.items()
     ]
+    side, goal = ours["same_batch"]
+    alone = {}
+    for name, make_side in (("theirs", theirs), ("ours", side.ours)):
+        with workers(**{name: make_side}) as sides:
+            alone |= alternate(sides, rounds=ROUNDS)
+    by_itself = alone["ours"].rate("sequences") / alone["theirs"].rate("sequences")
+    row = _notebook_row(side, alone["ours"], alone["theirs"], by_itself, goal)
+    return [*rows, {**row, "work": f"{row['work']}, each side by itself"}]
+
+
+def _notebook_row(side: NotebookNetwork, ours: Turns, theirs: Turns, times: float, goal: float) -> dict[str, Any]:
+    return {
+        "work": f"the notebook's network, {side.batch_size} rows per step, {side.vocab_size:,} words",
+        "unit": "sequences/s",
+        "peer": f"the notebook's loop, {NOTEBOOK_BATCH} rows, {NOTEBOOK_VOCAB:,} words",
+        "theirs": theirs.rate("sequences"),
+        "ours": ours.rate("sequences"),
+        "ratio": times,
+        "goal": goal,
+    }
 
 
 def against_hugging_face(work: Path) -> list[dict[str, Any]]:
