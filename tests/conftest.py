@@ -19,10 +19,10 @@ from bertpipe.cli import app
 from bertpipe.core.artifacts import REJECTS_REPORT, write_json
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import load_params, merged_text
+from bertpipe.model import flops
 from bertpipe.sources.text import chunks
 from bertpipe.stages.convert import run_convert
 from bertpipe.stages.download import run_download
-from bertpipe.training import flops
 from commands import Ended, Run
 from exports import METRICS
 from models import save_tiny_huggingface, save_tiny_model
