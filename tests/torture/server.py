@@ -20,7 +20,7 @@ import torch
 import torch._dynamo  # an optimizer imports it
 
 from bertpipe.core.errors import BertpipeError
-from bertpipe.training import flops
+from bertpipe.model import flops
 from torture.operations import LONGER_TRAINING, OPERATIONS
 
 KINDS = ("open", "write", "fsync", "rename", "unlink", "mkdir", "change")

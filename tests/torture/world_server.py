@@ -19,8 +19,8 @@ import several
 import several_train
 import world_cases
 from bertpipe.cli import app
+from bertpipe.model import flops
 from bertpipe.stages import train  # noqa: F401
-from bertpipe.training import flops
 from commands import Ended
 
 PROGRAMS: Mapping[str, Callable[[], object]] = {
