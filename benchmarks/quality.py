@@ -64,9 +64,7 @@ def against_plain_loops(work: Path) -> list[dict[str, Any]]:
     """Return what each side learns in the same time on the same rows, each peer at the best of three learning rates."""
     calibration = _bertpipe(work, PEER_RECIPE, seed=1, steps=_CALIBRATION_STEPS, test=False)
     steps = int(PEER_S / calibration["trained_s"] * _CALIBRATION_STEPS)
-    rows = [
-        {"side": f"bertpipe, {PEER_RECIPE}.yaml, {steps:,} steps", **_bertpipe(work, PEER_RECIPE, seed=1, steps=steps)}
-    ]
+    rows = [{"side": f"bertpipe, {PEER_RECIPE}.yaml", **_bertpipe(work, PEER_RECIPE, seed=1, steps=steps)}]
     for name in PEERS:
         tried = {rate: _in_a_process(_peer, _data(work), name, rate, RATE_S)["validation_loss"] for rate in RATES}
         rate = min(tried, key=lambda rate: tried[rate])

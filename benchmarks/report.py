@@ -5,6 +5,8 @@ from typing import Any
 
 BEGIN = "<!-- benchmarks: begin (python -m benchmarks readme) -->"
 END = "<!-- benchmarks: end -->"
+_QUALITY = "quality_"
+"""Begins the names of the benchmarks whose tables are in recipes.md."""
 
 
 def inserted(text: str, tables: str) -> str:
@@ -106,7 +108,7 @@ def recipes(results: Mapping[str, Any]) -> str:
             f"{row['nsp']:.3f} ({row['word_overlap']:.3f})",
         ]
         for name, entry in results.items()
-        if name.startswith("quality_") and name != "quality_peers"
+        if name.startswith(_QUALITY) and name != "quality_peers"
         for row in entry["rows"]
     ]
     facts = results["quality_peers"]
@@ -253,7 +255,9 @@ def _gigabytes(row: Mapping[str, Any]) -> list[str]:
 
 def _machine(results: Mapping[str, Any]) -> str:
     facts = results["notebook"]
-    dates = sorted({entry["date"] for entry in results.values() if "date" in entry})
+    dates = sorted(
+        {entry["date"] for name, entry in results.items() if "date" in entry and not name.startswith(_QUALITY)}
+    )
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     rows = ", ".join(f"{counts['rows']:,} {name}" for name, counts in results["rows"].items())
     return (
