@@ -36,6 +36,7 @@ PIECES = (
 def tiny_params(architecture: str = "bert", **changes: Any) -> ModelParams:  # noqa: ANN401
     sizes = {
         "architecture": architecture,
+        "initialization": "orthogonal",
         "vocab_size": "auto",
         "embedding_dim": 6,
         "heads": 3,

@@ -27,6 +27,7 @@ LOADS_CODE = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter
 MAY_START_PROGRAMS = {
     "scripts/check_results.py",
     "scripts/repro_copy.py",
+    "benchmarks/quality.py",
     "benchmarks/startup.py",
     "benchmarks/prepare.py",
     "benchmarks/processes.py",

@@ -18,8 +18,8 @@ from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_toke
 from bertpipe.inference import engine, lines, predictor
 from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor
-from bertpipe.stages import infer
-from bertpipe.stages.infer import run_infer_lines
+from bertpipe.stages import infer_lines
+from bertpipe.stages.infer_lines import run_infer_lines
 from models import WORDS, save_tiny_huggingface, tiny_bert
 
 TEXTS = [
@@ -167,7 +167,7 @@ def test_a_bad_line_does_not_end_the_rest_and_order_is_kept(own: Path, tmp_path:
 
 
 def test_many_blocks_keep_their_order(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(infer._BLOCK, "nsp", 4)
+    monkeypatch.setitem(infer_lines._BLOCK, "nsp", 4)
     texts = random_texts(11)
     rows = answers("nsp", own, [{"first": text, "second": "the cat"} for text in texts], tmp_path)
     assert [row["input"]["first"] for row in rows] == texts
@@ -332,7 +332,7 @@ def test_vectors_as_parquet(own: Path, tmp_path: Path) -> None:
 
 
 def test_vectors_as_npy(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(infer._BLOCK, "embed", 2)
+    monkeypatch.setitem(infer_lines._BLOCK, "embed", 2)
     texts = ["the cat", "  ", *random_texts(10)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
     run_infer_lines("embed", model=str(own), source=str(tmp_path / "in.jsonl"), out=tmp_path / "v.npy")
@@ -362,7 +362,7 @@ def test_the_same_lines_give_the_same_bytes(own: Path, tmp_path: Path) -> None:
 
 
 def test_rows_of_npy_are_the_lines_of_the_file(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(infer._BLOCK, "embed", 1)
+    monkeypatch.setitem(infer_lines._BLOCK, "embed", 1)
     (tmp_path / "in.txt").write_text("\nthe cat\n\n\nthe dog\n")
     run_infer_lines("embed", model=str(own), source=str(tmp_path / "in.txt"), out=tmp_path / "v.npy")
     matrix = np.load(tmp_path / "v.npy")

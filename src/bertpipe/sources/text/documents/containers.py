@@ -111,7 +111,7 @@ def tar_files(path: Path, packing: Packing | None, on_bytes: Callable[[int], Non
             if not info.isdir() and not is_hidden(name):
                 if (number := hash(name)) in names:  # of a name that would take several times the memory
                     raise DataError(
-                        f"{origin}!{shown(name)} is there twice (tar -r and -u add a file anew, tar -A another tar's): "
+                        f"{origin}!{shown(name)} is there twice (tar -r and -u add it again, tar -A another tar's): "
                         "unpack the tar, which leaves the last one, and read the folder; or rename one"
                     )
                 names.add(number)
