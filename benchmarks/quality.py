@@ -125,7 +125,7 @@ def _bertpipe(work: Path, name: str, *, seed: int, steps: int | None = None, tes
 
 
 def _run(*arguments: str, cwd: Path = ROOT) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603 - our own command
+    done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "bertpipe", *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True, check=True
     )
     result: dict[str, Any] = json.loads(done.stdout) if "--json" in arguments else {}
