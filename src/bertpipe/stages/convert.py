@@ -78,8 +78,8 @@ def run_convert(
     with atomic_directory(out, kind=DATA) as staging:
         made = convert_zips(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
-        _report(made.found.rejects, staging / REJECTS_NAME, out, rejects_report)
-        _check_counts(made.found, convert, rejects_report)
+        see = _report(made.found.rejects, staging / REJECTS_NAME, out, rejects_report)
+        _check_counts(made.found, convert, see)
         tokenizer = made.facts.tokenizer or word_level_tokenizer(_tokens(made))
         tokenizer.save(staging / TOKENIZER_NAME)
         if made.recovered is not None:
@@ -132,8 +132,12 @@ def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=reject_schema()), path, compression="zstd")
 
 
-def _report(rejects: Sequence[Reject], rejects_file: Path, out: Path, rejects_report: Path) -> None:
-    """Write the report of bad rows, or remove that of an earlier run; a file that is none stays."""
+def _report(rejects: Sequence[Reject], rejects_file: Path, out: Path, rejects_report: Path) -> str:
+    """Write the report of bad rows, or remove that of an earlier run; a file that is none stays.
+
+    Returns:
+        What a message tells the user to do to see the bad rows.
+    """
     is_ours = not os.path.lexists(rejects_report) or _is_report(rejects_report)
     if rejects and is_ours:
         with atomic_file(rejects_report) as temporary:
@@ -144,23 +148,24 @@ def _report(rejects: Sequence[Reject], rejects_file: Path, out: Path, rejects_re
             "them in any case, move that file away and run the command again",
             *(shown(str(path)) for path in (rejects_report, out / REJECTS_NAME)),
         )
+        return f"move {rejects_report} away and run the command again to see them there"
     elif is_ours:
         rejects_report.unlink(missing_ok=True)
+    return f"see {rejects_report}"
 
 
-def _check_counts(found: ConversionStats, convert: ConvertParams, rejects_report: Path) -> None:
+def _check_counts(found: ConversionStats, convert: ConvertParams, see: str) -> None:
     total = len(found.rejects) + sum(count.rows for count in found.counts.values())
     first = _described(found.rejects[0]) if found.rejects else ""
     if total and len(found.rejects) / total > convert.max_reject_rate:
         raise DataError(
             f"{len(found.rejects)} of {total} rows are bad, the first is {first}; that is more than "
-            f"convert.max_reject_rate {convert.max_reject_rate}: see {rejects_report}, correct the data or raise "
-            "the limit"
+            f"convert.max_reject_rate {convert.max_reject_rate}: {see}, correct the data or raise the limit"
         )
     for split, count in found.counts.items():
         if not count.rows:
-            see = f"valid row, the first bad one is {first}: see {rejects_report}" if found.rejects else "rows"
-            raise DataError(f"the {split} split has no {see}")
+            problem = f"valid row, the first bad one is {first}: {see}" if found.rejects else "rows"
+            raise DataError(f"the {split} split has no {problem}")
 
 
 def _described(reject: Reject) -> str:
