@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -11,7 +13,7 @@ from bertpipe.core.errors import WorldError
 from bertpipe.training.distributed.environment import local_rank, rank
 from bertpipe.training.distributed.world import ALONE, init_distributed
 from bertpipe.training.signals import stop_requests
-from worlds import Worlds, free_port
+from worlds import TESTS, Worlds, free_port
 
 NAME = r"rank 1 \(\S+, process \d+\)"
 
@@ -97,6 +99,15 @@ def test_a_process_that_lost_another_says_so_through_torchruns_signal() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_replica_ends_while_its_groups_threads_are_at_work() -> None:
+    """They may wait for the GIL, and the group's end waits for them."""
+    ended = subprocess.run(
+        [sys.executable, TESTS / "replicas.py", "100"], env=os.environ | {"PYTHONPATH": str(TESTS.parent / "src")},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert ended.stdout == "all are gone\n"
 
 
 @pytest.fixture

@@ -66,8 +66,6 @@ def run_train(
             with world.together():
                 if world.is_main:
                     check_target(paths.model, MODEL)
-                    for file in (paths.history, paths.epochs, paths.timing, paths.state / RUN):
-                        check_target_file(file)
                 spec = make_run_spec(
                     model, train, masking, evaluation, runtime,
                     paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
@@ -78,6 +76,8 @@ def run_train(
             with world.together():
                 if world.is_main:
                     stack.enter_context(_alone(paths.model, spec.state))
+                    for file in (paths.history, paths.epochs, paths.timing, paths.state / RUN):
+                        check_target_file(file)
             stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
             try:
                 trainer = Trainer.of(

@@ -23,14 +23,18 @@ def wrap_parallel(objective: PretrainingObjective, world: World, parallel: Paral
     """
     if world.dp.size == 1:
         return objective
-    return _replicate(objective) if parallel == "ddp" else _shard(objective)
+    return replicate(objective) if parallel == "ddp" else _shard(objective)
 
 
-def _replicate(objective: PretrainingObjective) -> nn.Module:
+def replicate(objective: nn.Module) -> nn.Module:
+    """Return a module whose gradients are summed over all processes."""
     from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415
 
     replica = DistributedDataParallel(objective, gradient_as_bucket_view=True)
     replica.register_comm_hook(None, _sum_gradients)
+    # The group's end waits for threads that may be waiting for the GIL. Python's reference is dropped without the GIL,
+    # DDP's own is not (https://github.com/pytorch/pytorch/issues/56297): so this one, set last, is also dropped last.
+    vars(replica)["group"] = dist.group.WORLD
     return replica
 
 
