@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertForPreTraining, BertModel
 
+from bertpipe.commands import infer_lines
+from bertpipe.commands.infer_lines import run_infer_lines
 from bertpipe.core.errors import InputError, MissingInputError, ModelError
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.inference import engine, lines, predictor
 from bertpipe.inference.lines import blocks_of_lines
 from bertpipe.inference.predictor import load_predictor
-from bertpipe.stages import infer_lines
-from bertpipe.stages.infer_lines import run_infer_lines
 from models import WORDS, save_tiny_huggingface, tiny_bert
 
 TEXTS = [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertpipe.commands.minimal_pairs import run_minimal_pairs
 from bertpipe.core.errors import DataError, MissingInputError, ModelError
 from bertpipe.core.params import Params
 from bertpipe.core.progress import Progress
@@ -18,7 +19,6 @@ from bertpipe.evaluation.baselines import token_counts
 from bertpipe.evaluation.minimal_pairs import mean_log_frequencies, pair_figures, points
 from bertpipe.inference.predictor import Predictor, load_predictor
 from bertpipe.sources.minimal_pairs import minimal_pair_files, read_minimal_pairs
-from bertpipe.stages.minimal_pairs import run_minimal_pairs
 from models import save_tiny_huggingface, save_tiny_model
 from texts import gz
 
@@ -146,7 +146,7 @@ def test_how_pairs_are_put_together_changes_nothing(
 ) -> None:
     path = write_pairs(tmp_path / "p.jsonl", PAIRS * 3)
     together = measure(tiny, path, model, tmp_path / "one.json")
-    monkeypatch.setattr("bertpipe.stages.minimal_pairs._PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr("bertpipe.commands.minimal_pairs._PAIRS_AT_ONCE", 2)
     seen: list[Progress] = []
     assert measure(tiny, path, model, tmp_path / "other.json", on_progress=seen.append) == together
     assert [report.completed for report in seen if report.label == "scoring pairs"] == [2, 4, 6, 8, 9]

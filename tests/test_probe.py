@@ -14,6 +14,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from bertpipe.commands import probe as stage
+from bertpipe.commands.probe import run_probe
 from bertpipe.core.errors import DataError, MissingInputError, ModelError, TrainingError
 from bertpipe.core.params import Params, ProbeParams, TrainParams
 from bertpipe.core.progress import Progress
@@ -23,8 +25,6 @@ from bertpipe.sources.labelled.reading import LabelledText
 from bertpipe.sources.labelled.rows import TextRows
 from bertpipe.sources.labelled.splits import read_splits
 from bertpipe.sources.sample.reviews import Review, generate_reviews
-from bertpipe.stages import probe as stage
-from bertpipe.stages.probe import run_probe
 from bertpipe.training.classifier import (
     LayerMeans,
     TextClassifier,

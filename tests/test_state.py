@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bertpipe.commands.state import run_state
 from bertpipe.core.errors import BusyError, InputError
 from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.params import Params
-from bertpipe.stages.state import run_state
 from bertpipe.training.checkpoint import checkpoints_in
 from runs import SMALL, STEPS, train
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from bertpipe.commands.state import run_state
 from bertpipe.core.errors import BertpipeError, BusyError, DataError, DownloadError, WriteError
 from bertpipe.core.params import DownloadParams, Params
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.sources import web
 from bertpipe.sources.web import redact_url
-from bertpipe.stages.state import run_state
 from websites import ETAG, Answer, Request, Site, body, ranged, raw, reply, resets, stalls, status
 
 pytestmark = [pytest.mark.promise("Downloads"), pytest.mark.usefixtures("workdir")]

@@ -21,9 +21,10 @@ import torch._dynamo  # an optimizer imports it
 import transformers  # noqa: F401
 
 from bertpipe.cli.app import main as run_command
+from bertpipe.commands import inspect, probe  # noqa: F401
 from bertpipe.model import flops
 from bertpipe.sources import web
-from bertpipe.stages import convert, evaluate, export, infer, inspect, plot, prepare, probe, train  # noqa: F401
+from bertpipe.stages import convert, evaluate, export, infer, plot, prepare, train  # noqa: F401
 
 LIMIT_S = 120
 """Of work, after which a command counts as hanging: SIGPROF ends it, or SIGALRM where it waits ten times as long."""

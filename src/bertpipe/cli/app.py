@@ -251,8 +251,8 @@ def evaluate(
 ) -> None:
     """Measure a model on the test split or on minimal pairs, together with simple predictors on the same rows."""
     with signals_blocked():
+        from bertpipe.commands.minimal_pairs import run_minimal_pairs
         from bertpipe.stages.evaluate import run_evaluate
-        from bertpipe.stages.minimal_pairs import run_minimal_pairs
 
     loaded = load_params(params)
     data = data or Path(loaded.data.dir)
@@ -298,7 +298,7 @@ def probe(
 ) -> None:
     """Train a classifier of labelled texts on a model, and compare it with a bag of words."""
     with signals_blocked():
-        from bertpipe.stages.probe import run_probe
+        from bertpipe.commands.probe import run_probe
 
     loaded = load_params(params)
     section = replace(loaded.probe, mode=mode or loaded.probe.mode, train_texts=train_texts or loaded.probe.train_texts)
@@ -383,7 +383,7 @@ def state(
 ) -> None:
     """List the saved state of interrupted commands, or clear it."""
     with signals_blocked():
-        from bertpipe.stages.state import run_state
+        from bertpipe.commands.state import run_state
 
     results.show(run_state(artifacts.WORK_DIR, clear=clear or ()), results.show_state, as_json=json_)
 
@@ -397,7 +397,7 @@ def inspect(
 ) -> None:
     """Show one input's way through the network, step by step, with shapes and first values."""
     with signals_blocked():
-        from bertpipe.stages.inspect import run_inspect
+        from bertpipe.commands.inspect import run_inspect
 
     results.show(run_inspect(text, second, model=model), results.show_inspection, as_json=json_)
 

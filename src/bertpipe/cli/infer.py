@@ -15,8 +15,8 @@ from bertpipe.core.params_file import load_params
 from bertpipe.core.progress import ignore_progress
 
 if TYPE_CHECKING:
+    from bertpipe.commands.infer_lines import Task
     from bertpipe.inference.predictor import Predictor
-    from bertpipe.stages.infer_lines import Task
 
 infer_app = typer.Typer(
     help="Ask a model about one input or many: NSP, filling \\[MASK], scores, vectors.", no_args_is_help=True
@@ -122,7 +122,7 @@ def _infer_lines(
     if not values and source is None and sys.stdin.isatty():
         raise typer.BadParameter("give the input as arguments, or --input FILE, or a pipe")
     with signals_blocked():
-        from bertpipe.stages.infer_lines import run_infer_lines
+        from bertpipe.commands.infer_lines import run_infer_lines
 
     with terminal.progress() as on_progress:
         result = run_infer_lines(

@@ -1,1 +1,1 @@
-"""One module per command: each reads, calls and writes."""
+"""One module per stage of `dvc.yaml`: each reads, calls and writes."""
