@@ -27,7 +27,8 @@ from bertpipe.core.errors import ModelError
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, word_level_tokenizer
 from bertpipe.export.huggingface import save_huggingface
 from bertpipe.model.bert import Bert
-from bertpipe.model.huggingface.load import _ACTIVATIONS, load_huggingface
+from bertpipe.model.huggingface.config import ACTIVATIONS
+from bertpipe.model.huggingface.load import load_huggingface
 from bertpipe.model.huggingface.weights import copy_from_huggingface, to_huggingface
 from models import WORDS, save_tiny_huggingface, tiny_bert, tiny_params
 
@@ -402,9 +403,9 @@ def test_shards_of_a_pickle_are_read(tmp_path: Path) -> None:
     assert_equal_logits(load_huggingface(tmp_path).bert, network, dtype=torch.float64, longest=17, seed=10)
 
 
-@pytest.mark.parametrize("name", _ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_transformers(name: str) -> None:
-    ours = tiny_bert(vocab_size=23, activation=_ACTIVATIONS[name])
+    ours = tiny_bert(vocab_size=23, activation=ACTIVATIONS[name])
     config = BertConfig(
         vocab_size=23, hidden_size=6, num_hidden_layers=2, num_attention_heads=3, intermediate_size=11,
         max_position_embeddings=17, hidden_act=name,

@@ -1,9 +1,14 @@
 """Models by their name on the hub, in processes whose environment says where the hub and the cache are."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from models import save_tiny_huggingface
@@ -12,8 +17,7 @@ from models import save_tiny_huggingface
 def _load_by_name(name: str, tmp_path: Path, **environment: str) -> tuple[str, float]:
     """Load a hub name in a process of its own; return its output and the seconds of loading."""
     code = (
-        "import sys, time, transformers\n"
-        "from transformers import AutoConfig, AutoTokenizer, BertForPreTraining\n"
+        "import sys, time\n"
         "from bertpipe.core.errors import ModelError\n"
         "from bertpipe.model.huggingface.load import load_huggingface\n"
         "started_at = time.perf_counter()\n"
@@ -54,3 +58,54 @@ def test_a_cached_name_is_loaded_without_the_network(tmp_path: Path) -> None:
     save_tiny_huggingface(repository / "snapshots" / ("0" * 40))
     message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert message == "frozenset()"
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[str]:
+    """Yield the address of a hub that has the files of a directory as the model owner/name."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content, headers = None, {}
+            if self.path == "/api/models/owner/name":
+                content = json.dumps({"id": "owner/name", "tags": [], "siblings": []}).encode()
+            elif self.path.startswith("/owner/name/resolve/main/"):
+                file = directory / self.path.removeprefix("/owner/name/resolve/main/")
+                content = file.read_bytes() if file.is_file() else None
+                headers = {"ETag": f'"{file.name}"', "X-Repo-Commit": "1" * 40} if content else {}
+            self.send_response(404 if content is None else 200)
+            for name, value in (headers or {"X-Error-Code": "EntryNotFound"}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content or b"")
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_model_on_the_hub_is_fetched_once(tmp_path: Path) -> None:
+    save_tiny_huggingface(tmp_path / "hub", head="BertForMaskedLM")
+    with serving(tmp_path / "hub") as address:
+        message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT=address)
+    assert message == "frozenset({'nsp'})"
+    message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert message == "frozenset({'nsp'})"
+
+
+def test_a_hub_without_the_weights_is_said_to_lack_them(tmp_path: Path) -> None:
+    save_tiny_huggingface(tmp_path / "hub")
+    (tmp_path / "hub" / "model.safetensors").unlink()
+    with serving(tmp_path / "hub") as address:
+        message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT=address)
+    assert message == (
+        "owner/name cannot be loaded from the Hugging Face hub: it has no model.safetensors or pytorch_model.bin"
+    )

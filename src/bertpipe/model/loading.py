@@ -16,7 +16,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 def load_any_model(model: str | Path) -> LoadedModel:
     """Return a model by its name: one of our model directories, a Hugging Face directory, or a hub name.
 
-    A name is a path if it exists, or if it cannot be a hub name. Only Hugging Face models need transformers.
+    A name is a path if it exists, or if it cannot be a hub name.
 
     Raises:
         MissingInputError: a local directory is not there.

@@ -1,13 +1,13 @@
-"""What the weight files of a Hugging Face directory hold, found out before transformers reads them."""
+"""The weight files of a Hugging Face model: their tensors, and what is there in place of them."""
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from bertpipe.core.artifacts import refuse_lfs_pointer
+from bertpipe.core.artifacts import read_json, refuse_lfs_pointer
 from bertpipe.core.errors import ModelError
 
 FindFile = Callable[[str], Path | None]
@@ -26,41 +26,57 @@ _OTHERS = {
 }
 
 
-def stored_names(find: FindFile) -> list[str]:
-    """Return the names of the tensors in a checkpoint's files; none if it has no file that transformers reads.
+def read_tensors(find: FindFile) -> dict[str, Tensor]:
+    """Return the tensors in a checkpoint's files, on the CPU; none if it has no file with weights of PyTorch.
 
     Raises:
-        ModelError: a file is a pointer of Git LFS, or holds no tensors.
+        ModelError: a file holds no tensors, or is no index of shards.
+        DataError: a file is a pointer of Git LFS.
     """
-    from safetensors import safe_open  # noqa: PLC0415
-
-    if whole := _fetched(find, _WHOLE):
-        with safe_open(whole, framework="pt") as file:
-            return list(file.keys())
-    for name in (f"{_WHOLE}.index.json", _PICKLED, f"{_PICKLED}.index.json"):
-        if not (path := _fetched(find, name)):
+    for name in (_WHOLE, f"{_WHOLE}.index.json", _PICKLED, f"{_PICKLED}.index.json"):
+        if (path := _fetched(find, name)) is None:
             continue
-        if name.endswith(".json"):
-            index = json.loads(path.read_text(encoding="utf-8"))
-            if not (isinstance(index, dict) and "metadata" in index and isinstance(index.get("weight_map"), dict)):
-                raise ModelError(
-                    f"{path} is not an index of shards: it needs metadata and a weight_map; fetch it again"
-                )
-            for shard in sorted(set(index["weight_map"].values())):
-                _fetched(find, shard)
-            return list(index["weight_map"])
-        content = torch.load(path, map_location="meta", weights_only=True)
-        if not isinstance(content, Mapping) or not any(isinstance(value, torch.Tensor) for value in content.values()):
-            found = ", ".join(map(repr, content)) if isinstance(content, Mapping) else type(content).__name__
-            raise ModelError(
-                f"{path} holds {found:.100} in place of tensors by their names, as a training's checkpoint does: save "
-                f"the state_dict of the model alone, with save_pretrained"
-            )
-        return [str(name) for name in content]
-    return []
+        if not name.endswith(".json"):
+            return _read_file(path)
+        tensors = dict[str, Tensor]()
+        for shard in _shards(path):
+            if (part := _fetched(find, shard)) is None:
+                raise ModelError(f"{path} names the shard {shard:.80}, which is not there: fetch it, too")
+            tensors |= _read_file(part)
+        return tensors
+    return {}
 
 
-def wrapper_prefix(source: str | Path, names: Sequence[str]) -> str:
+def _shards(index: Path) -> list[str]:
+    """Return the names of the files that an index names."""
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) and "metadata" in content else None
+    files = [*names.values()] if isinstance(names, dict) else []
+    if not files or not all(isinstance(file, str) and file == Path(file).name for file in files):
+        raise ModelError(
+            f"{index} is not an index of shards: it needs metadata and a weight_map with names of files beside it; "
+            f"fetch it again"
+        )
+    return sorted({*files})
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    if path.suffix == ".safetensors":
+        whole: dict[str, Tensor] = load_file(path)
+        return whole
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        found = ", ".join(map(repr, content)) if isinstance(content, Mapping) else type(content).__name__
+        raise ModelError(
+            f"{path} holds {found:.100} in place of tensors by their names, as a training's checkpoint does: save "
+            f"the state_dict of the model alone, with save_pretrained"
+        )
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def wrapper_prefix(source: str | Path, names: Collection[str]) -> str:
     """Return what a wrapper put before the names of all tensors, such as `module.`; empty if there is none.
 
     Raises:

@@ -40,8 +40,8 @@ class Counterpart:
     shared_bias: str | None = None
     """A second name of the decoder's bias, the only one in a file if the decoder is tied."""
     decoder: str = "decoder"
-    config_names: tuple[str, str, str] = ("hidden_act", "layer_norm_eps", "hidden_dropout_prob")
-    """Names in its config of the activation, epsilon and dropout."""
+    base: str = "bert."
+    """What the class without heads leaves out at the beginning of names."""
 
     @property
     def head_prefixes(self) -> dict[Head, tuple[str, ...]]:
@@ -109,7 +109,7 @@ COUNTERPARTS: dict[ArchitectureName, Counterpart] = {
         projections=("attn.Wqkv",),
         nsp_modules={"nsp_transform.dense": "head.dense", "nsp_transform.norm": "head.norm", "nsp_head": "classifier"},
         nsp_class="ModernBertForSequenceClassification",
-        config_names=("hidden_activation", "norm_eps", "embedding_dropout"),
+        base="model.",
     ),
 }
 """By architecture. There is none for `notebook`."""
@@ -132,24 +132,35 @@ def to_huggingface(bert: Bert, *, nsp_class: bool = False) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in theirs.items() if name not in tied}
 
 
+def huggingface_shapes(bert: Bert, *, nsp_class: bool = False) -> dict[str, torch.Size]:
+    """Return the shape of each tensor that `copy_from_huggingface` reads: those of the one class, or of the other."""
+    counterpart, ours = COUNTERPARTS[bert.params.architecture], bert.state_dict()
+    return {
+        name: torch.Size([ours[here].shape[0] // len(there), *ours[here].shape[1:]])
+        for here, there in _tensors(counterpart, bert, nsp_class=nsp_class)
+        for name in there
+        if not nsp_class or here.startswith("nsp_")
+    }
+
+
 def copy_from_huggingface(weights: Mapping[str, Tensor], bert: Bert, nsp: Mapping[str, Tensor] | None = None) -> None:
     """Give `bert` the tensors of its counterpart's `state_dict()`; both have the same shape.
 
-    One kind of segment is used for both sentences; of more than two kinds, the first two are used. `nsp` are the
-    tensors of the class with the NSP head, where it is another one; without them that head stays as it is.
+    What `weights` lacks stays as it is. One kind of segment is used for both sentences; of more than two kinds, the
+    first two are used. `nsp` are the tensors of the class with the NSP head, where it is another one.
     """
     counterpart = COUNTERPARTS[bert.params.architecture]
-    ours = {}
+    ours = bert.state_dict()
     for here, there in _tensors(counterpart, bert):
-        tensor = torch.cat([weights[name] for name in there])
-        if here == f"{_SEGMENTS}.weight":
-            tensor = tensor[:2] if len(tensor) > 1 else tensor.repeat(2, 1)
-        ours[here] = tensor.flip(0) if _is_swapped(counterpart, here) else tensor
-    if counterpart.nsp_class:
-        own = bert.state_dict()
+        if weights.keys() >= {*there}:
+            tensor = torch.cat([weights[name] for name in there])
+            if here == f"{_SEGMENTS}.weight":
+                tensor = tensor[:2] if len(tensor) > 1 else tensor.repeat(2, 1)
+            ours[here] = tensor.flip(0) if _is_swapped(counterpart, here) else tensor
+    if counterpart.nsp_class and nsp is not None:
         for here, names in _tensors(counterpart, bert, nsp_class=True):
             if here.startswith("nsp_"):
-                ours[here] = own[here] if nsp is None else nsp[names[0]]
+                ours[here] = nsp[names[0]]
     bert.load_state_dict(ours)
 
 
