@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model import store
 from bertpipe.model.store import load_model
 from bertpipe.stages.convert import run_convert
+from bertpipe.training import history as history_module
 from bertpipe.training.history import History
 from bertpipe.training.inputs import read_training_data
-from bertpipe.training.loop import StepSchedule, train_steps
+from bertpipe.training.loop import StepReport, StepSchedule, train_steps
 from bertpipe.training.objective import PretrainingObjective
 from bertpipe.training.optim import Optimizer, learning_rate, make_optimizer
+from bertpipe.training.trainer import Trainer
 from datasets import GOOD, Pair, pair_dataset, row_fields, write_zip
 from defaults import DEFAULTS
 from models import save_tiny_model, tiny_bert
@@ -403,3 +406,65 @@ def test_a_model_takes_the_place_of_an_earlier_one_whole(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == before
     assert load_model(tmp_path / "copy").bert.params.layers == 2
     assert load_model(tmp_path / "model").bert.params.layers == 1
+
+
+# While it trains
+
+
+def at_each_step(monkeypatch: pytest.MonkeyPatch, do: Callable[[int], None]) -> None:
+    """Call something after each step, once the step's figures are in the history."""
+    after = Trainer._after_step
+
+    def watched(trainer: Trainer, report: StepReport) -> None:
+        after(trainer, report)
+        do(report.step)
+
+    monkeypatch.setattr(Trainer, "_after_step", watched)
+
+
+def test_the_history_grows_with_the_run_and_ends_as_without(
+    tiny: Params, parquet: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertpipe.training.history._LIVE_EVERY_S", 0.0)
+    seen: list[list[str]] = []
+
+    def look(_: int) -> None:
+        for name in ("history", "timing"):
+            file = tmp_path / f"{name}.csv"
+            if file.exists():
+                seen.append([row["step"] for row in table(file)])
+
+    at_each_step(monkeypatch, look)
+    train(tiny, tmp_path, parquet)
+    assert results(tmp_path) == results(trained)
+    whole = [row["step"] for row in table(tmp_path / "history.csv")]
+    assert all(steps == whole[: len(steps)] for steps in seen)
+    first = len([steps for steps in seen if len(steps) < len(whole) / 2])
+    assert first > 2  # before the first epoch's end
+
+
+def test_a_history_that_cannot_be_written_is_said_once_and_the_run_goes_on(
+    tiny: Params, parquet: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertpipe.training.history._LIVE_EVERY_S", 0.0)
+    notes: list[str] = []
+    with monkeypatch.context() as patch:
+
+        def full(path: Path, *_: object) -> None:
+            raise WriteError(f"{path} cannot be written: no space left on device")
+
+        write = history_module.write_csv
+        patch.setattr(history_module, "write_csv", full)
+
+        def relieved(trainer: Trainer) -> None:
+            patch.setattr(history_module, "write_csv", write)
+            end(trainer)
+
+        end = Trainer._end_epoch
+        patch.setattr(Trainer, "_end_epoch", relieved)
+        train(tiny, tmp_path, parquet, options={"on_note": notes.append})
+    assert [note for note in notes if "history.csv" in note] == [
+        f"the run cannot be followed in {tmp_path}/history.csv: {tmp_path}/history.csv cannot be written: no space "
+        "left on device"
+    ]
+    assert results(tmp_path) == results(trained)

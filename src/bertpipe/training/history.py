@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv
-from bertpipe.core.errors import TrainingError
+from bertpipe.core.errors import BusyError, TrainingError, WriteError
 from bertpipe.training.loop import StepReport
+
+_LIVE_EVERY_S = 5.0
+"""Shortest time between two writes of the tables while an epoch goes on."""
 
 Rows = list[Sequence[float | int | None]]
 _Step = Sequence[float]
@@ -40,6 +43,7 @@ class History:
     _unread: list[StepReport] = field(default_factory=list)
     """Its later steps, whose losses may still be on a GPU."""
     _started_at: float = field(default_factory=time.perf_counter)
+    _written_at: float = field(default_factory=time.monotonic)
 
     def stop_clock(self) -> None:
         """Count the time until now as training time."""
@@ -86,6 +90,24 @@ class History:
         write_csv(history, HISTORY_COLUMNS, self.intervals)
         write_csv(epochs, EPOCHS_COLUMNS, self.epochs)
         write_csv(timing, TIMING_COLUMNS, self.timings)
+
+    def write_live(self, *, history: Path, timing: Path, on_note: Callable[[str], None]) -> None:
+        """Write the tables of a run in progress, every few seconds at most, whole and outside of its training time.
+
+        Where that fails a note says so, and the tables come at the end of the epoch.
+        """
+        if time.monotonic() - self._written_at < _LIVE_EVERY_S:
+            return
+        self.stop_clock()
+        try:
+            write_csv(history, HISTORY_COLUMNS, self.intervals)
+            write_csv(timing, TIMING_COLUMNS, self.timings)
+            self._written_at = time.monotonic()
+        except (BusyError, WriteError) as error:
+            on_note(f"the run cannot be followed in {history}: {error}")
+            self._written_at = math.inf
+        finally:
+            self.restart_clock()
 
     def _read(self) -> None:
         """Read the losses of all steps so far, in one go: each read waits for a GPU."""

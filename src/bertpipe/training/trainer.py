@@ -56,6 +56,7 @@ class Trainer:
     stop: StopRequest
     facts: Mapping[str, Any]
     on_progress: Callable[[Progress], None]
+    on_note: Callable[[str], None]
     restored_step: int
     """The step that it resumed after; 0 for a new run."""
 
@@ -127,6 +128,7 @@ class Trainer:
                 "versions": versions,
             },
             on_progress=on_progress,
+            on_note=on_note,
             restored_step=0 if restored is None else restored.step,
         )
 
@@ -185,6 +187,9 @@ class Trainer:
             closed = self.history.add(report)
         if self._check_stop_request():
             self._save(report.step)
+        if closed and self.world.is_main and not report.ends_epoch:
+            paths = self.spec.paths
+            self.history.write_live(history=paths.history, timing=paths.timing, on_note=self.on_note)
         total, every = self.schedule.total, self.history.history_every
         if closed and (report.step % self.spec.runtime.log_every < every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
