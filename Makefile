@@ -53,7 +53,7 @@ torture: setup
 	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise $(ALL_TESTS)
 	$(BIN)/python scripts/reliability.py
 
-check: setup
+check: $(VENV)/tracking
 	ruff format --check .
 	ruff check .
 	lint-imports & other=$$!; mypy && wait $$other
@@ -74,6 +74,11 @@ results: setup
 docs: $(VENV)/docs
 	$(BIN)/python scripts/reference.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Tests read back what these programs were given.
+$(VENV)/tracking: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorboard,mlflow,wandb]'
+	touch $@
 
 $(VENV)/docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

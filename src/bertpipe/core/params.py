@@ -30,6 +30,7 @@ Activation = Literal["gelu", "gelu_tanh", "relu"]
 ArchitectureName = Literal["bert", "preln", "modern", "notebook"]
 ProbeMode = Literal["frozen", "whole"]
 Parallel = Literal["ddp", "fsdp"]
+Tracking = Literal["none", "tensorboard", "mlflow", "wandb"]
 
 
 _LONGEST_NAME = 200
@@ -496,6 +497,8 @@ class RuntimeParams(_Section):
     """Steps between two progress reports."""
     checkpoint_every_s: Literal["auto"] | NotNegative
     """Seconds of training between two checkpoints; `auto`: at least 30, and at most 1 % of the time spent on saving."""
+    tracking: Tracking
+    """Which program, besides `history.csv`, gets the figures of a training while it runs."""
     keep_checkpoints: Count
     """How many of the newest checkpoints of a run are kept; all are removed when the run is done."""
 

@@ -92,13 +92,12 @@ class History:
         write_csv(timing, TIMING_COLUMNS, self.timings)
 
     def write_live(self, *, history: Path, timing: Path, on_note: Callable[[str], None]) -> None:
-        """Write the tables of a run in progress, every few seconds at most, whole and outside of its training time.
+        """Write the tables of a run in progress, every few seconds at most, whole at each moment.
 
         Where that fails a note says so, and the tables come at the end of the epoch.
         """
         if time.monotonic() - self._written_at < _LIVE_EVERY_S:
             return
-        self.stop_clock()
         try:
             write_csv(history, HISTORY_COLUMNS, self.intervals)
             write_csv(timing, TIMING_COLUMNS, self.timings)
@@ -106,8 +105,6 @@ class History:
         except (BusyError, WriteError) as error:
             on_note(f"the run cannot be followed in {history}: {error}")
             self._written_at = math.inf
-        finally:
-            self.restart_clock()
 
     def _read(self) -> None:
         """Read the losses of all steps so far, in one go: each read waits for a GPU."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bertpipe import __version__
-from bertpipe.core.artifacts import TOKENIZER_NAME
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, TOKENIZER_NAME
 from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
@@ -23,6 +23,7 @@ from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.model.bert import Bert
 from bertpipe.model.flops import peak_flops, published_peak_flops
 from bertpipe.model.store import save_model, weights_sha256
+from bertpipe.tracking.trackers import GuardedTracker
 from bertpipe.training.checkpoint import CheckpointClock, Checkpoints, machine_changes, restore
 from bertpipe.training.distributed.world import World
 from bertpipe.training.history import History
@@ -38,6 +39,9 @@ _DRIFTED = (
     "from the last checkpoint"
 )
 
+_TRACKED = ("epoch", "mlm_loss", "nsp_loss", "loss", "gradient_norm", "learning_rate", "tokens_per_second")
+"""Columns of `history.csv` and `timing.csv` that a tracker gets."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Trainer:
@@ -51,6 +55,7 @@ class Trainer:
     held_out: Batcher
     """What is evaluated after each epoch."""
     history: History
+    tracker: GuardedTracker
     checkpoints: Checkpoints
     clock: CheckpointClock
     stop: StopRequest
@@ -109,6 +114,11 @@ class Trainer:
             "bertpipe": __version__, "python": platform.python_version(), "numpy": np.__version__,
             **spec.identity["machine"], **spec.machine,
         }  # fmt: skip
+        step = 0 if restored is None else restored.step
+        tracker = GuardedTracker(
+            runtime.tracking if world.is_main else "none", f"{spec.paths.model.name}-{spec.state.name}", spec.params,
+            step=step, on_note=on_note,
+        )  # fmt: skip
         return cls(
             spec=spec,
             objective=objective,
@@ -117,6 +127,7 @@ class Trainer:
             schedule=schedule,
             held_out=Batcher(dataset=data.held_out, masking=None, seed=train.seed),
             history=history,
+            tracker=tracker,
             checkpoints=checkpoints,
             clock=CheckpointClock(runtime.checkpoint_every_s),
             stop=stop,
@@ -129,7 +140,7 @@ class Trainer:
             },
             on_progress=on_progress,
             on_note=on_note,
-            restored_step=0 if restored is None else restored.step,
+            restored_step=step,
         )
 
     @property
@@ -167,6 +178,8 @@ class Trainer:
                 f"(state: {self.checkpoints.directory})",
                 exit_code=interruption.exit_code,
             ) from None
+        finally:
+            self.tracker.close()
         return self._summary()
 
     def _check_stop_request(self) -> bool:
@@ -187,9 +200,8 @@ class Trainer:
             closed = self.history.add(report)
         if self._check_stop_request():
             self._save(report.step)
-        if closed and self.world.is_main and not report.ends_epoch:
-            paths = self.spec.paths
-            self.history.write_live(history=paths.history, timing=paths.timing, on_note=self.on_note)
+        if closed and self.world.is_main:
+            self._show(report)
         total, every = self.schedule.total, self.history.history_every
         if closed and (report.step % self.spec.runtime.log_every < every or report.step == total):
             mlm_loss, nsp_loss = self.history.intervals[-1][3:5]
@@ -198,6 +210,17 @@ class Trainer:
             detail = f"MLM {mlm}  NSP {nsp_loss:.3f}  {rate:,.0f} tokens/s"
             label = f"epoch {report.epoch}/{len(self.schedule.steps)}"
             self.on_progress(Progress(label=label, completed=report.step, total=total, unit="steps", detail=detail))
+
+    def _show(self, report: StepReport) -> None:
+        """Let others follow the run, outside of its training time."""
+        paths, history = self.spec.paths, self.history
+        history.stop_clock()
+        if not report.ends_epoch:
+            history.write_live(history=paths.history, timing=paths.timing, on_note=self.on_note)
+        figures = dict(zip(HISTORY_COLUMNS, history.intervals[-1], strict=True))
+        figures |= dict(zip(TIMING_COLUMNS, history.timings[-1], strict=True))
+        self.tracker.log(report.step, {f"train/{name}": figures[name] for name in _TRACKED})
+        history.restart_clock()
 
     def _save(self, step: int) -> None:
         """Write a checkpoint; at the end of an epoch it is the state before the evaluation."""
@@ -246,6 +269,8 @@ class Trainer:
         self.history.add_evaluation(
             mlm=(result.mlm_loss, result.mlm_top1_accuracy), nsp=(result.nsp_loss, result.nsp_accuracy)
         )
+        split, figures = spec.data.held_out_split, zip(EPOCHS_COLUMNS, self.history.epochs[-1], strict=True)
+        self.tracker.log(int(step or 0), {f"{split}/{name}": value for name, value in figures if name != "step"})
         facts = {**self.facts, "epochs_done": epoch}
         self._assert_equal_weights(bert, int(step or 0))
         with self.world.together():
