@@ -15,13 +15,17 @@ _TARGET = re.compile(r"\]\(([^)]*)\)")
 
 
 @pytest.fixture(scope="module")
-def metadata(tmp_path_factory: pytest.TempPathFactory) -> EmailMessage:
-    """Return the METADATA of the wheel."""
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(PROJECT)
-        name = build_wheel(str(folder))
-    with ZipFile(folder / name) as wheel:
+        return folder / build_wheel(str(folder))
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel_file: Path) -> EmailMessage:
+    """Return the METADATA of the wheel."""
+    with ZipFile(wheel_file) as wheel:
         (file,) = (each for each in wheel.namelist() if each.endswith(".dist-info/METADATA"))
         found = message_from_string(wheel.read(file).decode("utf-8"), policy=policy.default)
     assert isinstance(found, EmailMessage)
@@ -53,3 +57,12 @@ def test_the_rest_is_what_pyproject_says(metadata: EmailMessage) -> None:
     assert (metadata["Name"], metadata["Version"]) == ("bertpipe", project["version"])
     assert metadata["Summary"] == project["description"]
     assert metadata["License-Expression"] == project["license"]
+
+
+def test_what_new_projects_are_made_from_is_in_the_wheel(wheel_file: Path) -> None:
+    paths = [PROJECT / "dvc.yaml", PROJECT / "params.yaml", *(PROJECT / "params").rglob("*.yaml")]
+    expected = {f"bertpipe/project/{path.relative_to(PROJECT)}": path.read_bytes() for path in paths}
+    with ZipFile(wheel_file) as wheel:
+        packed = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("bertpipe/project/")}
+        assert "bertpipe/commands/project_readme.md.jinja" in wheel.namelist()
+    assert packed == expected
