@@ -1,14 +1,19 @@
 """What the package says of itself where it is installed from."""
 
 import re
+import runpy
 import tomllib
 from email import message_from_string, policy
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
 from hatchling.build import build_wheel
+from ruamel.yaml import YAML
+
+from bertpipe import __version__
 
 PROJECT = Path(__file__).parent.parent
 _TARGET = re.compile(r"\]\(([^)]*)\)")
@@ -54,7 +59,7 @@ def test_the_description_is_the_readme_otherwise(metadata: EmailMessage) -> None
 
 def test_the_rest_is_what_pyproject_says(metadata: EmailMessage) -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert (metadata["Name"], metadata["Version"]) == ("bertpipe", project["version"])
+    assert (metadata["Name"], metadata["Version"]) == ("bertpipe", __version__)
     assert metadata["Summary"] == project["description"]
     assert metadata["License-Expression"] == project["license"]
 
@@ -66,3 +71,26 @@ def test_what_new_projects_are_made_from_is_in_the_wheel(wheel_file: Path) -> No
         packed = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("bertpipe/project/")}
         assert "bertpipe/commands/project_readme.md.jinja" in wheel.namelist()
     assert packed == expected
+
+
+def test_a_release_gives_links_and_pictures_of_the_readme_whole_addresses() -> None:
+    path = PROJECT / "scripts" / "readme_links.py"
+    script: dict[str, Any] = runpy.run_path(str(path))
+    change = script["with_whole_addresses"]
+    assert change("![a\nb](c.png) [d](e/f.md#g) [h](https://i/j) [k](#l)", "https://host/owner/name", "v1") == (
+        "![a\nb](https://host/owner/name/raw/v1/c.png) [d](https://host/owner/name/blob/v1/e/f.md#g) "
+        "[h](https://i/j) [k](#l)"
+    )
+    whole = change((PROJECT / "README.md").read_text(encoding="utf-8"), "https://host/owner/name", "v1")
+    assert "![losses of the default run](https://host/owner/name/raw/v1/docs/images/loss.png)" in whole
+    assert [target for target in _TARGET.findall(whole) if not target.startswith("https://")] == []
+
+
+def test_the_citation_names_no_person() -> None:
+    cited = YAML(typ="safe", pure=True).load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["authors"] == [{"name": "The bertpipe developers"}]
+    assert (
+        cited["license"]
+        == tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
+    )
