@@ -148,7 +148,10 @@ def test_a_text_outside_is_named_by_its_whole_path(run: Run, text: str, name: st
     data = load_params(params).data
     assert data.dir == f"data/text/{name}"
     assert data.corpora == {name: str(Path(text).absolute())}
-    assert "# NAME: PATH of a text" in params.read_text(encoding="utf-8")
+    lines = params.read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("  corpora: {"))
+    assert "# NAME: PATH of a text" in line
+    assert lines[lines.index(line) + 1 :][:2] == ["", "download:"]
 
 
 def test_a_relative_path_outside_becomes_the_whole_one(run: Run) -> None:

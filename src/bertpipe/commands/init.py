@@ -115,6 +115,7 @@ def _set_text(params: Any, text: Path, root: Path) -> None:  # noqa: ANN401
         raise ParamsError(str(error)) from error
     params["data"]["dir"] = f"data/text/{name}"
     params["data"]["corpora"][name] = path
+    params["data"]["corpora"].fa.set_flow_style()
     params["download"]["source"] = "sample"  # nothing from the web for a training that does not read it
 
 
@@ -236,12 +237,16 @@ def _question(params: Mapping[str, Any], *, own: bool) -> str:
 
 def _readme(params: Mapping[str, Any], commands: Mapping[str, Any], *, text_inside: str | None) -> str:
     environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False,  # noqa: S701
+        autoescape=jinja2.select_autoescape(default_for_string=False),  # Markdown is not HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-    )  # fmt: skip
+    )
     return environment.from_string(_README.read_text(encoding="utf-8")).render(
         version=__version__,
         data=params["data"],
+        language=params["prepare"]["language"],
         source=params["download"]["source"],
         other_seed=params["train"]["seed"] + 1,
         text_inside=text_inside and shlex.quote(text_inside),
