@@ -87,7 +87,9 @@ def _root(
 
 @app.command(cls=Command)
 def init(
-    folder: Annotated[Path, typer.Argument(callback=utf8_path, help="The project's folder: new, empty, or `.`.")],
+    folder: Annotated[
+        str, typer.Argument(callback=utf8_path, help="The project's folder: new, or without files in the way; or `.`.")
+    ],
     text: Annotated[
         Path | None,
         typer.Option(
@@ -112,9 +114,11 @@ def init(
     with signals_blocked():
         from bertpipe.commands.init import run_init
 
+    if not folder:  # a shell's variable that is not set
+        raise typer.BadParameter("the name of the folder is empty: . is the current one")
     if notebook and recipe is not None:
         raise typer.BadParameter("--notebook is the recipe notebook: give one of --notebook and --recipe")
-    result = run_init(folder, text=text, recipe="notebook" if notebook else recipe, git=git)
+    result = run_init(Path(folder), text=text, recipe="notebook" if notebook else recipe, git=git)
     results.show(result, results.show_project, as_json=json_)
 
 
