@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test torture check clients results docs audit format clean
+.PHONY: help setup repro test torture check clients results docs audit dist format clean
 
 help:
 	@echo "make repro                             install, then run the pipeline (dvc repro)"
@@ -24,6 +24,7 @@ help:
 	@echo "make results                           check that dvc.lock and reports/ are of these sources and params"
 	@echo "make docs                              build the documentation into site/; a dead link or a stale page fails it"
 	@echo "make audit                             check the pinned versions for known vulnerabilities (network)"
+	@echo "make dist                              build the package into dist/, from its own source archive, and check it with twine (network)"
 	@echo "make format                            rewrite the sources as ruff formats them"
 	@echo "make clean                             remove the virtual environment and the outputs of the pipeline"
 	@echo "TORCH_INDEX=URL picks another build of torch, PYTHON=python3.12 another interpreter"
@@ -91,6 +92,16 @@ audit: $(VENV)/audit/installed
 $(VENV)/audit/installed:
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	touch $@
+
+dist: $(VENV)/dist/installed
+	rm -rf dist
+	$(VENV)/dist/bin/python -m build
+	$(VENV)/dist/bin/twine check --strict dist/*
+
+$(VENV)/dist/installed:
+	$(PYTHON) -m venv $(VENV)/dist
+	$(VENV)/dist/bin/python -m pip install --quiet --disable-pip-version-check build twine
 	touch $@
 
 format: setup

@@ -5,7 +5,6 @@ earlier copy the copied files are updated; results, the state of interrupted com
 """
 
 import argparse
-import io
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from bertpipe.core.artifacts import PARAMS_FILE
 from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import ParamsError, WriteError
 from bertpipe.core.manifest import Kind
-from bertpipe.core.params_file import change_paths, load_params, merged_text
+from bertpipe.core.params_file import change_paths, load_params, merged_text, yaml_text
 
 KEYWORDS = ("sample", "imdb", "wordpiece", "words")
 """Values of params that are not paths, even if a file has such a name."""
@@ -85,10 +84,7 @@ def with_absolute_paths(params: str, project: Path) -> str:
 
     A hub name and a keyword stay, as does what is not in the project and does not look like a path.
     """
-    yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 1000
-    content, changed = yaml.load(params), []
+    content, changed = YAML().load(params), []
 
     def absolute(value: str) -> str:
         path = Path(os.path.normpath(project / Path(value).expanduser()))
@@ -105,11 +101,7 @@ def with_absolute_paths(params: str, project: Path) -> str:
         data["corpora"][name] = absolute(path)
     if os.path.normpath(data["dir"]) not in written:
         data["dir"] = absolute(data["dir"])
-    if not changed:
-        return params
-    text = io.StringIO()
-    yaml.dump(content, text)
-    return text.getvalue()
+    return yaml_text(content) if changed else params
 
 
 def run_to_its_end(command: list[str], folder: Path) -> int:

@@ -82,8 +82,9 @@ def test_version(run: Run) -> None:
     "arguments",
     [
         ("nonsense",), ("train", "--nonsense"), ("train", "--epochs", "0"), ("train", "--epochs", "x"),
-        ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",),
-        ("prepare",), ("prepare", "--text", "x"), ("export", "--public"), ("infer", "nsp", "a", "b", "--input", "x"),
+        ("infer", "nsp", "only one"), ("infer", "mlm", "a", "--top-k", "0"), ("inspect",), (), ("infer",), ("init",),
+        ("init", ""), ("prepare",), ("prepare", "--text", "x"), ("export", "--public"),
+        ("infer", "nsp", "a", "b", "--input", "x"),
         ("infer", "embed", "a", "--input", "x"),
         ("probe",), ("probe", "sample", "--mode", "half"),
         ("probe", "sample", "--train-texts", "0"),

@@ -38,6 +38,13 @@ def show_facts(facts: Mapping[str, Any], title: str) -> None:
     _results().print(table)
 
 
+def show_project(result: Mapping[str, Any]) -> None:
+    """Print where a new project is, and the commands to type next."""
+    show_text(f"A new project is in {result['folder']}; its README.md says more. Next:\n")
+    for command in result["next"]:
+        show_text(f"  {command}")
+
+
 def show_conversion(summary: Mapping[str, Any], out: Path) -> None:
     """Print the counts of a conversion, one column per split."""
     _results().print(_split_table(f"Converted to {out}", summary))

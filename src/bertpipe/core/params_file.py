@@ -77,16 +77,19 @@ def merged_text(path: Path) -> str:
     Raises:
         ParamsError: see `load_params`; the schema is not checked.
     """
+    layers = _read_layers(path, comments=True)
+    return path.read_text(encoding="utf-8") if len(layers) == 1 else yaml_text(_merge_layers(layers))
+
+
+def yaml_text(content: Any) -> str:  # noqa: ANN401
+    """Return what ruamel.yaml has read, with later changes, as YAML in the form of params.yaml, with its comments."""
     from ruamel.yaml import YAML  # noqa: PLC0415
 
-    layers = _read_layers(path, comments=True)
-    if len(layers) == 1:
-        return path.read_text(encoding="utf-8")
     yaml, text = YAML(), io.StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 1000
     yaml.representer.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
-    yaml.dump(_merge_layers(layers), text)
+    yaml.dump(content, text)
     return text.getvalue()
 
 
