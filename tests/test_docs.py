@@ -137,5 +137,5 @@ def test_the_python_that_the_api_page_shows_runs(
     assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "python-api.md", "exec"), {})
-    assert len(capsys.readouterr().out.splitlines()) == 3 + 3 + 2 + 1 + 1
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3 + 3 + 1 + 2 + 1
     assert (workdir / "metrics.json").is_file()

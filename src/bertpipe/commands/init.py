@@ -21,14 +21,20 @@ from bertpipe.core.artifacts import PARAMS_FILE
 from bertpipe.core.errors import MissingInputError, ParamsError, WriteError, excerpts, first_line, write_errors
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import DataParams
-from bertpipe.core.params_file import merged_text, yaml_text
+from bertpipe.core.params_file import PROJECT, merged_text, packaged_params, yaml_text
 
-_PACKAGED = Path(__file__).parents[1] / "project"
-_TEMPLATE = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
-"""The folder with params.yaml, params/ and dvc.yaml: within a wheel, or the root of a checkout."""
 _README = Path(__file__).with_name("project_readme.md.jinja")
 _IGNORED = {
-    ".gitignore": ("/.bertpipe/", "/.venv/", "/venv/", "/dvc_plots/", "__pycache__/"),
+    ".gitignore": (
+        "/.bertpipe/",
+        "/.venv/",
+        "/venv/",
+        "/dvc_plots/",
+        "/runs/",
+        "/wandb/",
+        "/mlflow.db",
+        "__pycache__/",
+    ),
     ".dvcignore": ("/.bertpipe/", "/.venv/", "/venv/"),  # DVC looks for stages in all other folders
 }
 _LONGEST_NAME, _SHOWN = 60, 120
@@ -52,7 +58,7 @@ def run_init(folder: Path, *, text: Path | None = None, recipe: str | None = Non
         WriteError: the project would replace or read what is there, or it cannot be written.
     """
     root = folder.resolve()
-    params = YAML().load(merged_text(_recipe_file(recipe)))
+    params = YAML().load(merged_text(packaged_params(recipe)))
     if text is not None:
         _set_text(params, text, root)
     stages = _stages()
@@ -63,7 +69,7 @@ def run_init(folder: Path, *, text: Path | None = None, recipe: str | None = Non
     commands = {"setup": setup, "ask": f"bertpipe infer mlm {shlex.quote(_question(params, own=text is not None))}"}
     changed = text is not None or recipe is not None
     files = {
-        PARAMS_FILE.name: yaml_text(params) if changed else merged_text(_TEMPLATE / PARAMS_FILE.name),
+        PARAMS_FILE.name: yaml_text(params) if changed else merged_text(PROJECT / PARAMS_FILE.name),
         "dvc.yaml": _without_comments_on_sources(yaml_text(stages)),
         **{name: "".join(f"{line}\n" for line in lines) for name, lines in _IGNORED.items()},
         "README.md": _readme(params, commands, text_inside=_inside(root, text)),
@@ -83,15 +89,6 @@ def run_init(folder: Path, *, text: Path | None = None, recipe: str | None = Non
         "files": list(files),
         "next": [*enter, *setup, "dvc repro", commands["ask"]],
     }
-
-
-def _recipe_file(name: str | None) -> Path:
-    files = {path.stem: path for path in sorted((_TEMPLATE / "params").rglob("*.yaml"))}
-    if name is None:
-        return _TEMPLATE / PARAMS_FILE
-    if name not in files:
-        raise ParamsError(f"there is no recipe {shown(name)[:_SHOWN]}: take one of {', '.join(files)}")
-    return files[name]
 
 
 def _set_text(params: Any, text: Path, root: Path) -> None:  # noqa: ANN401
@@ -121,7 +118,7 @@ def _set_text(params: Any, text: Path, root: Path) -> None:  # noqa: ANN401
 
 def _stages() -> Any:  # noqa: ANN401
     """Return our dvc.yaml without the dependencies on our sources, which a project does not have."""
-    content = YAML().load((_TEMPLATE / "dvc.yaml").read_text(encoding="utf-8"))
+    content = YAML().load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
     for stage in content["stages"].values():
         own = stage.get("do", stage)
         deps = own.get("deps", [])

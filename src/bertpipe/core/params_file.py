@@ -8,18 +8,23 @@ keys the user chose (`data.corpora`): each of these is one value.
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from bertpipe.core.artifacts import PARAMS_FILE
 from bertpipe.core.errors import LONGEST_MESSAGE, ParamsError
+from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import Params
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_PACKAGED = Path(__file__).parents[1] / "project"
+PROJECT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
+"""The folder with bertpipe's params.yaml, params/ and dvc.yaml: within a wheel, or the root of a checkout."""
 _SHOWN = 60
 """Characters of a name in a message."""
 _MOST_VALUES = 100_000
@@ -28,8 +33,10 @@ _Layers = list[tuple[Path, Any]]
 """A params file and its content, without `extends`; then the file that it extends, and so on."""
 
 
-def load_params(path: Path) -> Params:
+def load_params(path: Path, changes: Mapping[str, object] | None = None) -> Params:
     """Return the validated content of a params file, merged with what it extends.
+
+    `changes` are values by their dotted names, such as `train.epochs`, in place of the file's.
 
     Raises:
         ParamsError: the file or its base is missing, is not YAML, or breaks the schema; all faults are named at once,
@@ -38,6 +45,8 @@ def load_params(path: Path) -> Params:
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
     layers = _read_layers(path)
+    if changes:
+        layers.insert(0, (Path("changes"), _nested(changes)))
     content = _merge_layers(layers)
     try:
         change_paths(content, os.path.expanduser)
@@ -59,6 +68,30 @@ def load_params(path: Path) -> Params:
             name, fault = _describe(detail, layers)
             faults.setdefault(name, []).append(fault)  # several where a value may be of several types
         raise _fault_list(path, [f"{name}: {', or '.join(fault)}" for name, fault in faults.items()]) from error
+
+
+def packaged_params(name: str | None = None) -> Path:
+    """Return bertpipe's own params.yaml, or the file in params/ with a recipe's values.
+
+    Raises:
+        ParamsError: there is no such recipe.
+    """
+    files = {path.stem: path for path in sorted((PROJECT / "params").rglob("*.yaml"))}
+    if name is None:
+        return PROJECT / PARAMS_FILE
+    if name not in files:
+        raise ParamsError(f"there is no recipe {shown(name)[:_SHOWN]}: take one of {', '.join(files)}")
+    return files[name]
+
+
+def _nested(changes: Mapping[str, object]) -> dict[str, Any]:
+    """Return values by dotted names as sections."""
+    content: dict[str, Any] = {}
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        inner = reduce(lambda mapping, section: mapping.setdefault(section, {}), sections, content)
+        inner[key] = value
+    return content
 
 
 def _fault_list(path: Path, faults: Sequence[str]) -> ParamsError:
