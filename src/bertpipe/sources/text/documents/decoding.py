@@ -21,6 +21,8 @@ _HEAD = 512
 _LINE_END = re.compile(r"\r\r?\n|\r")
 """Besides a newline. `\\r\\r\\n` is what text becomes that is converted to Windows' line ends twice."""
 
+LATIN_ADVICE = "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+
 
 def read_text(stream: ByteStream, origin: str) -> Iterator[str]:
     """Yield a stream's text in pieces of any length, without byte order marks.
@@ -95,9 +97,7 @@ class _Decoding:
         if error.reason == "unexpected end of data":
             hint = "it ends within a character: is it cut off?"
         else:
-            hint = guess(self.head) or (
-                "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-            )
+            hint = guess(self.head) or LATIN_ADVICE
         return self._error(before, f"byte 0x{data[error.start]:02x} is not UTF-8", hint)
 
     def _nul(self, text: str) -> DataError:
