@@ -179,7 +179,8 @@ def _segments(config: Any) -> int:  # noqa: ANN401
 def _reason(error: OSError, directory: Path) -> str:
     """Return why a directory cannot be read; what it has instead, where its weights are of another kind."""
     reason = first_line(error)
-    return (other_weights(directory) if "no file named" in reason else None) or reason
+    advice = "" if "no vocabulary" in reason else "; fetch it again"  # the former says what to do
+    return (other_weights(directory) if "no file named" in reason else None) or f"{reason}{advice}"
 
 
 def _config(source: str | Path, *, local_only: bool) -> Any:  # noqa: ANN401
@@ -199,11 +200,11 @@ def _config(source: str | Path, *, local_only: bool) -> Any:  # noqa: ANN401
     except ValueError as error:  # an unknown model type, or a config that is not JSON
         raise ModelError(f"{source} is not a BERT that transformers can read: {_all_lines(error)}") from error
     except Exception as error:  # huggingface_hub has errors of its own for a value of the wrong type
-        raise ModelError(f"the config of {source} cannot be read: {_all_lines(error)}") from error
+        raise ModelError(f"the config of {source} cannot be read: {_all_lines(error)}; fetch it again") from error
     if config.model_type not in _ARCHITECTURES:
         raise ModelError(
             f"{source} is a model of type {config.model_type!r:.60}, and bertpipe reads "
-            f"{', '.join(map(repr, _ARCHITECTURES))} only"
+            f"{', '.join(map(repr, _ARCHITECTURES))} only: take one of these"
         )
     return config
 
@@ -347,7 +348,9 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
                 f"the {part} of {source} cannot be read: they do not have the sizes in its config.json; take both from "
                 f"one checkpoint"
             ) from error
-        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error):.200}") from error
+        raise ModelError(
+            f"the {part} of {source} cannot be read: {first_line(error):.200}; fetch them again, or take another model"
+        ) from error
 
 
 def _tokenizer_directory(source: str | Path, *, local_only: bool) -> Path:
