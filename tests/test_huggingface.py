@@ -78,7 +78,7 @@ def test_an_encoder_that_is_not_whole_is_refused(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "roberta"}, "'roberta'"),
+        ({"model_type": "roberta"}, "'roberta'.*: take one of these"),
         ({"model_type": "no-such-thing"}, "is a model of type 'no-such-thing', and bertpipe reads"),
         ({"vocab_size": 3}, "do not belong together"),
         (
@@ -119,14 +119,14 @@ def test_a_config_that_is_not_this_berts_is_refused(directory: Path, change: dic
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("model.safetensors", b"not tensors", r"weights of .* cannot be read"),
-        ("model.safetensors", None, "cannot be read as a Hugging Face model"),
+        ("model.safetensors", b"not tensors", r"weights of .* cannot be read: .*; fetch them again"),
+        ("model.safetensors", None, "cannot be read as a Hugging Face model: .*; fetch it again"),
         ("model.safetensors", LFS, r"model\.safetensors is a pointer to .*: fetch it with `git lfs pull`"),
         ("tokenizer.json", LFS, r"tokenizer of .* is a pointer to .*: fetch it with `git lfs pull`"),
         ("model.safetensors.index.json", b'{"weight_map": {}}', "is not an index of shards: it needs metadata and a"),
         ("tokenizer.json", b"{}", "tokenizer of .* cannot be read"),
         ("tokenizer.json", None, "no vocabulary"),
-        ("config.json", b"{", "cannot be read"),
+        ("config.json", b"{", "cannot be read.*; fetch it again"),
     ],
 )
 def test_a_damaged_directory_gives_one_line(directory: Path, name: str, content: bytes | None, message: str) -> None:
@@ -139,6 +139,15 @@ def test_a_damaged_directory_gives_one_line(directory: Path, name: str, content:
     with pytest.raises(ModelError, match=message) as caught:
         load_huggingface(directory)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_link_to_nothing_is_named(directory: Path, name: str) -> None:
+    """As in a part of the hub's cache that was copied by itself."""
+    (directory / name).unlink()
+    (directory / name).symlink_to("../../blobs/abc")
+    with pytest.raises(ModelError, match=rf"its {name} is a link to nothing: fetch the model again, or copy it with"):
+        load_any_model(directory)
 
 
 def test_weights_of_another_size_are_refused(directory: Path) -> None:

@@ -207,6 +207,23 @@ def test_lines_of_standard_input(
         assert (line.error is None) if said is None else (said in (line.error or ""))
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("1e999", r"1e999 is too large a number, write it as a string"),
+        ("-1" + "0" * 400 + ".5", r"is too large a number"),
+        ("9" * 5000, r"it has a number of 5,000 digits, write it as a string"),
+    ],
+)
+def test_a_number_that_the_answer_could_not_repeat_is_named(tmp_path: Path, number: str, said: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(f'{{"text": "a", "n": 1e308}}\n{{"text": "b", "n": {number}}}\n', encoding="utf-8")
+    (block,) = blocks_of_lines(str(path), ["text"], size=9)
+    assert block[0].given == {"text": "a", "n": 1e308}
+    assert said in (block[1].error or "")
+    assert len(block[1].error or "") < 200
+
+
 @pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
 @pytest.mark.parametrize("is_json", [False, True])
 def test_questions_have_any_line_ends_and_the_marks_of_joined_files(tmp_path: Path, end: str, is_json: bool) -> None:
@@ -325,7 +342,7 @@ def test_vectors_as_parquet(own: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(rows[0]["embedding"], load_predictor(str(own)).embed("the cat").vector, rtol=1e-5)
     assert rows[0]["error"] is None
     assert rows[2]["embedding"] is None
-    assert rows[2]["error"] == "it is not UTF-8 (byte 1)"
+    assert rows[2]["error"].startswith("it is not UTF-8 (byte 1): if it is Latin-1")
     assert (facts["lines"], facts["answered"], facts["failed"]) == (3, 1, 2)
     assert facts["first_error"] == f"line 3: {rows[1]['error']}"
     assert "NUL" in rows[1]["error"]

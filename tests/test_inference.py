@@ -170,7 +170,7 @@ def test_notebook_fault_predict_mlm_failed_on_two_masks_and_on_none(kind: str, t
     assert any("each of the 2 [MASK] is filled on its own" in warning for warning in answer.warnings)
     with pytest.raises(InputError, match=r"no \[MASK\] in 'the cat': write \[MASK\] where"):
         predictor.fill_masks("the cat", 2)
-    with pytest.raises(InputError, match=r"write \[MASK\], in capitals"):
+    with pytest.raises(InputError, match=r"write \[MASK\], in capitals, where"):
         predictor.fill_masks("the [mask]", 2)
 
 

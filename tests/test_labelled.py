@@ -59,7 +59,7 @@ def test_a_packed_file_and_a_byte_order_mark_are_read_alike(tmp_path: Path) -> N
     assert pairs(read(write(tmp_path / "x.csv.gz", gzip.compress(CSV.encode("utf-8-sig"))))) == READ
 
 
-@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", "\r\r\n"])
 def test_joined_files_with_marks_headers_and_any_line_ends(tmp_path: Path, end: str) -> None:
     parts = [
         end.join(["\ufefflabel,text", f'pos,"Good{end}{n}"', "neg,Bad\x85 \u2028\x0bindeed", ""]) for n in range(2)
@@ -98,6 +98,8 @@ def test_parquet_of_strings_and_of_categories(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "y.PARQUET")
     rows = read(tmp_path / "y.PARQUET")
     assert pairs(rows) == READ
+    unmarked = {name: [value.encode() for value in values] for name, values in (("text", texts), ("label", labels))}
+    assert pairs(read(parquet(tmp_path / "z.parquet", unmarked))) == READ
     assert rows[1].place == f"{tmp_path}/y.PARQUET, row 2"
 
 
@@ -250,7 +252,7 @@ FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "a comma too many": (
         "x.csv", "text,label\na, b,c\n", r"x\.csv:2 has 3 fields and the header 2: a text with a comma.* double quotes"
     ),
-    "an open quote": ("x.csv", 'text,label\na,b\n"c,d\n', r"x\.csv:3 is not CSV \(.*\): is a quote never closed\?"),
+    "an open quote": ("x.csv", 'text,label\na,b\n"c,d\n', r"x\.csv:3 is not CSV \(.*\): is a quote never closed, or"),
     "Latin-1 in CSV": ("x.csv", b"text,label\na,b\ncaf\xe9,b\n", r"x\.csv:3: byte 0xe9 is not UTF-8.*iconv"),
     "Latin-1 in JSON": ("x.jsonl", b'{"text": "caf\xe9", "label": 1}\n', r"x\.jsonl:1: byte 0xe9 is not UTF-8"),
     "no JSON": ("x.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"x\.jsonl:2 is not JSON: "),
@@ -265,8 +267,11 @@ FAULTS: dict[str, tuple[str, bytes | str, str]] = {
     "a label of NUL": ("x.jsonl", '{"text": "a", "label": "\\u0000"}\n', r"x\.jsonl:1: 'label' holds '\\x00'"),
     "a label of blanks": ("x.csv", "text,label\na,  \n", r"x\.csv:2: 'label' is empty"),
     "a comma too few": ("x.csv", 'text,label,id\n"a\nb",c,1\nd,e\n', r"x\.csv:4 has 2 fields and the header 3: a text"),
-    "semicolons": ("x.csv", "text;label\na;b\n", r"it has 'text;label': separate the fields with commas"),
-    "tabs": ("x.csv", "text\tlabel\na\tb\n", r"it has 'text\\tlabel': separate the fields with commas"),
+    "semicolons": ("x.csv", "text;label\na;b\n", r"it has 'text;label': begin with their names, separated by commas"),
+    "a remark first": ("x.csv", "# 2024\ntext,label\na,b\n", r"it has '# 2024': begin with their names, separated by"),
+    "a blank before a quote": ("x.csv", 'label,text\na, "b, c"\n', r"x\.csv:2 has 3 fields .*quotes, right after the"),
+    "backslashes before quotes": ("x.csv", 'text,label\n"a \\"b\\" c",d\n', r"x\.csv:2 is not CSV .*not doubled\?"),
+    "tabs": ("x.csv", "text\tlabel\na\tb\n", r"it has 'text\\tlabel': begin with their names, separated by commas"),
     "text after a quote": ("x.csv", 'text,label\n"a\nb",c\n"d"e,f\n', r"x\.csv:4 is not CSV \(',' expected after"),
     "a quote opened long ago": ("x.csv", 'text,label\n"a,b\n' + "c,d\n" * 50, r"x\.csv:2 is not CSV .*quote never"),
     "UTF-16 of Excel": ("x.csv", "text,label\n".encode("utf-16"), r"x\.csv:1: byte 0xff is not UTF-8.*UTF-16, convert"),
@@ -294,8 +299,8 @@ def test_a_fault_names_the_place_and_what_to_do(tmp_path: Path, name: str) -> No
         ({"text": ["a", "b"], "label": [1, None]}, r"x\.parquet, row 2: 'label' is empty"),
         ({"text": ["a", "b"], "label": [1.0, 2.0]}, r"x\.parquet, row 1: 'label' is 1\.0, and labels are strings"),
         (
-            {"text": ["a", b"\xe9"], "label": ["b", "c"]},
-            r"x\.parquet, row 1: 'text' is of the type bytes, expected a text",
+            {"text": ["a", b"caf\xe9"], "label": ["b", "c"]},
+            r"x\.parquet, row 2: 'text' is not UTF-8 \(byte 4\): correct or drop the row",
         ),
         ({"text": ["a", "b\0"], "label": [1, 2]}, r"x\.parquet, row 2: 'text' holds '\\x00', which text cannot have"),
         ({"text": ["a"], "label": [["b"]]}, r"x\.parquet, row 1: 'label' is a list, and labels are strings"),

@@ -290,6 +290,19 @@ def test_no_value_holds_a_nul_character(tmp_path: Path) -> None:
     ]
 
 
+def test_no_value_holds_half_a_character(tmp_path: Path) -> None:
+    """No file can hold it; two halves side by side, as JSON writes a character, are one."""
+    path = tmp_path / "p.yaml"
+    text = write(path, put("download.source", "SOURCE")).read_text(encoding="utf-8")
+    path.write_text(text.replace("SOURCE", r'"\ud83d\ude00"'), encoding="utf-8")
+    assert load_params(path).download.source == "\U0001f600"
+    path.write_text(text.replace("SOURCE", r'"a\ud83d"') + r'"b\udc00": 1', encoding="utf-8")
+    assert faults(path) == [
+        "download.source: has half a character (a lone surrogate): write all of it",
+        r"b\udc00: the name has half a character (a lone surrogate): write all of it",
+    ]
+
+
 def test_paths_at_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     names = ("download.source", "prepare.tokenizer", "train.init")
@@ -320,6 +333,21 @@ def test_an_example_of_no_known_task_is_named(tmp_path: Path, task: str | None) 
 def test_a_missing_file_names_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"no params file at .*nowhere\.yaml: .*--params"):
         load_params(tmp_path / "nowhere.yaml")
+
+
+def test_text_in_another_encoding_is_said_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"extends: params.yaml\n# Gr\xf6\xdfe\n")
+    with pytest.raises(ParamsError, match=r"line 2 is not UTF-8; save the file as UTF-8$"):
+        load_params(path)
+
+
+def test_a_key_that_is_there_twice_is_named_without_advice_to_allow_it(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"train:\n  seed: 1\n  seed: 2\n")
+    with pytest.raises(ParamsError, match=r'(?s)duplicate key "seed".*line 3') as caught:
+        load_params(path)
+    assert "suppress" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

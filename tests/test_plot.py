@@ -223,6 +223,17 @@ def test_a_malformed_table_is_refused_and_leaves_the_earlier_pictures(
 
 
 @pytest.mark.usefixtures("figures")
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zip", ".tar", ".zst"])
+def test_a_table_is_read_as_csv_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    paths = write_run(tmp_path, epochs=1, intervals=1)
+    table = (tmp_path / "history.csv").rename(tmp_path / f"history.csv{suffix}")
+    assert run_plot(**{**paths, "history": table}, out=tmp_path / "plots")["intervals"] == 1
+    table.write_bytes(b"\x1f\x8b\x08")
+    with pytest.raises(DataError, match=r"history\.csv\..* cannot be read as CSV: .*; train again"):
+        run_plot(**{**paths, "history": table}, out=tmp_path / "plots")
+
+
 def test_progress_names_each_picture(tmp_path: Path) -> None:
     reports: list[Progress] = []
     run_plot(**write_run(tmp_path, epochs=1, intervals=2), out=tmp_path / "plots", on_progress=reports.append)

@@ -204,7 +204,7 @@ def test_dvc_may_end_while_the_run_is_still_being_made(
     tiny: Params, parquet: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", "train")
-    with pytest.raises(StoppedError, match="the end of the DVC process that waited for it after step 0 of 12"):
+    with pytest.raises(StoppedError, match=r"waited for it before the first step; .* start over"):
         train(tiny, tmp_path, parquet, **SMALL, options={"parent": os.getppid() + 1})
     train(tiny, tmp_path, parquet, **SMALL, options={"parent": os.getppid()})
     assert results(tmp_path) == whole

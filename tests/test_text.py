@@ -156,8 +156,20 @@ def test_only_line_ends_end_lines(tmp_path: Path) -> None:
     assert texts(write(tmp_path / "x.txt", f"{inside}\n{inside}".encode()), "lines") == [inside, inside]
 
 
+def test_windows_line_ends_that_were_converted_twice_are_no_empty_lines(tmp_path: Path) -> None:
+    content = "One. Two.\n\nThree.\nFour.".replace("\n", "\r\n").replace("\n", "\r\n")
+    assert texts(write(tmp_path / "x.txt", content.encode())) == ["One. Two.", "Three.\nFour."]
+
+
 @pytest.mark.parametrize("before", range(CHUNK - 4, CHUNK + 2))
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("returns", range(5))
+def test_returns_in_a_row_are_the_same_lines_wherever_a_read_ends(tmp_path: Path, before: int, returns: int) -> None:
+    path = write(tmp_path / "x.txt", b"x" * before + b"\r" * returns + b"\ny")
+    assert texts(path, "file") == ["x" * before + "\n" * max(1, returns - 1) + "y"]
+
+
+@pytest.mark.parametrize("before", range(CHUNK - 4, CHUNK + 2))
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
 def test_characters_and_line_ends_may_lie_across_reads(tmp_path: Path, before: int, end: str) -> None:
     lines = ["x" * before, "\U0001f600é", "", "y" * 2 * CHUNK, "z"]
     path = write(tmp_path / "x.txt", end.join(lines).encode())

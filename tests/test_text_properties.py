@@ -22,7 +22,7 @@ ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 LINE = ANYTHING.map(lambda text: text.replace("\n", " ")).filter(str.strip)
 BLOCK = st.lists(LINE, min_size=1, max_size=3).map("\n".join)
 WHOLE = ANYTHING.filter(str.strip)
-LINE_END = st.sampled_from(["\n", "\r\n", "\r"])
+LINE_END = st.sampled_from(["\n", "\r\n", "\r", "\r\r\n"])
 
 ONE_FILE: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gz, ".zst": zst}
 MANY_FILES: dict[str, Callable[[Files], bytes]] = {

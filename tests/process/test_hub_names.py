@@ -107,5 +107,6 @@ def test_a_hub_without_the_weights_is_said_to_lack_them(tmp_path: Path) -> None:
     with serving(tmp_path / "hub") as address:
         message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT=address)
     assert message == (
-        "owner/name cannot be loaded from the Hugging Face hub: it has no model.safetensors or pytorch_model.bin"
+        "owner/name cannot be loaded from the Hugging Face hub: it has no model.safetensors or pytorch_model.bin; "
+        "fetch it again"
     )

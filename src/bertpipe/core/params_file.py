@@ -156,17 +156,26 @@ def _count(content: Any, counts: dict[int, int]) -> int:  # noqa: ANN401
 
 
 def _unreadable(content: Any, place: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
-    """Yield the dotted names of keys that DVC ignores and of values that no file system takes, and what to do."""
+    """Yield the dotted names of keys that DVC ignores and of values that no text can have, and what to do."""
     if isinstance(content, str) and "\0" in content:
         yield place, "has a NUL character: remove it"
+    if isinstance(content, str) and _has_half_a_character(content):
+        yield place, "has half a character (a lone surrogate): write all of it"
     for key, value in (
         content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     ):
         name = json.dumps(key, default=str).strip('"')[:_SHOWN]
         if isinstance(content, dict) and not isinstance(key, str):
             yield f"{place}.{name}".lstrip("."), f'write it in quotes, "{name}": DVC ignores names that are not text'
+        elif isinstance(key, str) and _has_half_a_character(key):
+            yield f"{place}.{name}".lstrip("."), "the name has half a character (a lone surrogate): write all of it"
         else:
             yield from _unreadable(value, f"{place}.{key}".lstrip("."))
+
+
+def _has_half_a_character(text: str) -> bool:
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")  # joins two halves side by side
+    return any("\ud800" <= character <= "\udfff" for character in whole)
 
 
 def _read_layers(path: Path, *, comments: bool = False) -> _Layers:
@@ -207,8 +216,12 @@ def _read_yaml(path: Path, *, comments: bool, extended_by: Path | None) -> Any: 
     try:
         reader = YAML(typ="rt") if comments else YAML(typ="safe", pure=True)
         return reader.load(path.read_text(encoding="utf-8"))
-    except (YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a date or number that there is not, too deep
-        raise ParamsError(f"{path} is not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        line = 1 + error.object[: error.start].count(b"\n")
+        raise ParamsError(f"{path} is not YAML: line {line} is not UTF-8; save the file as UTF-8") from error
+    except (YAMLError, ValueError, RecursionError) as error:  # a date or number that there is not, too deep
+        reason = str(error).partition("To suppress this check")[0].strip()
+        raise ParamsError(f"{path} is not YAML: {reason}") from error
 
 
 def _merge_layers(layers: _Layers) -> Any:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import BinaryIO, TextIO
 
 from bertpipe.core.errors import InputError, MissingInputError
 from bertpipe.core.file_kinds import BYTE_ORDER_MARK, JSON_LINES_SUFFIXES, LFS_POINTER, Packing, is_hidden, kind_of
-from bertpipe.sources.text.documents.decoding import guess
+from bertpipe.sources.text.documents.decoding import LATIN_ADVICE, guess
 
 STANDARD_INPUT = "-"
 _LONGEST_LINE = 1 << 24
@@ -171,7 +172,8 @@ def _line(number: int, line: str, fields: Sequence[str], read: _Reader) -> Line:
             raise _BadLineError("it holds a NUL character, which text does not have: is the file UTF-16?", text)
         given, values = read(text, fields)
     except UnicodeDecodeError as error:
-        return Line(number=number, given=text, values=(), error=f"it is not UTF-8 (byte {error.start + 1})")
+        fault = f"it is not UTF-8 (byte {error.start + 1}): {LATIN_ADVICE}"
+        return Line(number=number, given=text, values=(), error=fault)
     except _BadLineError as error:
         return Line(number=number, given=error.given, values=(), error=str(error))
     return Line(number=number, given=given, values=values)
@@ -187,9 +189,9 @@ def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...
     """Return the content of a JSON line, and its fields."""
     names = " and ".join(repr(field) for field in fields)
     try:
-        given = json.loads(text, parse_constant=_refuse)
+        given = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_fraction)
     except (ValueError, RecursionError) as error:
-        advice = _ONE_A_LINE if text.lstrip().startswith("[") else f"write an object with {names}"
+        advice = _ONE_A_LINE if text.lstrip().startswith("[") else f"write an object with {names} on one line"
         raise _BadLineError(f"it is not JSON ({error}): {advice}", text) from error
     if isinstance(given, str) and len(fields) == 1:
         return given, (given,)
@@ -206,6 +208,18 @@ def _read_json(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > sys.int_info.default_max_str_digits:  # int() takes no more
+        raise ValueError(f"it has a number of {len(digits):,} digits, write it as a string")
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    if math.isinf(number := float(digits)):  # it could not be written again
+        raise ValueError(f"{digits:.60} is too large a number, write it as a string")
+    return number
 
 
 def _read_text(text: str, fields: Sequence[str]) -> tuple[object, tuple[str, ...]]:

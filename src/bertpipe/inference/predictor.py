@@ -134,7 +134,7 @@ class Predictor:
         encoded = self.tokenizer.encode(text, "the text")
         masked = tuple(index for index, token_id in enumerate(encoded.ids) if token_id == self.tokenizer.mask_id)
         if not masked:
-            capitals = ", in capitals" if MASK.lower() in text.lower() else ""
+            capitals = ", in capitals," if MASK.lower() in text.lower() else ""
             raise InputError(f"there is no {MASK} in {excerpt(text)}: write {MASK}{capitals} where you want a word")
         start, end = _window(len(encoded.ids), masked, self.max_positions - 2)
         warnings = list(self.tokenizer.warnings(encoded))

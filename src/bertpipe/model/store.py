@@ -132,7 +132,7 @@ def load_weights(path: Path, bert: Bert) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}; train again") from error
     if bert.params.tied:
         weights[_TIED_NAME] = weights.get("embeddings.token.weight", torch.empty(0))
     try:

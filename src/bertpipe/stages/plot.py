@@ -87,9 +87,10 @@ def run_plot(
 def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Return the columns of a CSV file as floats; an empty cell is NaN, a gap in its line."""
     try:
-        table = pd.read_csv(path)
+        with path.open("rb") as file:  # of a name, pandas would unpack what the suffix says, with errors of any kind
+            table = pd.read_csv(file)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+        raise DataError(f"{path} cannot be read as CSV: {error}; train again") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas uses surplus first cells as an index
         raise DataError(f"{path} has rows with more cells than its header; train again")
     missing = [column for column in columns if column not in table.columns]

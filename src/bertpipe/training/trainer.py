@@ -173,10 +173,10 @@ class Trainer:
         except Interrupted as interruption:
             if step > self.restored_step:
                 self._save(step)
+            done = f"after step {step:,} of {self.schedule.total:,}" if step else "before the first step"
+            resume = f"to resume (state: {self.checkpoints.directory})" if step else "to start over"
             raise StoppedError(
-                f"{interruption} after step {step:,} of {self.schedule.total:,}; run the same command again to resume "
-                f"(state: {self.checkpoints.directory})",
-                exit_code=interruption.exit_code,
+                f"{interruption} {done}; run the same command again {resume}", exit_code=interruption.exit_code
             ) from None
         finally:
             self.tracker.close()

@@ -101,13 +101,13 @@ def read_config(source: str | Path, path: Path) -> tuple[HuggingFaceConfig, Mode
     try:
         content = read_json(path)
     except DataError as error:
-        raise ModelError(f"the config of {source} cannot be read: {error}") from error
+        raise ModelError(f"the config of {source} cannot be read: {error}; fetch it again") from error
     if not isinstance(content, dict):
         raise ModelError(f"the config of {source} cannot be read: {path} holds no names with values")
     kind = content.get("model_type", "bert")  # the first checkpoints do not say; their tensors do
     if not isinstance(kind, str) or kind not in _ARCHITECTURES:
         raise ModelError(
-            f"{source} is a model of type {kind!r:.60}, and bertpipe reads {', '.join(map(repr, _ARCHITECTURES))} only"
+            f"{source} is a model of type {kind!r:.60}, and bertpipe reads {', '.join(map(repr, _ARCHITECTURES))} only: take one of these"
         )
     architecture = _ARCHITECTURES[kind]
     try:

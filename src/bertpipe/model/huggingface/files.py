@@ -96,6 +96,11 @@ def wrapper_prefix(source: str | Path, names: Collection[str]) -> str:
 
 def other_weights(directory: Path) -> str | None:
     """Return what a directory without weights of PyTorch has instead, with what to do; None if nothing is known."""
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if path.is_symlink() and not path.exists():  # a part of the hub's cache that was copied by itself
+            return (
+                f"its {path.name:.60} is a link to nothing: fetch the model again, or copy it with its files (cp -rL)"
+            )
     for kind, patterns in _OTHERS.items():
         found = next((path for pattern in patterns for path in sorted(directory.glob(pattern))), None)
         if found is not None:

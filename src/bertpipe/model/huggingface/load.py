@@ -43,7 +43,7 @@ def load_huggingface(source: str | Path) -> LoadedModel:
         try:
             return _read(source, partial(_in_directory, source))
         except OSError as error:
-            reason = (other_weights(source) if isinstance(error, _NoWeightsError) else None) or first_line(error)
+            reason = (other_weights(source) if isinstance(error, _NoFileError) else None) or first_line(error)
             raise ModelError(f"{source} cannot be read as a Hugging Face model: {reason}") from error
     try:
         return _read(source, partial(_in_cache, source))
@@ -56,22 +56,22 @@ def load_huggingface(source: str | Path) -> LoadedModel:
         raise ModelError(f"{source} cannot be loaded from the Hugging Face hub: {first_line(error)}") from error
 
 
-class _NoWeightsError(FileNotFoundError):
-    """A checkpoint without a file of weights that bertpipe reads."""
+class _NoFileError(FileNotFoundError):
+    """A checkpoint without a config, or without weights that bertpipe reads."""
 
 
 def _read(source: str | Path, find: FindFile) -> LoadedModel:
     """Return the model; OSError if a file of it is missing."""
     path = find(CONFIG_NAME)
     if path is None:
-        raise FileNotFoundError(f"it has no {CONFIG_NAME}")
+        raise _NoFileError(f"it has no {CONFIG_NAME}; fetch it again")
     config, params = read_config(source, path)
     for name in TOKENIZER_FILES:  # a hub's come to lie beside the config
         find(name)
     given = _tokenizer(source, path.parent, config.vocab_size)
     stored = _read_part(source, "weights", lambda: read_tensors(find))
     if not stored:
-        raise _NoWeightsError("it has no model.safetensors or pytorch_model.bin")
+        raise _NoFileError("it has no model.safetensors or pytorch_model.bin; fetch it again")
     prefix = wrapper_prefix(source, stored)
     with torch.device("meta"):
         skeleton = Bert(params, config.vocab_size, init_weights=False)
@@ -236,7 +236,9 @@ def _read_part(source: str | Path, part: str, read: Callable[[], Any]) -> Any:  
                 f"the {part} of {source} are not a pickle of plain tensors: damaged, or code, which is not run; "
                 f"use a model with a model.safetensors"
             ) from error
-        raise ModelError(f"the {part} of {source} cannot be read: {first_line(error):.200}") from error
+        raise ModelError(
+            f"the {part} of {source} cannot be read: {first_line(error):.200}; fetch them again, or take another model"
+        ) from error
 
 
 def _tokenizer(source: str | Path, directory: Path, vocab_size: int) -> GivenTokenizer:

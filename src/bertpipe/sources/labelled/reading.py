@@ -102,7 +102,9 @@ def _rows(path: Path, partition: _Partition, fields: _Fields) -> _Found:
     elif kind.suffix in (_CSV_SUFFIX, *_JSON_SUFFIXES):
         found = _rows_of_lines(path, kind, names)
     else:
-        raise DataError(f"{path} has none of the suffixes {', '.join(_SUFFIXES)}: name it by what it holds")
+        raise DataError(
+            f"{path} has none of the suffixes {', '.join(_SUFFIXES)}: name it by what it holds, or write one of them"
+        )
     for place, values in found:
         row = {**partition, **dict(zip(names, values, strict=True))}
         yield place, [row[field] for field in fields]
@@ -148,7 +150,7 @@ def _csv_rows(lines: Iterator[tuple[int, str]], origin: str, fields: Sequence[st
     line = 1
     try:
         header = next(filter(None, reader), [])
-        advice = _ADVICE if len(header) != 1 else "separate the fields with commas"
+        advice = _ADVICE if len(header) != 1 else "begin with their names, separated by commas"
         check_fields(fields, header, origin, advice=advice)
         columns = [header.index(field) for field in fields]
         line = reader.line_num + 1
@@ -159,11 +161,13 @@ def _csv_rows(lines: Iterator[tuple[int, str]], origin: str, fields: Sequence[st
             if len(cells) != len(header):
                 raise DataError(
                     f"{place} has {len(cells)} fields and the header {len(header)}: a text with a comma, a quote or a "
-                    f"line end in it stands in double quotes, and quotes within are doubled"
+                    f"line end in it stands in double quotes, right after the comma, and quotes within are doubled"
                 )
             yield place, [cells[column] for column in columns]
     except csv.Error as error:
-        raise DataError(f"{origin}:{line} is not CSV ({error}): is a quote never closed?") from error
+        raise DataError(
+            f"{origin}:{line} is not CSV ({error}): is a quote never closed, or one within a text not doubled?"
+        ) from error
 
 
 def _parquet_rows(path: Path, fields: Sequence[str]) -> _Found:
@@ -180,4 +184,15 @@ def _parquet_rows(path: Path, fields: Sequence[str]) -> _Found:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}): fetch or write it again") from error
     for number, row in enumerate(zip(*(table[field].to_pylist() for field in fields), strict=True), start=1):
-        yield f"{path}, row {number}", list(row)
+        place = f"{path}, row {number}"
+        yield place, [_decoded(value, f"{place}: {name!r}") for name, value in zip(fields, row, strict=True)]
+
+
+def _decoded(value: object, what: str) -> object:
+    """Return a value of Parquet; its bytes as text, because older writers do not mark strings as such."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} is not UTF-8 (byte {error.start + 1}): correct or drop the row") from error

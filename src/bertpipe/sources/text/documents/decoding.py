@@ -1,9 +1,9 @@
 """Bytes to text: UTF-8 or an error that says where and what else it may be; every line end a newline."""
 
 import codecs
-import io
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import BYTE_ORDER_MARK
@@ -18,6 +18,10 @@ from bertpipe.sources.text.documents.streams import (
 
 _HEAD = 512
 """First bytes of a file that are kept to tell what it may be."""
+_LINE_END = re.compile(r"\r\r?\n|\r")
+"""Besides a newline. `\\r\\r\\n` is what text becomes that is converted to Windows' line ends twice."""
+
+LATIN_ADVICE = "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 
 
 def read_text(stream: ByteStream, origin: str) -> Iterator[str]:
@@ -64,9 +68,8 @@ class _Decoding:
     offset: int = 0
     """Where `pending` stands in the file."""
     line: int = 1
-    newlines: io.IncrementalNewlineDecoder = field(
-        default_factory=lambda: io.IncrementalNewlineDecoder(None, translate=True)
-    )
+    returns: str = ""
+    """The beginning of a line end that the last chunk may have cut off."""
 
     def decode(self, chunk: bytes) -> str:
         """Return the text of the next bytes; an empty chunk is the end."""
@@ -78,19 +81,23 @@ class _Decoding:
             raise self._not_utf8(data, error) from error
         if "\0" in text:
             raise self._nul(text)
-        text = self.newlines.decode(text.replace(BYTE_ORDER_MARK, ""), final=not chunk)
+        text = self._with_newlines(text.replace(BYTE_ORDER_MARK, ""), final=not chunk)
         self.line += text.count("\n")
         self.pending, self.offset = data[used:], self.offset + used
         return text
+
+    def _with_newlines(self, text: str, *, final: bool) -> str:
+        text = self.returns + text
+        end = len(text) if final else max(len(text.rstrip("\r")), len(text) - 2)
+        self.returns = text[end:]
+        return _LINE_END.sub("\n", text[:end]) if "\r" in text else text
 
     def _not_utf8(self, data: bytes, error: UnicodeDecodeError) -> DataError:
         before = data[: error.start].decode("utf-8")
         if error.reason == "unexpected end of data":
             hint = "it ends within a character: is it cut off?"
         else:
-            hint = guess(self.head) or (
-                "if it is Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-            )
+            hint = guess(self.head) or LATIN_ADVICE
         return self._error(before, f"byte 0x{data[error.start]:02x} is not UTF-8", hint)
 
     def _nul(self, text: str) -> DataError:
@@ -101,7 +108,7 @@ class _Decoding:
         return self._error(before, "a NUL character, which text does not have", hint)
 
     def _error(self, before: str, fault: str, hint: str) -> DataError:
-        line = self.line + self.newlines.decode(before, final=True).count("\n")
+        line = self.line + self._with_newlines(before, final=True).count("\n")
         offset = self.offset + utf8_size(before)
         return DataError(f"{self.origin}:{line}: {fault} (after {offset:,} bytes); {hint}")
 
