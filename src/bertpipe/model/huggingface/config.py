@@ -107,8 +107,8 @@ def read_config(source: str | Path, path: Path) -> tuple[HuggingFaceConfig, Mode
     kind = content.get("model_type", "bert")  # the first checkpoints do not say; their tensors do
     if not isinstance(kind, str) or kind not in _ARCHITECTURES:
         raise ModelError(
-            f"{source} is a model of type {kind!r:.60}, and bertpipe reads {', '.join(map(repr, _ARCHITECTURES))} only: "
-            f"take one of these"
+            f"{source} is a model of type {kind!r:.60}, and bertpipe reads {', '.join(map(repr, _ARCHITECTURES))} "
+            f"only: take one of these"
         )
     architecture = _ARCHITECTURES[kind]
     try:
