@@ -1,0 +1,137 @@
+"""Charts as Vega-Lite specifications; their colours are variables of the page's style, so that both themes fit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from bertpipe.report.content import Spec
+
+_COLOURS = ("var(--series-1)", "var(--series-2)", "var(--series-3)", "var(--series-4)", "var(--series-5)")
+_DASHES = ((1, 0), (1, 0), (8, 4), (2, 3), (10, 3, 2, 3))
+_HEIGHT = 260
+_ROW_HEIGHT = 20
+_FEW_POINTS = 12
+"""Most points of a line that shows them: a single one gives no line."""
+
+Points = Sequence[tuple[float, float | None]]
+
+
+def line_chart(
+    lines: Mapping[str, Points],
+    levels: Mapping[str, float],
+    *,
+    x: str,
+    y: str,
+    from_zero: bool = False,
+    percent: bool = False,
+) -> Spec:
+    """Return lines, and one level line for each simple predictor.
+
+    Args:
+        lines: by name, the points of each line; a point without a height is a gap.
+        levels: by name, the height of each level line.
+        x: title of the axis.
+        y: title of the axis.
+        from_zero: whether the height begins at 0.
+        percent: whether the heights are shares.
+    """
+    places = [place for points in lines.values() for place, _ in points]
+    ends = (min(places, default=0), max(places, default=1))
+    drawn: dict[str, Points] = {**lines, **{name: [(end, level) for end in ends] for name, level in levels.items()}}
+    values = [{"x": place, "y": height, "name": name} for name, points in drawn.items() for place, height in points]
+    names, numbers = list(drawn), range(len(drawn))
+    # The first level line has the third pair, whether there are one or two lines.
+    looks = [number if number < len(lines) else number + 2 - len(lines) for number in numbers]
+    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=290, symbolSize=220, symbolStrokeWidth=2.5)
+    height = alt.Y(
+        "y:Q", title=y, scale=alt.Scale(zero=from_zero, nice=True), axis=alt.Axis(format="%" if percent else "")
+    )
+    base = alt.Chart(alt.Data(values=values)).encode(
+        x=alt.X("x:Q", title=x, axis=alt.Axis(format=",d", tickMinStep=1), scale=alt.Scale(nice=False)),
+        y=height,
+        color=alt.Color("name:N", legend=legend, scale=alt.Scale(domain=names, range=[_COLOURS[n] for n in looks])),
+        tooltip=[
+            alt.Tooltip("name:N", title="line"),
+            alt.Tooltip("x:Q", title=x, format=",d"),
+            alt.Tooltip("y:Q", title=y, format=".1%" if percent else ".4~g"),
+        ],
+    )
+    dashes = alt.StrokeDash(
+        "name:N", legend=legend, scale=alt.Scale(domain=names, range=[list(_DASHES[n]) for n in looks])
+    )
+    layers = [base.mark_line(strokeWidth=2).encode(strokeDash=dashes)]
+    for name, points in lines.items():  # of a long line the points only show the tooltip
+        opacity = 1 if len(points) <= _FEW_POINTS else 0
+        of_line = base.transform_filter(alt.FieldEqualPredicate(field="name", equal=name))
+        layers.append(of_line.mark_point(filled=True, size=50, opacity=opacity))
+    return _spec(alt.layer(*layers).properties(height=_HEIGHT))
+
+
+def bar_chart(bars: Sequence[tuple[str, float, int]], *, x: str, y: str, counted: str) -> Spec:
+    """Return one bar per range, with the share as its height.
+
+    Args:
+        bars: name of the range, share, and how many there are.
+        x: title of the axis.
+        y: title of the axis.
+        counted: what there are so many of.
+    """
+    values = [{"range": name, "share": share, "count": count} for name, share, count in bars]
+    chart = (
+        alt.Chart(alt.Data(values=values))
+        .mark_bar(color=_COLOURS[0])
+        .encode(
+            x=alt.X("range:N", title=x, sort=None, axis=alt.Axis(labelAngle=-40)),
+            y=alt.Y("share:Q", title=y, axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
+            tooltip=[
+                alt.Tooltip("range:N", title=x),
+                alt.Tooltip("share:Q", title=y, format=".1%"),
+                alt.Tooltip("count:Q", title=counted, format=",d"),
+            ],
+        )
+    )
+    return _spec(chart.properties(height=_HEIGHT))
+
+
+def word_map(words: Sequence[tuple[str, float, float]]) -> Spec:
+    """Return words as text at their places."""
+    values = [{"word": word, "x": x, "y": y} for word, x, y in words]
+    axis = {"axis": alt.Axis(labels=False, ticks=False), "scale": alt.Scale(zero=False, padding=20)}
+    base = alt.Chart(alt.Data(values=values)).encode(
+        x=alt.X("x:Q", title="first component", **axis),
+        y=alt.Y("y:Q", title="second component", **axis),
+        tooltip=[alt.Tooltip("word:N", title="word")],
+    )
+    text = base.mark_text(fontSize=11, fill="var(--ink)", dy=-7).encode(text="word:N")
+    return _spec(alt.layer(base.mark_circle(size=24, color=_COLOURS[1], opacity=1), text).properties(height=520))
+
+
+def attention_map() -> Spec:
+    """Return a grid of weights; the page fills in its data, `attention`: from, to and weight."""
+    axis = {"sort": None, "axis": alt.Axis(labelLimit=110)}
+    chart = (
+        alt.Chart(alt.NamedData(name="attention"))
+        .mark_rect(fill="var(--series-1)", stroke="var(--line)", strokeWidth=0.5)
+        .encode(
+            x=alt.X(
+                "to:N", title="token that gets the attention", sort=None, axis=alt.Axis(labelLimit=110, labelAngle=-90)
+            ),
+            y=alt.Y("from:N", title="token that attends", **axis),
+            fillOpacity=alt.FillOpacity("weight:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
+            tooltip=[
+                alt.Tooltip("from:N", title="token"),
+                alt.Tooltip("to:N", title="attends to"),
+                alt.Tooltip("weight:Q", title="share", format=".0%"),
+            ],
+        )
+    )
+    return _spec(chart.properties(height=alt.Step(_ROW_HEIGHT)))
+
+
+def _spec(chart: Any) -> Spec:  # noqa: ANN401 - altair's charts have several classes
+    """Return a chart as wide as its place, without the address of the schema and with data in their place."""
+    spec: dict[str, Any] = chart.properties(width="container").to_dict()
+    for name in ("$schema", "config"):
+        spec.pop(name, None)
+    return spec
