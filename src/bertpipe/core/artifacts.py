@@ -266,7 +266,7 @@ def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     Raises:
         DataError: the file cannot be read, lacks a column, or holds something that is not a number.
     """
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     try:
         table = pd.read_csv(path)

@@ -5,6 +5,7 @@ Shapes in this file: tokens (supervised tokens of the split), rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class TokenGuesses:
     @property
     def is_right(self) -> NDArray[np.bool_]:
         """Whether the guess is the label."""
-        return self.guess == self.label
+        return np.equal(self.guess, self.label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class PairVerdicts:
     @property
     def called_next(self) -> NDArray[np.bool_]:
         """Whether the model calls the pair next."""
-        return self.probability_next > 0.5  # noqa: PLR2004 - the more probable of two classes
+        return np.greater(self.probability_next, 0.5)  # noqa: PLR2004 - the more probable of two classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def guesses(
         device: where the model is.
     """
     batcher = Batcher(dataset=split, masking=None, seed=0)
-    tokens: list[tuple[NDArray[np.float64], ...]] = [tuple(np.zeros(0) for _ in range(6))]
+    tokens: list[tuple[NDArray[Any], ...]] = [tuple(np.zeros(0) for _ in range(6))]
     rows = split.layout.rows
     is_next, probability_next = np.zeros(rows, dtype=np.bool_), np.zeros(rows)
     for window in length_order(split.lengths, split.layout, batch_size=batch_size):

@@ -36,7 +36,7 @@ _FREQUENCIES = (0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 _POSITION_RANGES = 12
 _SHOWN_MISTAKES = 12
 _SHOWN_PAIRS = 2
-_MAP_WORDS = 60
+_MAP_WORDS = 120
 _ASKED_WORDS = 12
 _SKIPPED_WORDS = 30
 """The most frequent words, most of which are function words."""
@@ -126,7 +126,7 @@ def _mistakes(tokens: TokenGuesses, test: PairSource, tokenizer: Tokenizer) -> R
         chances = (100 * tokens.probability[index], 100 * tokens.label_probability[index])
         remark = f"guessed “{guess}” with {chances[0]:.1f} %; the true word “{label}” has {chances[1]:.2g} %"
         rows.append((remark, sentences_of(row_at(test, int(tokens.row[index])), tokenizer)))
-    return Rows(caption="The most confident wrong guesses on the test split, the surest first.", rows=rows)
+    return Rows(title="The most confident wrong guesses", note="On the test split, the surest first.", rows=rows)
 
 
 def _pairs(verdicts: PairVerdicts, test: PairSource, tokenizer: Tokenizer) -> list[Table | Rows]:
@@ -148,7 +148,11 @@ def _pairs(verdicts: PairVerdicts, test: PairSource, tokenizer: Tokenizer) -> li
             columns=("", "called next", "called not next"),
             rows=[(f"is {names[is_next]}", counts[is_next, True], counts[is_next, False]) for is_next in (True, False)],
         ),
-        Rows(caption="The surest verdicts of each kind.", rows=rows),
+        Rows(
+            title="The surest verdicts of each kind",
+            note="How probable the model finds it that B follows A.",
+            rows=rows,
+        ),
     ]
 
 
@@ -244,4 +248,5 @@ def _map(words: Sequence[str], vectors: NDArray[np.float64]) -> Picture:
             rows=placed,
             is_open=False,
         ),
+        is_wide=True,
     )

@@ -10,6 +10,8 @@ from bertpipe.report.content import Spec
 _COLOURS = ("var(--series-1)", "var(--series-2)", "var(--series-3)", "var(--series-4)", "var(--series-5)")
 _DASHES = ((1, 0), (1, 0), (8, 4), (2, 3), (10, 3, 2, 3))
 _HEIGHT = 260
+_MAP_HEIGHT, _MAP_WIDTH = 520, 520
+_LETTER_HEIGHT, _LETTER_WIDTH = 17, 7.5
 _ROW_HEIGHT = 20
 _FEW_POINTS = 12
 """Most points of a line that shows them: a single one gives no line."""
@@ -37,20 +39,33 @@ def line_chart(
         percent: whether the heights are shares.
     """
     places = [place for points in lines.values() for place, _ in points]
-    ends = (min(places, default=0), max(places, default=1))
+    low, high = min(places, default=0), max(places, default=1)
+    ends = (low, high) if low < high else (low - 1, high + 1)
     drawn: dict[str, Points] = {**lines, **{name: [(end, level) for end in ends] for name, level in levels.items()}}
     values = [{"x": place, "y": height, "name": name} for name, points in drawn.items() for place, height in points]
     names, numbers = list(drawn), range(len(drawn))
     # The first level line has the third pair, whether there are one or two lines.
     looks = [number if number < len(lines) else number + 2 - len(lines) for number in numbers]
-    legend = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=290, symbolSize=220, symbolStrokeWidth=2.5)
+    legend = alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=1,
+        labelLimit=290,
+        symbolType="stroke",
+        symbolSize=500,
+        symbolStrokeWidth=2.5,
+    )
     height = alt.Y(
-        "y:Q", title=y, scale=alt.Scale(zero=from_zero, nice=True), axis=alt.Axis(format="%" if percent else "")
+        "y:Q", title=y, scale=alt.Scale(zero=from_zero, nice=True), axis=alt.Axis(format="%") if percent else alt.Axis()
     )
     base = alt.Chart(alt.Data(values=values)).encode(
-        x=alt.X("x:Q", title=x, axis=alt.Axis(format=",d", tickMinStep=1), scale=alt.Scale(nice=False)),
+        x=alt.X(
+            "x:Q",
+            title=x,
+            axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6, labelSeparation=8),
+            scale=alt.Scale(nice=False),
+        ),
         y=height,
-        color=alt.Color("name:N", legend=legend, scale=alt.Scale(domain=names, range=[_COLOURS[n] for n in looks])),
         tooltip=[
             alt.Tooltip("name:N", title="line"),
             alt.Tooltip("x:Q", title=x, format=",d"),
@@ -60,11 +75,14 @@ def line_chart(
     dashes = alt.StrokeDash(
         "name:N", legend=legend, scale=alt.Scale(domain=names, range=[list(_DASHES[n]) for n in looks])
     )
-    layers = [base.mark_line(strokeWidth=2).encode(strokeDash=dashes)]
+    colours = alt.Scale(domain=names, range=[_COLOURS[n] for n in looks])
+    colour = alt.Stroke("name:N", legend=legend, scale=colours)
+    layers = [base.mark_line(strokeWidth=2).encode(stroke=colour, strokeDash=dashes)]
     for name, points in lines.items():  # of a long line the points only show the tooltip
         opacity = 1 if len(points) <= _FEW_POINTS else 0
         of_line = base.transform_filter(alt.FieldEqualPredicate(field="name", equal=name))
-        layers.append(of_line.mark_point(filled=True, size=50, opacity=opacity))
+        dots = of_line.mark_point(stroke=None, size=50, opacity=opacity)
+        layers.append(dots.encode(fill=alt.Fill("name:N", legend=None, scale=colours)))
     return _spec(alt.layer(*layers).properties(height=_HEIGHT))
 
 
@@ -95,16 +113,32 @@ def bar_chart(bars: Sequence[tuple[str, float, int]], *, x: str, y: str, counted
 
 
 def word_map(words: Sequence[tuple[str, float, float]]) -> Spec:
-    """Return words as text at their places."""
-    values = [{"word": word, "x": x, "y": y} for word, x, y in words]
+    """Return words as points at their places, with their text where it covers no other."""
+    shown = _apart(words)
+    values = [{"word": word, "x": x, "y": y, "text": word if word in shown else ""} for word, x, y in words]
     axis = {"axis": alt.Axis(labels=False, ticks=False), "scale": alt.Scale(zero=False, padding=20)}
     base = alt.Chart(alt.Data(values=values)).encode(
         x=alt.X("x:Q", title="first component", **axis),
         y=alt.Y("y:Q", title="second component", **axis),
         tooltip=[alt.Tooltip("word:N", title="word")],
     )
-    text = base.mark_text(fontSize=11, fill="var(--ink)", dy=-7).encode(text="word:N")
-    return _spec(alt.layer(base.mark_circle(size=24, color=_COLOURS[1], opacity=1), text).properties(height=520))
+    text = base.mark_text(fontSize=11, fill="var(--ink)", dy=-7).encode(text="text:N")
+    dots = base.mark_point(size=30, fill=_COLOURS[1], stroke=None, opacity=1)
+    return _spec(alt.layer(dots, text).properties(height=_MAP_HEIGHT))
+
+
+def _apart(words: Sequence[tuple[str, float, float]]) -> set[str]:
+    """Return the words whose text has room beside that of the words before them, on the narrowest map."""
+    shown: dict[str, tuple[float, float]] = {}
+    sizes = [max(column) - min(column) or 1.0 for column in ([x for _, x, _ in words], [y for _, _, y in words])]
+    for word, x, y in words:
+        across, up = _MAP_WIDTH * x / sizes[0], _MAP_HEIGHT * y / sizes[1]
+        if all(
+            abs(up - other_up) > _LETTER_HEIGHT or abs(across - other) > _LETTER_WIDTH * (len(word) + len(text)) / 2
+            for text, (other, other_up) in shown.items()
+        ):
+            shown[word] = across, up
+    return set(shown)
 
 
 def attention_map() -> Spec:
@@ -134,4 +168,4 @@ def _spec(chart: Any) -> Spec:  # noqa: ANN401 - altair's charts have several cl
     spec: dict[str, Any] = chart.properties(width="container").to_dict()
     for name in ("$schema", "config"):
         spec.pop(name, None)
-    return spec
+    return spec | {"autosize": {"type": "fit-x", "contains": "padding"}}

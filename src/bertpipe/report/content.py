@@ -34,6 +34,14 @@ class Table:
     is_open: bool = True
     """Whether it shows without a click."""
 
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers alone."""
+        return [
+            all(cell is None or isinstance(cell, int | float) for cell in column)
+            for column in zip(*self.rows, strict=True)
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
@@ -45,6 +53,8 @@ class Picture:
     alternative: str
     spec: Spec
     table: Table
+    is_wide: bool = False
+    """Whether it needs more than a phone's width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +82,8 @@ class Rows:
     """Rows of data as text, each with a remark."""
 
     kind: ClassVar[str] = "rows"
-    caption: str
+    title: str
+    note: str
     rows: Sequence[tuple[str, Sequence[Sentence]]]
 
 
@@ -91,6 +102,7 @@ class Attention:
     """A chart in which the reader chooses example, layer and head."""
 
     kind: ClassVar[str] = "attention"
+    name: ClassVar[str] = "attention"
     examples: Sequence[AttentionExample]
     spec: Spec
 

@@ -49,8 +49,8 @@ function showAttention(view) {
   const values = weights.flatMap((of, from) =>
     of.map((percent, to) => ({ from: names[from], to: names[to], weight: percent / 100 })));
   const strongest = weights.map((of, from) => `${names[from]} to ${names[of.indexOf(Math.max(...of))]}`);
-  byId("attention-said").textContent = `Layer ${layer}, head ${head}: each row of the grid is a token, and the darker ` +
-    `a cell, the more it attends to the token of the column. The strongest link of each token: ${strongest.join(", ")}.`;
+  byId("attention-said").textContent = `Layer ${layer}, head ${head}: each row of the grid is a token, and the stronger ` +
+    `the colour of a cell, the more it attends to the token of the column. The strongest link of each token: ${strongest.join(", ")}.`;
   const table = byId("attention-table");
   table.tHead.replaceChildren(row("", names, "th"));
   table.tBodies[0].replaceChildren(...weights.map((of, from) => row(names[from], of.map(String), "td")));

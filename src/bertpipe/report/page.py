@@ -20,11 +20,8 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """
     blocks = [block for section in sections for block in section.blocks]
     examples = [example for block in blocks if isinstance(block, Attention) for example in block.examples]
-    content = {
-        "charts": {block.name: block.spec for block in blocks if isinstance(block, Picture)}
-        | {"attention": block.spec for block in blocks if isinstance(block, Attention)},
-        "attention": [{"tokens": one.tokens, "percent": one.percent} for one in examples],
-    }
+    charts = {block.name: block.spec for block in blocks if isinstance(block, Picture | Attention)}
+    content = {"charts": charts, "attention": [{"tokens": one.tokens, "percent": one.percent} for one in examples]}
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
     )

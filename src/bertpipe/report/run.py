@@ -53,8 +53,9 @@ def data_section(summary: Mapping[str, Any] | None, rows: Sequence[tuple[bool, S
         remarks = {True: "B follows A (next)", False: "B does not follow A (not next)"}
         section.blocks.append(
             Rows(
-                caption="Rows of the training split as the model may read them. Marked: a word that it has to find, and "
-                "after the arrow the true one. A word that is marked and not hidden was replaced, or left as it is.",
+                title="Rows of the training split",
+                note="As the model may read them. Marked: a word that it has to find, and after the arrow the true "
+                "one. A word that is marked and not hidden was replaced, or left as it is.",
                 rows=[(remarks[is_next], sentences) for is_next, sentences in rows],
             )
         )
@@ -129,14 +130,14 @@ def again_section(facts: Mapping[str, Any], sizes: Mapping[str, Cell], digests: 
     )
     for caption, name, values in tables:
         if values:
-            is_open = len(values) <= len(digests) + 6  # noqa: PLR2004 - the params are many
+            is_open = len(values) <= len(digests) + 6
             section.blocks.append(Table(caption=caption, columns=(name, "value"), rows=_pairs(values), is_open=is_open))
     section.blocks.extend(
         (
             Text(
-                text="To run it again: set these params in params.yaml, make the data (their hashes tell whether they are "
-                "the same), and train. The same versions, number of threads and kind of machine give the same weights, to "
-                "the byte."
+                text="To run it again: set these params in params.yaml, make the data (their hashes tell whether they "
+                "are the same), and train. The same versions, number of threads and kind of machine give the same "
+                "weights, to the byte."
             ),
             Text(text="dvc repro\nsha256sum models/bert/*", is_code=True),
         )

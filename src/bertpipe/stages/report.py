@@ -1,11 +1,13 @@
 """`report`: a run as one page that opens in any browser, without a network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import (
     CONFIG_NAME,
@@ -17,6 +19,7 @@ from bertpipe.core.artifacts import (
     TOKENIZER_NAME,
     read_json,
     read_table,
+    require,
     split_path,
 )
 from bertpipe.core.atomic import atomic_file, check_target_file
@@ -64,7 +67,7 @@ def run_report(
     runtime: RuntimeParams,
     *,
     model: str | Path,
-    data: Path | None,
+    data: Path,
     history: Path | None,
     epochs: Path | None,
     timing: Path | None,
@@ -106,23 +109,28 @@ def run_report(
     config = read_json(loaded.directory / CONFIG_NAME) if is_own_model(loaded.directory) else {}
     asked = _examples(examples)
     course = _Course(left_out=[])
-    curves = curves_section(
-        course.table(history, HISTORY_COLUMNS, "bertpipe train", "losses and learning rate of the steps"),
-        course.table(epochs, EPOCHS_COLUMNS, "bertpipe train", "losses and accuracies after each epoch"),
-        course.table(timing, TIMING_COLUMNS, "bertpipe train", "the throughput"),
-        course.metrics(metrics),
+    tables = (
+        course.table(history, HISTORY_COLUMNS, "losses and learning rate of the steps"),
+        course.table(epochs, EPOCHS_COLUMNS, "losses and accuracies after each epoch"),
+        course.table(timing, TIMING_COLUMNS, "the throughput"),
     )
+    with _written_by("bertpipe evaluate", metrics or Path()):
+        curves = curves_section(*tables, course.metrics(metrics))
     curves.left_out.extend(course.left_out)
-    found = _data(loaded, data, config.get("facts", {}))
-    reason = found if isinstance(found, str) else None
-    known = None if isinstance(found, str) else found
+    known, reason = None, ""
+    try:
+        known = _data(loaded, data, config.get("facts", {}))
+    except MissingInputError as error:
+        reason = f"rows, and the figures on them: {error}"
     counts = None if known is None else token_counts(known.train, known.tokenizer)
     on_progress(Progress(label="asking the model", completed=0, total=None, unit="parts"))
-    about_data = data_section(known and known.summary, [] if known is None else list(_rows(known)))
+    with _written_by("bertpipe convert", data / SUMMARY_NAME):
+        about_data = data_section(None if known is None else known.summary, [] if known is None else list(_rows(known)))
     about_mistakes = _mistakes(loaded, known, counts, evaluation)
     for section in (about_data, about_mistakes):
         section.left_out.extend([reason] if reason else [])
-    about_examples = examples_section(asked)
+    with _written_by("bertpipe infer examples", examples or Path()):
+        about_examples = examples_section(asked)
     if asked is None:
         about_examples.left_out.append(_absent(examples, "bertpipe infer examples", "the showcase"))
     sections = [
@@ -155,22 +163,20 @@ class _Course:
 
     left_out: list[str]
 
-    def table(self, path: Path | None, columns: Sequence[str], made_by: str, what: str) -> "pd.DataFrame | None":
+    def table(self, path: Path | None, columns: Sequence[str], what: str) -> "pd.DataFrame | None":
+        """Return a table that `bertpipe train` wrote; None without the file."""
         if path is not None and path.exists():
             return read_table(path, columns)
-        self.left_out.append(_absent(path, made_by, what))
+        self.left_out.append(_absent(path, "bertpipe train", what))
         return None
 
     def metrics(self, path: Path | None) -> Mapping[str, Any]:
+        """Return the figures on the test split by task; none without the file."""
         if path is None or not path.exists():
             self.left_out.append(_absent(path, "bertpipe evaluate", "the figures on the test split and of predictors"))
             return {}
         content = read_json(path)
-        try:
-            known = {task: dict(content[task]) for task in ("mlm", "nsp")}
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} is not what `bertpipe evaluate` writes ({error!r}): run it again") from error
-        return known
+        return {task: dict(content[task]) for task in ("mlm", "nsp")}
 
 
 def _absent(path: Path | None, command: str, what: str) -> str:
@@ -183,39 +189,42 @@ def _examples(path: Path | None) -> Sequence[Mapping[str, Any]] | None:
     """Return the answers to the examples; None without the file."""
     if path is None or not path.exists():
         return None
-    rows = read_json(path)
-    needed = {"task", "inputs", "model", "answer", "expect", "as_expected"}
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
-        raise DataError(f"{path} is not what `bertpipe infer examples` writes: run it again")
+    rows: Sequence[Mapping[str, Any]] = read_json(path)
     return rows
 
 
-def _data(loaded: LoadedModel, data: Path | None, facts: Mapping[str, Any]) -> _Data | str:
-    """Return the model's data, or why there are none."""
-    if data is None:
-        return "rows, and the figures on them: no directory of data was named."
-    try:
-        if not (data / SUMMARY_NAME).is_file():
-            return f"rows, and the figures on them: {data} holds no data set."
-        summary = read_json(data / SUMMARY_NAME)
-        expected = facts.get("data_sha256", {})
-        if expected and not expected.items() <= summary["sha256"].items():
-            return f"rows, and the figures on them: the model was not trained on what is now in {data}."
-        tokenizer = load_tokenizer(data / TOKENIZER_NAME)
-        difference = loaded.tokenizer_difference(tokenizer)
-        if difference is not None:
-            return f"rows, and the figures on them: the model has another tokenizer than {data} ({difference})."
-        train, test = (PairFile(split_path(data, split)) for split in SPLITS)
-        for split in (train, test):
-            split.check(tokenizer.vocab_size)
-    except MissingInputError as error:
-        return f"rows, and the figures on them: {error}."
+def _data(loaded: LoadedModel, data: Path, facts: Mapping[str, Any]) -> _Data:
+    """Return the model's data.
+
+    Raises:
+        MissingInputError: they are missing, or others are there, or the model cannot read them.
+    """
+    path = require(data / SUMMARY_NAME)
+    summary = read_json(path)
+    with _written_by("bertpipe convert", path):
+        found = dict(summary["sha256"])
+    if not facts.get("data_sha256", {}).items() <= found.items():
+        raise MissingInputError(f"the model was not trained on what is now in {data}")
+    tokenizer = load_tokenizer(require(data / TOKENIZER_NAME))
+    difference = loaded.tokenizer_difference(tokenizer)
+    if difference is not None:
+        raise MissingInputError(f"the model has another tokenizer than {data} ({difference})")
+    train, test = (PairFile(split_path(data, split)) for split in SPLITS)
+    for split in (train, test):
+        split.check(tokenizer.vocab_size)
     longest, room = int(test.lengths.max(initial=0)), loaded.bert.params.max_positions
     if longest > room:
-        return (
-            f"rows, and the figures on them: {data} has rows of {longest} tokens, and the model reads {room} at most."
-        )
+        raise MissingInputError(f"{data} has rows of {longest} tokens, and the model reads {room} at most")
     return _Data(summary=summary, train=train, test=test, tokenizer=tokenizer)
+
+
+@contextmanager
+def _written_by(command: str, path: Path) -> Iterator[None]:
+    """Say of content that is not what a command writes where it is from."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not what `{command}` writes ({error!r}): run it again") from error
 
 
 def _rows(data: _Data) -> Iterator[tuple[bool, Any]]:
@@ -229,11 +238,11 @@ def _rows(data: _Data) -> Iterator[tuple[bool, Any]]:
 def _mistakes(
     loaded: LoadedModel,
     data: _Data | None,
-    counts: Any,
-    evaluation: EvaluateParams,  # noqa: ANN401
+    counts: NDArray[np.int64] | None,
+    evaluation: EvaluateParams,
 ) -> Section:
     heads = [head for head in ("mlm", "nsp") if head not in loaded.missing_heads]
-    if data is None or not heads:
+    if data is None or counts is None or not heads:
         section = Section(name="mistakes", title="Where it is right and wrong")
         if not heads:
             section.left_out.append("the model has neither head that answers.")
@@ -267,25 +276,26 @@ def _inputs(
 ) -> Iterator[tuple[str, Row]]:
     """Yield names and rows of what the model can be asked."""
     predictor = Predictor(model=loaded)
-    for row in examples:
+    for example in examples:
+        inputs = example["inputs"]
         try:
-            if row["task"] == "mlm":
-                yield row["inputs"]["text"], predictor.ask_embedding(row["inputs"]["text"]).row
+            if example["task"] == "mlm":
+                yield inputs["text"], predictor.ask_embedding(inputs["text"]).row
             else:
-                first, second = row["inputs"]["first"], row["inputs"]["second"]
+                first, second = inputs["first"], inputs["second"]
                 yield f"{first} | {second}", predictor.ask_nsp(first, second).row
-        except (InputError, ModelError):  # asked of another model, and not for this one
+        except (InputError, ModelError):  # a question for another model
             continue
     if data is not None:
         for number in range(min(data.test.layout.rows, 20 * _ATTENTION_INPUTS)):
             one = row_at(data.test, number)
             ids = one.token_ids.copy()
             ids[one.masked_positions] = one.masked_inputs
-            row = Row(token_ids=tuple(ids.tolist()), second_segment_start=int(one.second_segment_start[0]))
-            yield f"row {number} of the test split", row
+            encoded = Row(token_ids=tuple(ids.tolist()), second_segment_start=int(one.second_segment_start[0]))
+            yield f"row {number} of the test split", encoded
 
 
-def _vectors(loaded: LoadedModel, counts: Any) -> WordVectors:  # noqa: ANN401
+def _vectors(loaded: LoadedModel, counts: NDArray[np.int64] | None) -> WordVectors:
     tokenizer = loaded.tokenizer.tokenizer
     words = whole_words(tokenizer, counts)
     vectors = loaded.bert.embeddings.token.weight.detach().double().cpu().numpy()
