@@ -48,7 +48,7 @@ class PairVerdicts:
     @property
     def called_next(self) -> NDArray[np.bool_]:
         """Whether the model calls the pair next."""
-        return np.greater(self.probability_next, 0.5)  # noqa: PLR2004 - the more probable of two classes
+        return np.greater(self.probability_next, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ const config = {
   },
   legend: { labelColor: "var(--ink)", labelFontSize: 12 },
 };
+const rowHeight = 20; // of the grid of attention, in pixels
 const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config };
 
 const theme = byId("theme");
@@ -54,7 +55,7 @@ function showAttention(view) {
   const table = byId("attention-table");
   table.tHead.replaceChildren(row("", names, "th"));
   table.tBodies[0].replaceChildren(...weights.map((of, from) => row(names[from], of.map(String), "td")));
-  return view.data("attention", values).resize().runAsync();
+  return view.data("attention", values).height(rowHeight * names.length).resize().runAsync();
 }
 
 async function drawAll() {

@@ -1,6 +1,7 @@
 """The page: sections as one HTML file that needs nothing else."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -29,9 +30,16 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     environment.filters["cell"] = _cell
     # Files of this package and of vl-convert, not of the world: they are code, and stay as they are.
     parts = {name: Markup((_FOLDER / f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}  # noqa: S704
-    library = Markup(vl_convert.javascript_bundle())  # noqa: S704
     template = environment.from_string((_FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
-    return template.render(title=title, subtitle=subtitle, sections=sections, content=content, library=library, **parts)
+    return template.render(
+        title=title, subtitle=subtitle, sections=sections, content=content, library=_library(), **parts
+    )
+
+
+@cache
+def _library() -> Markup:
+    """Return Vega, Vega-Lite and Vega-Embed as one script; made once per process, which takes two seconds."""
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))  # noqa: S704
 
 
 def _cell(value: Cell) -> str:
