@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairDataset, PairSource
 from bertpipe.data.sampling import length_order
 from bertpipe.model.bert import Bert
 from bertpipe.model.encoder import QueryPositions
+
+_MAX_LOGITS = 2**22
+"""Logits in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +107,9 @@ def guesses(
             queries = QueryPositions(positions=batch.query_positions, flat_index=batch.query_flat_index)
             with torch.inference_mode():
                 hidden = bert(batch.token_ids, batch.lengths, batch.second_segment_start, queries)
-                logits = bert.mlm_logits(hidden[batch.rows :])
                 next_chances = bert.nsp_logits(hidden[: batch.rows, None]).double().softmax(dim=-1)
-            best, total = logits.max(dim=-1), logits.logsumexp(dim=-1).double()
-            of_label = logits.gather(1, batch.masked_labels[:, None])[:, 0]
-            chances = ((values.double() - total).exp() for values in (best.values, of_label))
             row, position = np.divmod(batch.masked_positions.cpu().numpy(), batch.token_ids.shape[1])
-            found = (batch.masked_labels, best.indices, *chances)
+            found = (batch.masked_labels, *_first_guesses(bert, hidden[batch.rows :], batch.masked_labels))
             tokens.append((numbers[chosen][row], position, *(tensor.cpu().numpy() for tensor in found)))
             is_next[numbers[chosen]] = batch.is_next.cpu().numpy().astype(np.bool_)
             probability_next[numbers[chosen]] = next_chances[:, 1].cpu().numpy()
@@ -127,6 +127,21 @@ def guesses(
         ),
         PairVerdicts(is_next=is_next, probability_next=probability_next),
     )
+
+
+def _first_guesses(bert: Bert, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return, for hidden states [masked, hidden], the first guess, its probability and that of the label; [masked]."""
+    guess, chances = torch.empty_like(labels), hidden.new_empty(2, len(labels), dtype=torch.float64)
+    size = max(_MAX_LOGITS // bert.vocab_size, 1)
+    for places in torch.split(torch.arange(len(labels), device=labels.device), size):
+        with torch.inference_mode():
+            logits = bert.mlm_logits(hidden[places])
+        best, total = logits.max(dim=-1), logits.logsumexp(dim=-1).double()
+        guess[places] = best.indices
+        of_label = logits.gather(1, labels[places, None])[:, 0]
+        for chance, values in zip(chances, (best.values, of_label), strict=True):
+            chance[places] = (values.double() - total).exp()
+    return guess, *chances
 
 
 def by_value(values: NDArray[np.int64], is_right: NDArray[np.bool_], firsts: Sequence[int]) -> list[Bucket]:

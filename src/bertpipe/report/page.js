@@ -61,7 +61,8 @@ function showAttention(view) {
 async function drawAll() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const spec = content.charts[place.dataset.chart];
-    const { view } = await vegaEmbed(place, spec, options);
+    const inner = place.appendChild(document.createElement("div")); // Vega changes the role of what it draws in
+    const { view } = await vegaEmbed(inner, spec, options);
     if (place.dataset.chart !== "attention") continue;
     await showAttention(view);
     for (const name of ["example", "layer", "head"]) {
