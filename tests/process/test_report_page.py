@@ -64,7 +64,7 @@ def page_file(tiny: Params, trained: Path, parquet: Path, tmp_path_factory: pyte
     write_json(folder / "metrics.json", METRICS)
     answer = {"candidates": [{"token": HOSTILE, "token_id": 9, "probability": 0.5}], "position": 2}
     rows = [
-        {"task": "mlm", "inputs": {"text": f"the [MASK] {number} . {HOSTILE * (number == 2)}"}, "model": "m",
+        {"task": "mlm", "inputs": {"text": f"the [MASK] {'the ' * number}. {HOSTILE * (number == 2)}"}, "model": "m",
          "expect": None, "as_expected": None, "answer": {"filled_text": "", "masks": [answer], "warnings": []}}
         for number in range(3)
     ]  # fmt: skip
@@ -133,17 +133,12 @@ def test_every_control_works_from_the_keyboard(opened: Any) -> None:  # noqa: AN
     assert opened.evaluate("document.activeElement.getAttribute('href')") == "#main"
     opened.keyboard.press("Tab")
     assert opened.evaluate(focused) == "theme"
-    before = (
-        opened.evaluate("getComputedStyle(document.body).backgroundColor"),
-        opened.get_attribute("#theme", "aria-pressed"),
-    )
-    opened.keyboard.press("Enter")
-    after = (
-        opened.evaluate("getComputedStyle(document.body).backgroundColor"),
-        opened.get_attribute("#theme", "aria-pressed"),
-    )
-    assert before[0] != after[0]
-    assert {before[1], after[1]} == {"true", "false"}
+    seen = set[tuple[str, str]]()
+    for _ in range(2):
+        colour = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+        seen.add((colour, opened.get_attribute("#theme", "aria-pressed")))
+        opened.keyboard.press("Enter")
+    assert seen == {("rgb(255, 255, 255)", "false"), ("rgb(20, 24, 29)", "true")}
     reached = set[str]()
     for _ in range(150):
         opened.keyboard.press("Tab")
@@ -165,8 +160,8 @@ def test_every_control_works_from_the_keyboard(opened: Any) -> None:  # noqa: AN
 
 @a_phone_and_a_screen
 def test_the_grid_of_attention_shows_the_numbers_of_its_table(opened: Any) -> None:  # noqa: ANN401
-    opened.select_option("#attention-head", "1")
-    opened.select_option("#attention-example", "1")
+    opened.select_option("#attention-head", index=1)
+    opened.select_option("#attention-example", index=1)
     playwright.expect(opened.locator("#attention-said")).to_contain_text("head 2")
     opened.evaluate("document.getElementById('figure-attention').querySelector('details').open = true")
     size = opened.locator("#attention-table tbody tr").count()
@@ -179,8 +174,8 @@ def test_the_grid_of_attention_shows_the_numbers_of_its_table(opened: Any) -> No
 
 @a_phone_and_a_screen
 def test_a_point_under_the_mouse_shows_its_numbers(opened: Any) -> None:  # noqa: ANN401
-    opened.locator("#chart-frequency .mark-rect.role-mark path").last.hover()
-    assert "masked tokens" in opened.inner_text("#vg-tooltip-element")
+    opened.locator("#chart-mlm-loss .mark-symbol.role-mark path").last.hover()
+    assert "optimiser step" in opened.inner_text("#vg-tooltip-element")
 
 
 @a_phone_and_a_screen

@@ -94,12 +94,13 @@ def bar_chart(bars: Sequence[tuple[str, float, int]], *, x: str, y: str, counted
         counted: what there are so many of.
     """
     values = [{"range": name, "share": share, "count": count} for name, share, count in bars]
+    domain = [0, max((share for _, share, _ in bars), default=0.0) or 1.0]  # bars of no height stand at the bottom
     chart = (
         alt.Chart(alt.Data(values=values))
         .mark_bar(color=_COLOURS[0])
         .encode(
             x=alt.X("range:N", title=x, sort=None, axis=alt.Axis(labelAngle=-40)),
-            y=alt.Y("share:Q", title=y, axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
+            y=alt.Y("share:Q", title=y, axis=alt.Axis(format="%"), scale=alt.Scale(domain=domain)),
             tooltip=[
                 alt.Tooltip("range:N", title=x),
                 alt.Tooltip("share:Q", title=y, format=".1%"),
