@@ -5,7 +5,6 @@ Shapes in this file: tokens (supervised tokens of the split), rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,11 +96,13 @@ def guesses(
         device: where the model is.
     """
     batcher = Batcher(dataset=split, masking=None, seed=0)
-    tokens: list[tuple[NDArray[Any], ...]] = [tuple(np.zeros(0) for _ in range(6))]
+    windows = [np.zeros((6, 0))]
     rows = split.layout.rows
     is_next, probability_next = np.zeros(rows, dtype=np.bool_), np.zeros(rows)
     for window in length_order(split.lengths, split.layout, batch_size=batch_size):
         data, numbers = split.read(window.groups), split.layout.rows_of(window.groups)
+        # Of one piece: many small arrays between the large ones of each batch would keep a gigabyte of gaps.
+        columns, done = np.empty((6, int((data.masked_labels != 0).sum()))), 0
         for chosen in window.batches:
             batch = batcher.assemble(data, chosen, epoch=0).to(device)
             queries = QueryPositions(positions=batch.query_positions, flat_index=batch.query_flat_index)
@@ -110,12 +111,15 @@ def guesses(
                 next_chances = bert.nsp_logits(hidden[: batch.rows, None]).double().softmax(dim=-1)
             row, position = np.divmod(batch.masked_positions.cpu().numpy(), batch.token_ids.shape[1])
             found = (batch.masked_labels, *_first_guesses(bert, hidden[batch.rows :], batch.masked_labels))
-            tokens.append((numbers[chosen][row], position, *(tensor.cpu().numpy() for tensor in found)))
+            columns[:2, done : done + len(row)] = numbers[chosen][row], position
+            columns[2:, done : done + len(row)] = [tensor.cpu().numpy() for tensor in found]
+            done += len(row)
             is_next[numbers[chosen]] = batch.is_next.cpu().numpy().astype(np.bool_)
             probability_next[numbers[chosen]] = next_chances[:, 1].cpu().numpy()
-    columns = [np.concatenate(column) for column in zip(*tokens, strict=True)]
+        windows.append(columns)
+    columns = np.concatenate(windows, axis=1)
     order = np.lexsort((columns[1], columns[0]))
-    row, position, label, guess = (column[order].astype(np.int64) for column in columns[:4])
+    row, position, label, guess = columns[:4, order].astype(np.int64)
     return (
         TokenGuesses(
             row=row,
