@@ -117,16 +117,22 @@ def _range(bucket: Bucket) -> str:
 
 
 def _mistakes(tokens: TokenGuesses, test: PairSource, tokenizer: Tokenizer) -> Rows | Text:
-    worst = confident_mistakes(tokens, _SHOWN_MISTAKES).tolist()
-    if not worst:
-        return Text(text="The model guesses every masked word of the test split.")
+    worst = confident_mistakes(tokens, len(tokens.row))
+    _, first = np.unique(tokens.row[worst], return_index=True)
     rows = []
-    for index in worst:
+    for index in worst[np.sort(first)][:_SHOWN_MISTAKES].tolist():  # of each row its surest
         guess, label = (shown_tokens([int(ids[index])], tokenizer)[0].text for ids in (tokens.guess, tokens.label))
         chances = (100 * tokens.probability[index], 100 * tokens.label_probability[index])
         remark = f"guessed “{guess}” with {chances[0]:.1f} %; the true word “{label}” has {chances[1]:.2g} %"
-        rows.append((remark, sentences_of(row_at(test, int(tokens.row[index])), tokenizer)))
-    return Rows(title="The most confident wrong guesses", note="On the test split, the surest first.", rows=rows)
+        row, position = row_at(test, int(tokens.row[index])), int(tokens.position[index])
+        rows.append((remark, sentences_of(row, tokenizer, {position: guess})))
+    if not rows:
+        return Text(text="The model guesses every masked word of the test split.")
+    return Rows(
+        title="The most confident wrong guesses",
+        note="On the test split, the surest first, and of each row one.",
+        rows=rows,
+    )
 
 
 def _pairs(verdicts: PairVerdicts, test: PairSource, tokenizer: Tokenizer) -> list[Table | Rows]:

@@ -39,6 +39,7 @@ def line_chart(
     """
     places = [place for points in lines.values() for place, _ in points]
     low, high = min(places, default=0), max(places, default=1)
+    ticks: dict[str, Any] = {"tickCount": 6} if len(places) > 2 * _FEW_POINTS else {"values": sorted({*places})}
     ends = (low, high) if low < high else (low - 1, high + 1)
     drawn: dict[str, Points] = {**lines, **{name: [(end, level) for end in ends] for name, level in levels.items()}}
     values = [{"x": place, "y": height, "name": name} for name, points in drawn.items() for place, height in points]
@@ -61,7 +62,7 @@ def line_chart(
         x=alt.X(
             "x:Q",
             title=x,
-            axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6, labelSeparation=8),
+            axis=alt.Axis(format=",d", labelSeparation=8, **ticks),
             scale=alt.Scale(nice=False),
         ),
         y=height,

@@ -66,6 +66,8 @@ class Token:
     """Whether it continues the word before it."""
     answer: str | None = None
     """The true word where the model has to guess."""
+    guess: str | None = None
+    """What the model guesses there, where that is the matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +123,11 @@ class Section:
     """What is missing, and why."""
 
 
-def sentences_of(data: PairDataset, tokenizer: Tokenizer) -> list[Sentence]:
-    """Return the two sentences of the one row in `data`, as the model reads them with the stored masks."""
+def sentences_of(data: PairDataset, tokenizer: Tokenizer, guesses: Mapping[int, str] | None = None) -> list[Sentence]:
+    """Return the two sentences of the one row in `data`, as the model reads them with the stored masks.
+
+    `guesses` are words by their position.
+    """
     ids = data.token_ids.copy()
     ids[data.masked_positions] = data.masked_inputs
     asked = dict(zip(data.masked_positions.tolist(), data.masked_labels.tolist(), strict=True))
@@ -130,7 +135,12 @@ def sentences_of(data: PairDataset, tokenizer: Tokenizer) -> list[Sentence]:
     read = shown_tokens(ids.tolist(), tokenizer)
     true = shown_tokens([asked.get(place) or 0 for place in range(len(ids))], tokenizer)
     tokens = [
-        Token(text=token.text, joins=token.joins, answer=answer.text if asked.get(place) else None)
+        Token(
+            text=token.text,
+            joins=token.joins,
+            answer=answer.text if asked.get(place) else None,
+            guess=(guesses or {}).get(place),
+        )
         for place, (token, answer) in enumerate(zip(read, true, strict=True))
     ]
     return [
