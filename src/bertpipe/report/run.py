@@ -1,6 +1,7 @@
 """The sections about a run: its data, its course, what it needs to run again, and the showcase's answers."""
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -103,14 +104,18 @@ def curves_section(
     return section
 
 
-def again_section(facts: Mapping[str, Any], sizes: Mapping[str, Cell], digests: Mapping[str, str]) -> Section:
+def again_section(
+    name: str, facts: Mapping[str, Any], sizes: Mapping[str, Cell], digests: Mapping[str, str]
+) -> Section:
     """Return params, versions and hashes, and the commands of the run.
 
     Args:
+        name: the model's directory.
         facts: what the model's `config.json` says about its training; empty if it says nothing.
         sizes: the network in numbers.
         digests: SHA-256 of the model's files by name.
     """
+    place = shlex.quote(name)
     section = Section(name="again", title="Params, versions, and how to run it again")
     section.blocks.append(Table(caption="The network", columns=("fact", "value"), rows=_pairs(sizes)))
     if not facts:
@@ -128,10 +133,10 @@ def again_section(facts: Mapping[str, Any], sizes: Mapping[str, Cell], digests: 
         ("SHA-256 of the model's files", "file", digests),
         ("SHA-256 of the data", "file", facts.get("data_sha256", {})),
     )
-    for caption, name, values in tables:
+    for caption, kind, values in tables:
         if values:
             is_open = len(values) <= len(digests) + 6
-            section.blocks.append(Table(caption=caption, columns=(name, "value"), rows=_pairs(values), is_open=is_open))
+            section.blocks.append(Table(caption=caption, columns=(kind, "value"), rows=_pairs(values), is_open=is_open))
     section.blocks.extend(
         (
             Text(
@@ -139,7 +144,7 @@ def again_section(facts: Mapping[str, Any], sizes: Mapping[str, Cell], digests: 
                 "are the same), and train. The same versions, number of threads and kind of machine give the same "
                 "weights, to the byte."
             ),
-            Text(text="dvc repro\nsha256sum models/bert/*", is_code=True),
+            Text(text=f"dvc repro  # or: bertpipe train --out {place}\nsha256sum {place}/*", is_code=True),
         )
     )
     return section

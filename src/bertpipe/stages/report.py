@@ -136,7 +136,7 @@ def run_report(
     sections = [
         about_data,
         curves,
-        again_section(config.get("facts", {}), _sizes(loaded), config.get("sha256", {})),
+        again_section(loaded.name, config.get("facts", {}), _sizes(loaded), config.get("sha256", {})),
         about_examples,
         about_mistakes,
         _attention(loaded, asked or (), known),
