@@ -142,6 +142,7 @@ def test_guesses_add_up_to_the_evaluation(tiny: Params, parquet: Path, trained: 
     assert whole.nsp_confusion == (
         (cells[False, False], cells[False, True]), (cells[True, False], cells[True, True])
     )  # fmt: skip
+    assert (np.diff(tokens.row) >= 0).all()  # in the order of the rows, not of their lengths
     # Each stands where the row has its label.
     for index in (0, len(tokens.row) // 2, len(tokens.row) - 1):
         row = row_at(test, int(tokens.row[index]))
