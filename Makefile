@@ -43,6 +43,7 @@ repro: setup
 ifeq ($(PARAMS),params.yaml)
 	$(BIN)/python scripts/repro_copy.py --check $(PARAMS)
 	dvc repro
+	@echo "The report on this run: $(CURDIR)/reports/report.html"
 else
 	$(BIN)/python scripts/repro_copy.py $(PARAMS)
 endif

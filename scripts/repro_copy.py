@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from bertpipe.core.artifacts import PARAMS_FILE
+from bertpipe.core.artifacts import PARAMS_FILE, REPORT_FILE
 from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import ParamsError, WriteError
 from bertpipe.core.manifest import Kind
@@ -55,6 +55,8 @@ def main() -> int:
         else "is done; its model and reports are"
     )
     sys.stdout.write(f"\nThe run on {params} {outcome} in {copy.relative_to(PROJECT)}\n")
+    if not code:
+        sys.stdout.write(f"The report on it: {copy / REPORT_FILE}\n")
     return code
 
 

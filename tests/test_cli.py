@@ -209,6 +209,7 @@ JSON_COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "export": (("export",), {"directory", "files", "loads_as"}),
     "probe": (("probe", "sample"), {"data", "model", "settings", "predictors"}),
     "plot": (("plot",), {"files", "intervals", "epochs"}),
+    "report": (("report",), {"file", "bytes", "sections", "left_out"}),
     "nsp": (("infer", "nsp", "the film .", "the music ."), {"is_next", "probability_next", "probability_not_next"}),
     "mlm": (("infer", "mlm", "the [MASK] ."), {"filled_text", "masks"}),
     "score": (("infer", "score", "the film ."), {"pseudo_log_likelihood", "pseudo_perplexity", "tokens"}),
@@ -693,7 +694,7 @@ def test_the_face_loads_no_heavy_library(arguments: list[str]) -> None:
         "    app.main() if len(sys.argv) > 1 else None\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'pyarrow', 'matplotlib', 'dvc'}\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'pyarrow', 'matplotlib', 'dvc', 'altair', 'vl_convert'}\n"
         "sys.stderr.write(repr(sorted(heavy & set(sys.modules))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

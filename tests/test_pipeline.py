@@ -18,6 +18,7 @@ from projects import Copy, copy_in
 TIMED = (
     "reports/timing.csv", "reports/plots/throughput.png", "reports/plots/throughput.svg",
     "reports/plots/bertpipe-manifest.json",  # their hashes
+    "reports/report.html",  # it shows the throughput
 )  # fmt: skip
 """What depends on how fast the machine is."""
 
@@ -74,7 +75,7 @@ def test_two_runs_from_an_empty_state_give_equal_bytes(repro: Copy, workdir: Pat
     """The other one is of the same commands in this process."""
     (workdir / "params.yaml").write_text(merged_text(TINY), encoding="utf-8")
     stages = YAML(typ="safe", pure=True).load(repro.folder / "dvc.yaml")["stages"]
-    for name in ("download", "convert", "train", "evaluate", "plot", "examples", "export"):
+    for name in ("download", "convert", "train", "evaluate", "plot", "examples", "export", "report"):
         command = stages[name]["cmd"].removeprefix("exec ").replace("${data.dir}", "data/parquet")
         _, *arguments = shlex.split(command)
         ended = run(*arguments)

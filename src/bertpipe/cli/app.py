@@ -31,6 +31,7 @@ from bertpipe.cli.options import (
     signals_blocked,
 )
 from bertpipe.cli.process import settle_process
+from bertpipe.cli.report import report
 from bertpipe.core import artifacts
 from bertpipe.core.errors import INTERRUPTIONS, BertpipeError, Interrupted, MissingInputError, StoppedError, WorldError
 from bertpipe.core.file_kinds import shown
@@ -41,7 +42,7 @@ from bertpipe.training.distributed import environment
 
 app = typer.Typer(
     name="bertpipe",
-    help="Pretrain BERT from scratch: download, convert or prepare, train, evaluate, plot, export, infer. "
+    help="Pretrain BERT from scratch: download, convert or prepare, train, evaluate, plot, export, infer, report. "
     "The pipeline's commands are DVC stages.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # an unexpected exception is our bug and keeps its plain traceback
@@ -409,6 +410,9 @@ def export(
                 out, files, push, public=public, on_progress=on_progress, on_note=terminal.show_note
             )
     results.show(result, results.show_facts, "Exported", as_json=json_)
+
+
+app.command(cls=Command)(report)
 
 
 @app.command(cls=Command)

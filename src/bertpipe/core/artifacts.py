@@ -15,6 +15,7 @@ from bertpipe.core.file_kinds import LFS_POINTER
 from bertpipe.core.manifest import Kind
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 # The default path of every artifact, in dvc.yaml and on the command line.
@@ -31,6 +32,7 @@ MINIMAL_PAIRS_FILE = Path("reports/minimal_pairs.json")
 EXAMPLES_FILE = Path("reports/examples.json")
 PROBE_FILE = Path("reports/probe.json")
 PLOTS_DIR = Path("reports/plots")
+REPORT_FILE = Path("reports/report.html")
 REJECTS_REPORT = Path("reports/rejects.parquet")
 WORK_DIR = Path(".bertpipe")
 """What interrupted commands resume from; never an output of a stage."""
@@ -256,6 +258,30 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([[f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
+
+
+def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
+    """Return the columns of a CSV file as floats; an empty cell is NaN, a gap in its line.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or holds something that is not a number.
+    """
+    import pandas as pd
+
+    try:
+        with path.open("rb") as file:  # of a name, pandas would unpack what the suffix says, with errors of any kind
+            table = pd.read_csv(file)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path} cannot be read as CSV: {error}; train again") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas uses surplus first cells as an index
+        raise DataError(f"{path} has rows with more cells than its header; train again")
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise DataError(f"{path} lacks the column {missing[0]}: it should have {','.join(columns)}; train again")
+    try:
+        return table[list(columns)].astype(float)
+    except ValueError as error:
+        raise DataError(f"{path} holds something that is not a number: {error}; train again") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -11,9 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, PLOTS, TIMING_COLUMNS, read_json, require
+from bertpipe.core.artifacts import (
+    EPOCHS_COLUMNS,
+    HISTORY_COLUMNS,
+    PLOTS,
+    TIMING_COLUMNS,
+    read_json,
+    read_table,
+    require,
+)
 from bertpipe.core.atomic import atomic_directory
-from bertpipe.core.errors import DataError
 from bertpipe.core.progress import Progress, ignore_progress
 
 # Colours that colour-blind readers tell apart (Okabe and Ito 2008).
@@ -64,9 +71,9 @@ def run_plot(
         MissingInputError: `history` or `epochs` is not there.
         DataError: a table lacks a column or holds something that is not a number.
     """
-    steps = _read_table(require(history, made_by="bertpipe train"), HISTORY_COLUMNS)
-    evaluations = _read_table(require(epochs, made_by="bertpipe train"), EPOCHS_COLUMNS)
-    timings = _read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
+    steps = read_table(require(history, made_by="bertpipe train"), HISTORY_COLUMNS)
+    evaluations = read_table(require(epochs, made_by="bertpipe train"), EPOCHS_COLUMNS)
+    timings = read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
     known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
     names: list[str] = []
     with atomic_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):
@@ -82,24 +89,6 @@ def run_plot(
             names += _save(figure, staging / name)
         on_progress(Progress(label="drawing", completed=len(figures), total=len(figures), unit="plots"))
     return {"directory": str(out), "files": names, "intervals": len(steps), "epochs": len(evaluations)}
-
-
-def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the columns of a CSV file as floats; an empty cell is NaN, a gap in its line."""
-    try:
-        with path.open("rb") as file:  # of a name, pandas would unpack what the suffix says, with errors of any kind
-            table = pd.read_csv(file)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path} cannot be read as CSV: {error}; train again") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas uses surplus first cells as an index
-        raise DataError(f"{path} has rows with more cells than its header; train again")
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise DataError(f"{path} lacks the column {missing[0]}: it should have {','.join(columns)}; train again")
-    try:
-        return table[list(columns)].astype(float)
-    except ValueError as error:
-        raise DataError(f"{path} holds something that is not a number: {error}; train again") from error
 
 
 def _draw_loss(steps: pd.DataFrame, evaluations: pd.DataFrame, metrics: Metrics) -> Figure:

@@ -1,0 +1,51 @@
+"""The page: sections as one HTML file that needs nothing else."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from bertpipe.report.content import Attention, Cell, Picture, Section
+
+_FOLDER = Path(__file__).parent
+
+
+def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """Return the whole page; equal sections give equal text.
+
+    Whatever the sections hold is shown as text: the template escapes it, and within the scripts `<` is written as an
+    escape. A policy in the page forbids every request.
+    """
+    blocks = [block for section in sections for block in section.blocks]
+    examples = [example for block in blocks if isinstance(block, Attention) for example in block.examples]
+    charts = {block.name: block.spec for block in blocks if isinstance(block, Picture | Attention)}
+    content = {"charts": charts, "attention": [{"tokens": one.tokens, "percent": one.percent} for one in examples]}
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+    environment.filters["cell"] = _cell
+    # Files of this package and of vl-convert, not of the world: they are code, and stay as they are.
+    parts = {name: Markup((_FOLDER / f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}  # noqa: S704
+    template = environment.from_string((_FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
+    return template.render(
+        title=title, subtitle=subtitle, sections=sections, content=content, library=_library(), **parts
+    )
+
+
+@cache
+def _library() -> Markup:
+    """Return Vega, Vega-Lite and Vega-Embed as one script; made once per process, which takes two seconds."""
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))  # noqa: S704
+
+
+def _cell(value: Cell) -> str:
+    """Return a cell as text."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"  # noqa: PLR2004
+    return f"{value:,}" if isinstance(value, int) else value
