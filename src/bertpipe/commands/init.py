@@ -202,9 +202,10 @@ def _set_up(root: Path, created: list[Path]) -> None:
             created.append(root / ".dvc")
             Repo.init(str(root), subdir=_repository(root) != root).close()
     except DvcException as error:
+        reason = first_line(error).replace(f"{root}{os.sep}", "")[:_SHOWN]  # its path would leave no room for the rest
         raise WriteError(
-            f"git and DVC cannot be set up in {shown(str(root))[-_SHOWN:]} ({first_line(error)[:_SHOWN]}): fix this, "
-            "or leave --git out; nothing was written"
+            f"git and DVC cannot be set up in {shown(str(root))[-_SHOWN:]} ({reason}): fix this, or leave --git out; "
+            "nothing was written"
         ) from error
 
 
