@@ -20,6 +20,7 @@ RESULTS = (
     "model/tokenizer.json",
     "history.csv",
     "epochs.csv",
+    "answers.json",
 )
 """What a run leaves that is equal to the byte on every run; `timing.csv` is not."""
 
@@ -42,6 +43,7 @@ def paths_in(folder: Path, data: Path) -> TrainPaths:
         history=folder / "history.csv",
         epochs=folder / "epochs.csv",
         timing=folder / "timing.csv",
+        answers=folder / "answers.json",
         state=folder / "state",
     )
 

@@ -34,7 +34,8 @@ from bertpipe.inference.engine import Row
 from bertpipe.inference.words import nearest, plane, whole_words
 from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import load_model, save_model
-from bertpipe.report.content import sentences_of
+from bertpipe.report.content import Rows, Table, sentences_of
+from bertpipe.report.learning import learning_section
 from bertpipe.stages.report import run_report
 from commands import Run
 from exports import METRICS
@@ -42,7 +43,7 @@ from models import save_tiny_huggingface, save_tiny_model, tiny_bert
 from prepared import Prepare, folder_of
 
 CPU = torch.device("cpu")
-SECTIONS = ["data", "course", "again", "examples", "mistakes", "attention", "words"]
+SECTIONS = ["data", "course", "learning", "again", "examples", "mistakes", "attention", "words"]
 HOSTILE = "</script><script>window.hit = 1</script><img src=x onerror=hit()>{{ 7 * 7 }}<!--"
 EXAMPLES = [
     {"task": "mlm", "inputs": {"text": f"the [MASK] {HOSTILE}"}, "model": "m", "expect": "film", "as_expected": False,
@@ -99,10 +100,27 @@ def write_tables(folder: Path, *, epochs: int, intervals: int) -> None:
     write_csv(folder / "timing.csv", TIMING_COLUMNS, [(step, 0.5 * step, 900, 1800.0 + step, 30.0) for step in steps])
     write_json(folder / "metrics.json", METRICS)
     write_json(folder / "examples.json", EXAMPLES)
+    write_json(folder / "answers.json", answers_after(epochs))
+
+
+def answers_after(epochs: int) -> dict[str, Any]:
+    """Return what a training writes that is asked one question: it knows the answer from the second epoch on."""
+    found = [[{"token_id": 5 if epoch < 2 else 6, "probability": 0.1 * epoch}] for epoch in range(1, epochs + 1)]
+    return {
+        "questions": [{"token_ids": [1, 5, 3, 2, 6, 2], "second_segment_start": 4, "position": 2, "label": 6}],
+        "epochs": [{"epoch": epoch, "step": epoch, "answers": [answer]} for epoch, answer in enumerate(found, start=1)],
+    }
 
 
 def report(params: Params, folder: Path, model: Path, data: Path, *, out: str = "report.html", **paths: Any) -> Page:  # noqa: ANN401
-    names = {"history": "csv", "epochs": "csv", "timing": "csv", "metrics": "json", "examples": "json"}
+    names = {
+        "history": "csv",
+        "epochs": "csv",
+        "timing": "csv",
+        "metrics": "json",
+        "examples": "json",
+        "answers": "json",
+    }
     files = {name: folder / f"{name}.{kind}" for name, kind in names.items()}
     facts = run_report(
         params.evaluate, params.runtime, model=model, data=data, out=folder / out, **(files | paths)
@@ -410,3 +428,18 @@ def test_texts_of_any_script_are_shown(tiny: Params, prepare: Prepare, tmp_path:
     assert rows
     assert "attention" in page.content["charts"]
     assert len(page.scripts) == 3
+
+
+def test_the_answers_after_each_epoch_show_when_it_knew() -> None:
+    tokenizer = word_level_tokenizer([*SPECIAL_TOKENS, "cat", "dog"])
+    section = learning_section(answers_after(20), tokenizer)
+    rows, table = section.blocks
+    assert isinstance(rows, Rows)
+    assert isinstance(table, Table)
+    ((_, (first, second)),) = rows.rows
+    assert [(token.text, token.answer) for token in first.tokens] == [("cat", None), ("[MASK]", "dog")]
+    assert table.columns[-1] == "epoch 20"
+    assert len(table.columns) == 2 + 8
+    assert "✓" not in str(table.rows[0][2])
+    assert str(table.rows[0][-1]).endswith("✓")
+    assert second.name == "B"

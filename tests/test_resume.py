@@ -342,7 +342,7 @@ def test_state_goes_away_once_the_model_is_there(tiny: Params, parquet: Path, tm
     train(tiny, tmp_path / "run", parquet, **SMALL)
     assert list((tmp_path / "run" / "state").iterdir()) == []
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "epochs.csv", "history.csv", "model", "state", "timing.csv",
+        "answers.json", "epochs.csv", "history.csv", "model", "state", "timing.csv",
     ]  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def train(
     chosen, tables = params or load_params(), Path(reports)
     paths = TrainPaths(
         data=Path(data), model=Path(out), history=tables / "history.csv", epochs=tables / "epochs.csv",
-        timing=tables / "timing.csv", state=Path(".bertpipe") / "state",
+        timing=tables / "timing.csv", answers=tables / "answers.json", state=Path(".bertpipe") / "state",
     )  # fmt: skip
     return run_train(
         chosen.model, chosen.train, chosen.masking, chosen.evaluate, chosen.runtime, paths=paths, resume=resume,

@@ -21,6 +21,7 @@ from bertpipe.cli.options import (
     AddressOption,
     DataOption,
     EngineOption,
+    EpochAnswersOption,
     EpochsOption,
     HistoryOption,
     JsonOption,
@@ -213,6 +214,7 @@ def train(
     history: HistoryOption = artifacts.HISTORY_FILE,
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
+    epoch_answers: EpochAnswersOption = artifacts.ANSWERS_FILE,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of train.epochs in the params.")] = None,
     init: Annotated[
         str | None,
@@ -247,7 +249,7 @@ def train(
     overrides = {f"train.{name}": getattr(section, name) for name in changed}
     paths = TrainPaths(
         data=data or Path(loaded.data.dir), model=out, history=history, epochs=epoch_history, timing=timing,
-        state=artifacts.STATE_DIR,
+        answers=epoch_answers, state=artifacts.STATE_DIR,
     )  # fmt: skip
     with terminal.progress() as on_progress:
         summary = run_train(

@@ -19,7 +19,7 @@ _OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
 _MARK = "\1text\1"
 """Hides a text's dash from the parser."""
 _SHOWN_CHARACTERS = 60
-_OUTPUTS = ("out", "history", "epoch_history", "timing")
+_OUTPUTS = ("out", "history", "epoch_history", "timing", "epoch_answers")
 """Parameters that name outputs; of all commands but `train`, only the first is one."""
 _READ_WHOLE = ("input_", "labelled", "test")
 """Parameters that may name a folder of which every file is read."""

@@ -53,6 +53,10 @@ HistoryOption = Annotated[Path, typer.Option("--history", help="CSV file of loss
 EpochsOption = Annotated[Path, typer.Option("--epoch-history", help="CSV file of evaluations, one row per epoch.")]
 TimingOption = Annotated[Path, typer.Option("--timing", help="CSV file of throughput, one row per interval of steps.")]
 
+EpochAnswersOption = Annotated[
+    Path, typer.Option("--epoch-answers", help="JSON file of the same questions, answered after each epoch.")
+]
+
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:

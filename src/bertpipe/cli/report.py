@@ -8,6 +8,7 @@ import typer
 from bertpipe.cli import results, terminal
 from bertpipe.cli.options import (
     DataOption,
+    EpochAnswersOption,
     EpochsOption,
     HistoryOption,
     JsonOption,
@@ -27,6 +28,7 @@ def report(
     history: HistoryOption = artifacts.HISTORY_FILE,
     epoch_history: EpochsOption = artifacts.EPOCHS_FILE,
     timing: TimingOption = artifacts.TIMING_FILE,
+    epoch_answers: EpochAnswersOption = artifacts.ANSWERS_FILE,
     metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = artifacts.METRICS_FILE,
     examples: Annotated[Path, typer.Option(help="JSON file of the answered examples.")] = artifacts.EXAMPLES_FILE,
     out: Annotated[Path, typer.Option(help="Where the page is written.")] = artifacts.REPORT_FILE,
@@ -49,7 +51,7 @@ def report(
             loaded.evaluate, loaded.runtime, model=model, data=data or Path(loaded.data.dir),
             history=of_this_model("history", history), epochs=of_this_model("epoch_history", epoch_history),
             timing=of_this_model("timing", timing), metrics=of_this_model("metrics", metrics),
-            examples=of_this_model("examples", examples), out=out,
-            on_progress=on_progress, on_note=terminal.show_note,
+            examples=of_this_model("examples", examples), answers=of_this_model("epoch_answers", epoch_answers),
+            out=out, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show(result, results.show_facts, "Reported", as_json=json_)

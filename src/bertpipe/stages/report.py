@@ -39,6 +39,7 @@ from bertpipe.model.loading import load_any_model
 from bertpipe.model.store import LoadedModel, is_own_model
 from bertpipe.report.behaviour import WordVectors, attention_section, mistakes_section, words_section
 from bertpipe.report.content import Section, sentences_of
+from bertpipe.report.learning import learning_section
 from bertpipe.report.page import page
 from bertpipe.report.run import again_section, curves_section, data_section, examples_section
 
@@ -73,6 +74,7 @@ def run_report(
     timing: Path | None,
     metrics: Path | None,
     examples: Path | None,
+    answers: Path | None,
     out: Path,
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
@@ -91,6 +93,7 @@ def run_report(
         timing: `timing.csv` of the run.
         metrics: the file that `bertpipe evaluate` wrote.
         examples: the file that `bertpipe infer examples` wrote.
+        answers: the file of answers after each epoch that `bertpipe train` wrote.
         out: the page.
         on_progress: gets a report for each part.
         on_note: gets a note on each part that was left out.
@@ -133,9 +136,15 @@ def run_report(
         about_examples = examples_section(asked)
     if asked is None:
         about_examples.left_out.append(_absent(examples, "bertpipe infer examples", "the showcase"))
+    with _written_by("bertpipe train", answers or Path()):
+        learned = read_json(answers) if answers is not None and answers.exists() else None
+        over_time = learning_section(learned, loaded.tokenizer.tokenizer)
+    if learned is None:
+        over_time.left_out.append(_absent(answers, "bertpipe train", "the answers after each epoch"))
     sections = [
         about_data,
         curves,
+        over_time,
         again_section(loaded.name, config.get("facts", {}), _sizes(loaded), config.get("sha256", {})),
         about_examples,
         about_mistakes,

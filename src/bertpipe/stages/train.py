@@ -76,7 +76,7 @@ def run_train(
             with world.together():
                 if world.is_main:
                     stack.enter_context(_alone(paths.model, spec.state))
-                    for file in (paths.history, paths.epochs, paths.timing, paths.state / RUN):
+                    for file in (paths.history, paths.epochs, paths.timing, paths.answers, paths.state / RUN):
                         check_target_file(file)
             stop = stack.enter_context(stop_requests(os.getppid() if parent is None else parent))
             try:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, write_csv
 from bertpipe.core.errors import BusyError, TrainingError, WriteError
+from bertpipe.evaluation.questions import Answer
 from bertpipe.training.loop import StepReport
 
 _LIVE_EVERY_S = 5.0
@@ -31,6 +32,8 @@ class History:
     intervals: Rows = field(default_factory=list)
     epochs: Rows = field(default_factory=list)
     timings: Rows = field(default_factory=list)
+    answers: list[tuple[int, int, Sequence[Answer]]] = field(default_factory=list)
+    """After each epoch: its number, its last step, and the answers to the run's questions."""
     train_s: float = 0.0
     """Seconds of training, without evaluation and saving."""
     tokens: int = 0
@@ -145,7 +148,7 @@ class History:
 
 
 _RECORDED = (
-    "intervals", "epochs", "timings", "train_s", "tokens", "sequences", "flops", "open_steps", "open_s"
+    "intervals", "epochs", "timings", "answers", "train_s", "tokens", "sequences", "flops", "open_steps", "open_s"
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class TrainPaths:
     history: Path
     epochs: Path
     timing: Path
+    answers: Path
     state: Path
     """Checkpoints of all runs; those of a completed run are removed."""
 

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from bertpipe import __version__
-from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, TOKENIZER_NAME
+from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, TOKENIZER_NAME, write_json
 from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
 from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
+from bertpipe.evaluation.questions import Questions, answers_content
 from bertpipe.model.bert import Bert
 from bertpipe.model.flops import peak_flops, published_peak_flops
 from bertpipe.model.store import save_model, weights_sha256
@@ -54,6 +55,8 @@ class Trainer:
     schedule: StepSchedule
     held_out: Batcher
     """What is evaluated after each epoch."""
+    questions: Questions
+    """What is asked after each epoch."""
     history: History
     tracker: GuardedTracker
     checkpoints: Checkpoints
@@ -126,6 +129,7 @@ class Trainer:
             batcher=batcher,
             schedule=schedule,
             held_out=Batcher(dataset=data.held_out, masking=None, seed=train.seed),
+            questions=Questions.of(data.held_out),
             history=history,
             tracker=tracker,
             checkpoints=checkpoints,
@@ -271,11 +275,13 @@ class Trainer:
         )
         split, figures = spec.data.held_out_split, zip(EPOCHS_COLUMNS, self.history.epochs[-1], strict=True)
         self.tracker.log(int(step or 0), {f"{split}/{name}": value for name, value in figures if name != "step"})
+        self.history.answers.append((int(epoch or 0), int(step or 0), self.questions.ask(bert, device=spec.device)))
         facts = {**self.facts, "epochs_done": epoch}
         self._assert_equal_weights(bert, int(step or 0))
         with self.world.together():
             if self.world.is_main:
                 self.history.write(history=paths.history, epochs=paths.epochs, timing=paths.timing)
+                write_json(paths.answers, answers_content(self.questions, self.history.answers))
                 save_model(paths.model, bert, paths.data / TOKENIZER_NAME, facts)
         self.history.restart_clock()
 

@@ -1,0 +1,79 @@
+"""The section on what a model learned over time: the same questions, answered after each epoch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertpipe.data.tokenization.tokenizer import Tokenizer
+from bertpipe.report.content import Rows, Section, Sentence, Table, Text, Token, shown_tokens
+
+_MOST_EPOCHS = 8
+_RIGHT = "✓"
+
+
+def learning_section(content: Mapping[str, Any] | None, tokenizer: Tokenizer) -> Section:
+    """Return the questions, and a table of the first guesses.
+
+    Args:
+        content: what `bertpipe train` wrote to `answers.json`; None without it.
+        tokenizer: the model's.
+    """
+    section = Section(name="learning", title="What it learned over time")
+    if content is None:
+        return section
+    questions, epochs = content["questions"], _some(content["epochs"])
+    if not questions or not epochs:
+        section.blocks.append(Text(text="No row of the first held-out rows hides a word, so there was nothing to ask."))
+        return section
+    true = [_word(question["label"], tokenizer) for question in questions]
+    section.blocks.append(
+        Rows(
+            title="The same questions after each epoch",
+            note="Held-out rows as they are stored. Marked: the hidden word that is asked for, and after the arrow the "
+            "true one.",
+            rows=[
+                (f"question {number}", _sentences(each, tokenizer)) for number, each in enumerate(questions, start=1)
+            ],
+        )
+    )
+    section.blocks.append(
+        Table(
+            caption=f"The first guess after each epoch, with its probability; {_RIGHT}: it is the true word",
+            columns=("question", "true word", *(f"epoch {epoch['epoch']}" for epoch in epochs)),
+            rows=[
+                (number + 1, true[number], *(_guess(epoch["answers"][number], question, tokenizer) for epoch in epochs))
+                for number, question in enumerate(questions)
+            ],
+        )
+    )
+    return section
+
+
+def _some(epochs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return at most `_MOST_EPOCHS` epochs from the whole training, the last one included."""
+    places = np.linspace(0, len(epochs) - 1, num=min(len(epochs), _MOST_EPOCHS)).round().astype(int).tolist()
+    return [epochs[place] for place in places]
+
+
+def _sentences(question: Mapping[str, Any], tokenizer: Tokenizer) -> list[Sentence]:
+    asked, second = question["position"], question["second_segment_start"]
+    read = shown_tokens(question["token_ids"], tokenizer)
+    tokens = [
+        Token(text=each.text, joins=each.joins, answer=_word(question["label"], tokenizer) if place == asked else None)
+        for place, each in enumerate(read)
+    ]
+    return [
+        Sentence(name="A", tokens=tuple(tokens[1 : second - 1])),
+        Sentence(name="B", tokens=tuple(tokens[second:-1])),
+    ]
+
+
+def _guess(answer: Sequence[Mapping[str, Any]], question: Mapping[str, Any], tokenizer: Tokenizer) -> str:
+    first = answer[0]
+    right = f" {_RIGHT}" if first["token_id"] == question["label"] else ""
+    return f"{_word(first['token_id'], tokenizer)} {100 * first['probability']:.0f} %{right}"
+
+
+def _word(token_id: int, tokenizer: Tokenizer) -> str:
+    return shown_tokens([token_id], tokenizer)[0].text
