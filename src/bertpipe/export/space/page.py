@@ -17,7 +17,7 @@ _NO_MODEL = "no second model"
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 """Of the reader's own machine: a font of Gradio's themes would come from another server."""
 _CSS = """
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(1200px, 100vw) !important; min-width: 0 !important; margin: 0 auto !important; }
 :focus-visible { outline: 3px solid #2563eb !important; outline-offset: 2px; }
 """
 _CANDIDATES = ("mask", "word", "probability")
@@ -122,21 +122,28 @@ def _column(title: str, *, visible: bool = True) -> list[Any]:
             gr.Dataframe(headers=list(_CANDIDATES), label="Candidates", interactive=False),
             gr.Textbox(label="Does the second sentence follow the first?", interactive=False),
             gr.Dataframe(headers=["from"], label="Attention, in percent: from a row's token to a column's"),
-            gr.Dataframe(headers=list(_WALK), label="The way through the network", interactive=False, wrap=True),
+            gr.Dataframe(
+                headers=list(_WALK),
+                label="The way through the network",
+                interactive=False,
+                wrap=True,
+                column_widths=["22%", "20%", "33%", "25%"],
+            ),
         ]
 
 
 def _shown(answer: Answer) -> list[Any]:
     """Return the values of a column."""
     names = [f"{at} {token}" for at, token in enumerate(answer.tokens[:MOST_TOKENS])]
-    rows = zip(names, answer.attention, strict=False)
-    attention = [[name, *(round(value, 1) for value in row[:MOST_TOKENS])] for name, row in rows]
+    rows = [row[:MOST_TOKENS] for row in answer.attention[:MOST_TOKENS]]
+    attention = [[name, *(f"{value:.1f}" for value in row)] for name, row in zip(names, rows, strict=False)]
+    shades = [["", *(f"background-color: rgba(37, 99, 235, {value / 200:.3f})" for value in row)] for row in rows]
     return [
         answer.messages,
         answer.filled,
         _table(_CANDIDATES, answer.candidates),
         answer.verdict,
-        _table(("from", *names), attention),
+        _table(("from", *names), attention) | {"metadata": {"styling": shades}},
         _table(_WALK, answer.walk),
     ]
 
