@@ -380,6 +380,9 @@ def export(
     or_card: Annotated[
         bool, typer.Option("--or-card", help="For a network that transformers does not have, write the card alone.")
     ] = False,
+    space: Annotated[
+        bool, typer.Option("--space", help="Also write the page of a Hugging Face Space, which runs without bertpipe.")
+    ] = False,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face hub, as this model.")
     ] = None,
@@ -399,7 +402,7 @@ def export(
     with terminal.progress() as on_progress:
         result = run_export(
             loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
-            or_card=or_card, on_progress=on_progress, on_note=terminal.show_note,
+            or_card=or_card, space=space, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
         if push is not None:
             with signals_blocked():

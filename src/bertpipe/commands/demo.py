@@ -100,7 +100,7 @@ def answer(predictors: Mapping[str, Predictor], model: str, text: str, second: s
         verdict=_said(nsp[0]) if nsp else "",
         tokens=[predictor.tokenizer.token(token_id) for token_id in row.token_ids] if row else (),
         attention=[] if weights is None else weights,
-        walk=[_shown(step) for step in walk.steps] if walk else (),
+        walk="\n\n".join(map(_shown, walk.steps)) if walk else "",
     )
 
 
@@ -136,10 +136,10 @@ def _number(text: str, most: int, what: str, other: str) -> int:
     return int(text)
 
 
-def _shown(step: Step) -> tuple[str, str, str, str]:
+def _shown(step: Step) -> str:
     shape = ", ".join(f"{axis} {size}" for axis, size in zip(step.axes, step.shape, strict=True))
     rows = (f"{row.label}: {'  '.join(f'{value:.4g}' for value in row.values)}" for row in step.rows)
-    return step.name, shape, step.meaning, "\n".join(rows)
+    return "\n".join([f"{step.name} [{shape}]", step.meaning, *rows])
 
 
 def free_port(host: str, port: int | None) -> int:

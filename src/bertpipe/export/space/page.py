@@ -21,7 +21,6 @@ _CSS = """
 :focus-visible { outline: 3px solid #2563eb !important; outline-offset: 2px; }
 """
 _CANDIDATES = ("mask", "word", "probability")
-_WALK = ("step", "shape", "meaning", "first values")
 
 
 class Answer(NamedTuple):
@@ -38,7 +37,7 @@ class Answer(NamedTuple):
     tokens: Sequence[str] = ()
     attention: Sequence[Sequence[float]] = ()
     """From each token of a row to each, in percent."""
-    walk: Sequence[tuple[str, str, str, str]] = ()
+    walk: str = ""
     """The steps of the way through the network: name, shape, meaning and first values."""
 
 
@@ -122,13 +121,7 @@ def _column(title: str, *, visible: bool = True) -> list[Any]:
             gr.Dataframe(headers=list(_CANDIDATES), label="Candidates", interactive=False),
             gr.Textbox(label="Does the second sentence follow the first?", interactive=False),
             gr.Dataframe(headers=["from"], label="Attention, in percent: from a row's token to a column's"),
-            gr.Dataframe(
-                headers=list(_WALK),
-                label="The way through the network",
-                interactive=False,
-                wrap=True,
-                column_widths=["22%", "20%", "33%", "25%"],
-            ),
+            gr.Textbox(label="The way through the network", max_lines=500, interactive=False),
         ]
 
 
@@ -144,7 +137,7 @@ def _shown(answer: Answer) -> list[Any]:
         _table(_CANDIDATES, answer.candidates),
         answer.verdict,
         _table(("from", *names), attention) | {"metadata": {"styling": shades}},
-        _table(_WALK, answer.walk),
+        answer.walk,
     ]
 
 
