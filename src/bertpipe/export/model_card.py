@@ -99,6 +99,7 @@ def model_card(export: ExportParams, facts: CardFacts, *, space: bool = False) -
 
 def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loadable: bool, space: bool) -> str:
     """Return what the hub reads of the card, as YAML."""
+    more: dict[str, Any] = {"title": _one_line(export.title), **SPACE_METADATA} if space else {}
     data = ModelCardData(
         language=export.language,
         license=export.license,
@@ -107,7 +108,7 @@ def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loada
         tags=list(_TAGS),
         model_name=_one_line(export.title),
         eval_results=evaluated or None,
-        **({"title": _one_line(export.title), **SPACE_METADATA} if space else {}),
+        **more,
     )
     return data.to_yaml().strip()
 
