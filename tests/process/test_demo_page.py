@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from bertpipe.commands.demo import free_port
+from bertpipe.core.errors import InputError
 from bertpipe.export.space.page import ALL_HEADS, LAST
 from bertpipe.inference.predictor import load_predictor
 from exports import export_of, piece_tokenizer, save_model_with
@@ -276,6 +278,22 @@ def test_ctrl_c_ends_it_and_nothing_was_asked_of_another_machine(folder: Path) -
     assert served.process.stderr.readline() == f"note: the page is at {served.url[:-1]}: Ctrl-C ends it\n"
     assert served.end() == (130, "note: stopped by Ctrl-C; earlier outputs are unchanged\n")
     assert served.other_addresses() == []
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+def test_other_addresses_of_this_machine_are_served_too(folder: Path, host: str) -> None:
+    try:
+        port = free_port(host, None)
+    except InputError:
+        pytest.skip(f"this machine has no {host}")
+    command = [sys.executable, "-m", "bertpipe", "demo", "--model", "ours", "--host", host, "--port", str(port)]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        address = process.stderr.readline().split()[5].removesuffix(":")
+        with urllib.request.urlopen(address, timeout=20) as page:
+            assert b"gradio" in page.read()
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
 
 
 def test_no_process_asked_another_machine(demo: Served, space: Served) -> None:

@@ -42,6 +42,7 @@ def run_demo(models: Sequence[str], *, host: str, port: int | None, on_note: Cal
     """
     _import_gradio()
     chosen = free_port(host, port)
+    in_address = f"[{host}]" if ":" in host else host
     predictors = load_predictors(models)
     for predictor in predictors.values():
         for note in predictor.model.notes:
@@ -54,9 +55,11 @@ def run_demo(models: Sequence[str], *, host: str, port: int | None, on_note: Cal
         text=_EXAMPLE, pair=_PAIR,
     )  # fmt: skip
     try:
-        launch(blocks, server_name=host, server_port=chosen, prevent_thread_lock=True, quiet=True)
-        on_note(f"the page is at http://{f'[{host}]' if ':' in host else host}:{chosen}: Ctrl-C ends it")
+        launch(blocks, server_name=in_address, server_port=chosen, prevent_thread_lock=True, quiet=True)
+        on_note(f"the page is at http://{in_address}:{chosen}: Ctrl-C ends it")
         threading.Event().wait()
+    except OSError as error:  # another process has taken the port since
+        raise InputError(f"port {chosen} cannot be listened on: start again, or name another with --port") from error
     finally:
         blocks.close(verbose=False)
 
@@ -151,10 +154,11 @@ def free_port(host: str, port: int | None) -> int:
     tried = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + _PORTS)
     for each in tried:
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, each, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind, protocol) as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(address)
+            for name in (host, "127.0.0.1"):  # Gradio looks there, whatever the address
+                family, kind, protocol, _, address = socket.getaddrinfo(name, each, type=socket.SOCK_STREAM)[0]
+                with socket.socket(family, kind, protocol) as listener:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    listener.bind(address)
         except (OSError, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port is None:
                 continue
