@@ -229,7 +229,6 @@ def test_a_space_is_in_the_manifest_and_the_card(exported: tuple[Path, Path]) ->
     assert version
     assert f"gradio>={version[1]}.{version[2]},<{int(version[1]) + 1}\n" in (directory / "requirements.txt").read_text()
     assert {path.name for path in directory.iterdir()} >= SPACE_FILES
-    assert not (directory / "__pycache__").exists()
 
 
 def test_without_a_space_there_is_none(exported: tuple[Path, Path]) -> None:

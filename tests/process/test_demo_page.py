@@ -61,7 +61,7 @@ class Served:
         program = [sys.executable, "-c", WATCHED, str(self._log), *(part.format(port=self.port) for part in command)]
         self.process = subprocess.Popen(
             program, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "GRADIO_SERVER_PORT": str(self.port), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "GRADIO_SERVER_PORT": str(self.port), "PYTHONDONTWRITEBYTECODE": ""},
         )  # fmt: skip
         deadline = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < deadline:
