@@ -55,12 +55,13 @@ torture: setup
 	BERTPIPE_TORTURE=1 BERTPIPE_COUNTS=docs/explanation/reliability.json $(BIN)/python -m pytest -m promise $(ALL_TESTS)
 	$(BIN)/python scripts/reliability.py
 
-check: $(VENV)/tracking
+check: $(VENV)/extras
 	ruff format --check .
 	ruff check .
 	lint-imports & other=$$!; mypy && wait $$other
 	coverage erase
 	coverage run -m $(PYTEST) $(ALL_TESTS)
+	$(VENV)/demo/bin/python -m coverage run -m pytest tests/process/test_demo_page.py
 	coverage combine --quiet
 	coverage report
 
@@ -78,8 +79,18 @@ docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Tests read back what these programs were given.
-$(VENV)/tracking: $(VENV)/installed
+$(VENV)/extras: $(VENV)/installed $(VENV)/demo/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorboard,mlflow,wandb]'
+	touch $@
+
+# Gradio takes neither the Pillow nor the tomlkit of the pipeline. So it is in an environment of its own, which has the
+# packages of the other one but for these two, and changes no version of the pipeline's.
+$(VENV)/demo/installed: $(VENV)/installed
+	$(PYTHON) -m venv $(VENV)/demo
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+		echo "import site; site.addsitedir('$$packages')" > $$($(VENV)/demo/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pipeline.pth
+	grep -vE '^(pillow|tomlkit)==' constraints.txt > $(VENV)/demo/constraints.txt
+	$(VENV)/demo/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/demo/constraints.txt 'gradio>=6.31,<7'
 	touch $@
 
 $(VENV)/docs: $(VENV)/installed

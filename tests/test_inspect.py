@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertpipe.commands.inspect import Inspection, Step, run_inspect
+from bertpipe.commands.inspect import run_inspect
 from bertpipe.core.errors import InputError, MissingInputError
 from bertpipe.data.tokenization.tokenizer import CLS_ID, PAD_ID, SEP_ID
+from bertpipe.inference.inspection import Inspection, Step
 from bertpipe.inference.predictor import load_predictor
 from bertpipe.model.store import load_model
 from models import WORDS, save_changed, save_tiny_huggingface, save_tiny_model

@@ -382,6 +382,9 @@ def export(
     or_card: Annotated[
         bool, typer.Option("--or-card", help="For a network that transformers does not have, write the card alone.")
     ] = False,
+    space: Annotated[
+        bool, typer.Option("--space", help="Also write the page of a Hugging Face Space, which runs without bertpipe.")
+    ] = False,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face hub, as this model.")
     ] = None,
@@ -401,7 +404,7 @@ def export(
     with terminal.progress() as on_progress:
         result = run_export(
             loaded.export, loaded.infer, model=model, metrics=metrics, data=data or Path(loaded.data.dir), out=out,
-            or_card=or_card, on_progress=on_progress, on_note=terminal.show_note,
+            or_card=or_card, space=space, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
         if push is not None:
             with signals_blocked():
@@ -415,6 +418,32 @@ def export(
 
 
 app.command(cls=Command)(report)
+
+
+@app.command(cls=Command)
+def demo(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            callback=lambda values: [utf8_path(value) for value in values or ()],
+            help="A model directory, a Hugging Face directory, or a hub name; can be given several times.",
+            show_default=str(artifacts.MODEL_DIR),
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; the default is for this machine alone.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="The port to listen on.", show_default="the first free one from 7860"),
+    ] = None,
+) -> None:
+    """Serve a page on which to ask models and to compare two, until Ctrl-C (needs the extra bertpipe[demo])."""
+    with signals_blocked():
+        from bertpipe.commands.demo import run_demo
+
+    run_demo(models or [str(artifacts.MODEL_DIR)], host=host, port=port, on_note=terminal.show_note)
 
 
 @app.command(cls=Command)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from bertpipe.commands.inspect import Inspection, Step
     from bertpipe.inference.answers import EmbeddingAnswer, MlmAnswer, NspAnswer, ScoreAnswer
+    from bertpipe.inference.inspection import Inspection, Step
 
 _SHOWN_NUMBERS = 8
 _WIDTH_ELSEWHERE = 100

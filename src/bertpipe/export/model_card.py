@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from bertpipe.core.artifacts import NSP_FOLDER
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import ExportParams, ModelParams
+from bertpipe.export.space.files import SPACE_METADATA
 from bertpipe.model.huggingface.weights import COUNTERPARTS
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -63,8 +64,8 @@ class CardFacts:
         return self.data is not None and self.data["source"].get("generated") is True
 
 
-def model_card(export: ExportParams, facts: CardFacts) -> str:
-    """Return the whole README.md.
+def model_card(export: ExportParams, facts: CardFacts, *, space: bool = False) -> str:
+    """Return the whole README.md; with `space`, a Hugging Face Space can read it too.
 
     Raises:
         DataError: the results are not what `bertpipe evaluate` writes.
@@ -76,7 +77,7 @@ def model_card(export: ExportParams, facts: CardFacts) -> str:
         remarks = [remark for task in _TASKS for remark in _remarks(task, tables[task])]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"it is not what `bertpipe evaluate` writes ({error!r})") from error
-    front = _front_matter(export, evaluated, is_loadable=facts.missing_counterpart is None)
+    front = _front_matter(export, evaluated, is_loadable=facts.missing_counterpart is None, space=space)
     counterpart = COUNTERPARTS.get(facts.shape.architecture)
     body = (
         _environment()
@@ -84,6 +85,7 @@ def model_card(export: ExportParams, facts: CardFacts) -> str:
         .render(
             title=_one_line(export.title),
             facts=facts,
+            space=space,
             class_name=counterpart.name if counterpart else None,
             nsp_folder=NSP_FOLDER if counterpart and counterpart.nsp_class else None,
             tables=tables,
@@ -95,8 +97,9 @@ def model_card(export: ExportParams, facts: CardFacts) -> str:
     return f"---\n{front}\n---\n\n{body.strip()}\n"
 
 
-def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loadable: bool) -> str:
+def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loadable: bool, space: bool) -> str:
     """Return what the hub reads of the card, as YAML."""
+    more: dict[str, Any] = {"title": _one_line(export.title), **SPACE_METADATA} if space else {}
     data = ModelCardData(
         language=export.language,
         license=export.license,
@@ -105,6 +108,7 @@ def _front_matter(export: ExportParams, evaluated: list[EvalResult], *, is_loada
         tags=list(_TAGS),
         model_name=_one_line(export.title),
         eval_results=evaluated or None,
+        **more,
     )
     return data.to_yaml().strip()
 

@@ -23,6 +23,7 @@ from bertpipe.data.tokenization.model_tokenizer import MASK
 from bertpipe.data.tokenization.tokenizer import MASK_ID, Tokenizer, load_tokenizer
 from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface
 from bertpipe.export.model_card import CardFacts, model_card
+from bertpipe.export.space.files import save_space
 from bertpipe.model.huggingface.weights import COUNTERPARTS
 from bertpipe.model.store import StoredModel, load_model
 
@@ -40,6 +41,7 @@ def run_export(
     data: Path,
     out: Path,
     or_card: bool = False,
+    space: bool = False,
     on_progress: Callable[[Progress], None] = ignore_progress,
     on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def run_export(
         data: what the model was trained on; the card says less if it is missing, or has changed.
         out: the directory.
         or_card: write the card alone for a network that transformers does not have; else it is an error.
+        space: also write the files of a Hugging Face Space that runs on the directory alone.
         on_progress: gets a report for the whole.
         on_note: gets a note on what was left out.
 
@@ -76,12 +79,15 @@ def run_export(
     tokenizer = load_tokenizer(stored.tokenizer_file)
     facts = _card_facts(stored, tokenizer, infer, metrics=metrics, data=data)
     try:
-        card = model_card(export, facts)
+        card = model_card(export, facts, space=space and reason is None)
     except DataError as error:
         raise DataError(f"{metrics}: {error}: run it again") from error
     with atomic_directory(out, kind=EXPORT) as staging:
         if reason is None:
             save_huggingface(staging, stored.bert, tokenizer)
+            if space:
+                title = " ".join(export.title.split())
+                save_space(staging, stored.bert, title=title, text=facts.question, pair=facts.pair)
         (staging / CARD_NAME).write_text(card, encoding="utf-8")
         files = sorted(path for path in staging.rglob("*") if path.is_file())
         digests = {path.relative_to(staging).as_posix(): file_sha256(path) for path in files}
