@@ -54,9 +54,10 @@
 
 # %% tags=["parameters"]
 reviews = 3300
-epochs = 4
+epochs = 5
 
 # %%
+import dataclasses
 import json
 import math
 import os
@@ -206,7 +207,9 @@ print("inputs", tuple(inputs.shape), "| lengths", lengths.tolist(), "| asked", i
 # - the **position** embedding says where, because attention alone does not see the order;
 # - the **segment** embedding says whether it belongs to A or to B.
 #
-# In the picture every column is a token of one row. Look at the segment part: it has only two different columns.
+# In the picture every column is a token of one row, and every line one of the first 24 numbers of its vector. Look at
+# the segment part: it has only two different columns. The position part has waves, because its weights start as waves
+# here, not as noise.
 
 # %% [markdown] lang="es"
 # ## 4. Tres embeddings
@@ -217,8 +220,9 @@ print("inputs", tuple(inputs.shape), "| lengths", lengths.tolist(), "| asked", i
 # - el embedding de **posición** dice dónde está, porque la atención por sí sola no ve el orden;
 # - el embedding de **segmento** dice si pertenece a A o a B.
 #
-# En la imagen, cada columna es un token de una fila. Fíjate en la parte del segmento: solo tiene dos columnas
-# distintas.
+# En la imagen, cada columna es un token de una fila y cada línea es uno de los primeros 24 números de su vector.
+# Fíjate en la parte del segmento: solo tiene dos columnas distintas. La parte de la posición tiene ondas, porque aquí
+# sus pesos empiezan como ondas y no como ruido.
 
 # %%
 torch.manual_seed(1)
@@ -341,7 +345,7 @@ print(" | ".join(f"{name} {value:.4f}" for name, value in before.items()))
 # `bertpipe.train` goes through the training rows `epochs` times. In each step it computes both losses of 32 rows, and
 # moves every weight a little to where their sum falls. It writes `history.csv` while it runs, and the picture below
 # is drawn from that file again and again. MLM falls early; NSP often waits near ln 2 for a while, then falls
-# suddenly.
+# suddenly. The test points may lie below the line, because training hides twice as many words.
 
 # %% [markdown] lang="es"
 # ## 8. Entrenamiento, con curvas que crecen
@@ -349,7 +353,8 @@ print(" | ".join(f"{name} {value:.4f}" for name, value in before.items()))
 # `bertpipe.train` recorre las filas de entrenamiento `epochs` veces. En cada paso calcula las dos pérdidas de 32
 # filas y mueve un poco cada peso hacia donde baja su suma. Mientras trabaja escribe `history.csv`, y la imagen de
 # abajo se dibuja una y otra vez a partir de ese archivo. MLM baja pronto; NSP suele esperar un rato cerca de ln 2 y
-# después baja de golpe.
+# después baja de golpe. Los puntos de prueba pueden quedar por debajo de la línea, porque el entrenamiento oculta el
+# doble de palabras.
 
 
 # %%
@@ -361,7 +366,7 @@ class Curves:
         self.handle = display(self.figure, display_id=True)
 
     def __call__(self, progress):
-        if time.monotonic() - self.drawn_at > 3:
+        if time.monotonic() - self.drawn_at > 5:
             self.draw(f"{progress.label} {progress.completed:,.0f}/{progress.total or 0:,.0f}")
 
     def draw(self, title):
@@ -957,11 +962,11 @@ small = bertpipe.load_params("tiny", {"convert.max_reject_rate": 0.05})
 run_download(small.download, small.sample, small.masking, out=work / "small.zip")
 member = "bert_dataset/bert_train_data.csv"
 with zipfile.ZipFile(work / "small.zip") as archive, archive.open(member) as file:
-    table = pd.read_csv(file)
+    course_rows = pd.read_csv(file)
 
 started_at = time.perf_counter()
 for number in range(300):
-    json.loads(table.iloc[number % len(table)]["BERT Input"])
+    json.loads(course_rows.iloc[number % len(course_rows)]["BERT Input"])
 parsed_s = time.perf_counter() - started_at
 started_at = time.perf_counter()
 for number in range(300):
@@ -1010,6 +1015,58 @@ except BertpipeError as error:
     print(str(error).splitlines()[0])
 files_left = {"remove first": course.exists(), "replace last": target.stat().st_size == bytes_before}
 print(files_left)
+
+# %% [markdown] lang="en"
+# ### 14.16 A random word as the answer
+#
+# BERT replaces some **inputs** by random words, and asks for the true word there. The course's data have a random
+# word as the **label** for a quarter of the masked words: an answer that nobody can know. The cell does the same to a
+# quarter of our test labels, and asks the same model. The loss that this adds says nothing about the model.
+
+# %% [markdown] lang="es"
+# ### 14.16 Una palabra al azar como respuesta
+#
+# BERT sustituye algunas **entradas** por palabras al azar y pregunta ahí por la palabra verdadera. Los datos del
+# curso tienen una palabra al azar como **etiqueta** en una cuarta parte de las palabras ocultas: una respuesta que
+# nadie puede saber. La celda hace lo mismo con una cuarta parte de nuestras etiquetas de prueba y pregunta al mismo
+# modelo. La pérdida que eso añade no dice nada del modelo.
+
+# %%
+chance = np.random.default_rng(1)
+answers = test_rows.masked_labels.copy()
+noisy = chance.random(len(answers)) < 0.25
+answers[noisy] = chance.integers(5, tokenizer.vocab_size, noisy.sum())
+random_labels = evaluate(model.bert, dataclasses.replace(test_rows, masked_labels=answers))["MLM loss"]
+print(f"true labels {after['MLM loss']:.4f} | a quarter at random {random_labels:.4f}")
+
+# %% [markdown] lang="en"
+# ### 14.17 Padding that is stored
+#
+# In the course's files the shorter sentence of each pair is filled up to the length of the longer one, in the middle
+# of the row too. That padding is read and parsed in every epoch, and attention has to go around it. Parquet stores
+# real tokens alone, and a batch is padded at its end, to its own longest row. The cell counts the share of padding in
+# both, for batches of 32 rows of similar length.
+
+# %% [markdown] lang="es"
+# ### 14.17 Relleno que se guarda
+#
+# En los archivos del curso, la oración más corta de cada par se rellena hasta la longitud de la más larga, también en
+# mitad de la fila. Ese relleno se lee y se analiza en cada época, y la atención tiene que evitarlo. Parquet guarda
+# solo los tokens reales, y un lote se rellena al final, hasta su propia fila más larga. La celda cuenta qué parte es
+# relleno en los dos casos, con lotes de 32 filas de longitud parecida.
+
+
+# %%
+def padding_share(lengths, real):
+    ordered = np.argsort(lengths, kind="stable")
+    batches = np.array_split(ordered, math.ceil(len(ordered) / 32))
+    return 1 - real.sum() / sum(lengths[batch].max() * len(batch) for batch in batches)
+
+
+stored = [np.array(json.loads(text)) for text in course_rows["BERT Input"]]
+sizes, real = (np.array([count(ids) for ids in stored]) for count in (len, np.count_nonzero))
+padding = {"stored": padding_share(sizes, real), "at the end": padding_share(real, real)}
+print(" | ".join(f"{name}: {share:.3f}" for name, share in padding.items()))
 
 # %% [markdown] lang="en"
 # ## 15. Where to go from here

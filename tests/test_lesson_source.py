@@ -40,7 +40,7 @@ def test_a_stale_notebook_and_a_missing_one_are_named(
     (tmp_path / "lesson.py").write_text(source(), encoding="utf-8")
     monkeypatch.setattr(lessons, "LESSONS", tmp_path)
     monkeypatch.setattr("sys.argv", ["lessons.py", "--check"])
-    (tmp_path / "lesson.ipynb").write_text(lessons.page("lesson.ipynb").replace("epochs = 4", "epochs = 5"))
+    (tmp_path / "lesson.ipynb").write_text(lessons.page("lesson.ipynb").replace("epochs = 5", "epochs = 6"))
     assert lessons.main() == 1
     assert capsys.readouterr().err.splitlines() == [
         f"error: lessons/{name} is stale: run `python scripts/lessons.py`" for name in lessons.NOTEBOOKS
