@@ -462,14 +462,15 @@ for second in (
 #
 # The same functions ask the published BERT, which has read English. The cell uses it if it is on this machine. If it
 # is not, run `hf download bert-base-uncased` once in a terminal with a network (440 MB), and run the cell again. The
-# rest of the lesson works without it.
+# rest of the lesson works without it. `HF_HUB_OFFLINE`, set at the top, keeps the lesson itself off the network.
 
 # %% [markdown] lang="es"
 # ## 11. Preguntas a bert-base-uncased
 #
 # Con las mismas funciones se pregunta al BERT publicado, que sí ha leído inglés. La celda lo usa si está en este
 # ordenador. Si no está, ejecuta una vez `hf download bert-base-uncased` en una terminal con conexión (440 MB) y
-# vuelve a ejecutar la celda. El resto de la lección funciona sin él.
+# vuelve a ejecutar la celda. El resto de la lección funciona sin él. `HF_HUB_OFFLINE`, definida al principio, evita
+# que la propia lección use la red.
 
 # %%
 try:
@@ -489,7 +490,7 @@ else:
 #
 # **Solution.** The model is bert-base-uncased if it is there. Otherwise we export our own into the same format:
 # transformers opens it like any other. The point to watch is the label: in Hugging Face's models **class 0 means
-# "next"**. The last line compares with bertpipe's answer, which has to be the same.
+# "next"**. Beside it stands bertpipe's answer, which has to be the same.
 
 # %% [markdown] lang="es"
 # ## 12. Ejercicio 1: siguiente oración con transformers
@@ -499,8 +500,7 @@ else:
 #
 # **Solución.** El modelo es bert-base-uncased, si está disponible. Si no, exportamos el nuestro al mismo formato:
 # transformers lo abre como cualquier otro. Lo que hay que vigilar es la etiqueta: en los modelos de Hugging Face,
-# **la clase 0 significa «sigue»**. La última línea lo compara con la respuesta de bertpipe, que tiene que ser la
-# misma.
+# **la clase 0 significa «sigue»**. Al lado está la respuesta de bertpipe, que tiene que ser la misma.
 
 # %%
 from transformers import AutoTokenizer, BertForPreTraining
@@ -579,8 +579,9 @@ print(question, exercise_2, ours.fill_masks(question, top_k=1).filled_text)
 #
 # `evaluate` expects the MLM loss function before the NSP one, and it is called with the two the other way round. So
 # NSP ignores class 0, and MLM averages over every position, padding included, where the label 0 now counts as an
-# answer. Look at the lazy predictor that always says "next" and always says `[PAD]`: the swapped version calls it
-# excellent. The function also returns nothing, so that the curve of the evaluation is a list of `None`.
+# answer. Look at the lazy predictor that always says "next" and always says `[PAD]`: the swapped version puts it
+# ahead of the trained model, in both columns. The function also returns nothing, so that the curve of the evaluation
+# is a list of `None`.
 
 # %% [markdown] lang="es"
 # ## 14. Errores que estropean los números, cada uno junto a la versión correcta
@@ -594,8 +595,8 @@ print(question, exercise_2, ours.fill_masks(question, top_k=1).filled_text)
 # `evaluate` espera la función de pérdida de MLM antes que la de NSP, y se la llama con las dos al revés. Así, NSP
 # ignora la clase 0 y MLM promedia sobre todas las posiciones, incluido el relleno, donde la etiqueta 0 cuenta ahora
 # como respuesta. Fíjate en el método perezoso que siempre dice «sigue» y siempre dice `[PAD]`: la versión
-# intercambiada lo considera excelente. Además, la función no devuelve nada, así que la curva de evaluación es una
-# lista de `None`.
+# intercambiada lo pone por delante del modelo entrenado, en las dos columnas. Además, la función no devuelve nada,
+# así que la curva de evaluación es una lista de `None`.
 
 # %%
 loss_fn_mlm, loss_fn_nsp = nn.CrossEntropyLoss(ignore_index=0), nn.CrossEntropyLoss()
@@ -692,15 +693,15 @@ print(f"batch {wrong.item()} -> epoch {epoch_wrong} | batch {right.item()} -> ep
 # ### 14.5 The token embedding is added twice, with two dropouts
 #
 # The positional encoding already returns token + position, and the sum adds the token once more. So the token weighs
-# double against position and segment. Dropout is also applied twice on the way: at a rate of 10 %, 19 % of the
+# double against position and segment. Dropout is also applied twice on the way: at a rate of 0.1, 19 % of the
 # position is lost.
 
 # %% [markdown] lang="es"
 # ### 14.5 El embedding de token se suma dos veces, con dos dropouts
 #
 # La codificación posicional ya devuelve token + posición, y la suma añade el token otra vez. Así, el token pesa el
-# doble frente a la posición y el segmento. Además, el dropout se aplica dos veces por el camino: con una tasa del 10
-# % se pierde el 19 % de la posición.
+# doble frente a la posición y el segmento. Además, el dropout se aplica dos veces por el camino: con una tasa de 0,1
+# se pierde el 19 % de la posición.
 
 # %%
 torch.manual_seed(1)

@@ -111,6 +111,8 @@ def test_swapped_losses_praise_what_has_learned_nothing(values: dict[str, Any]) 
     assert lazy["NSP swapped"] < 0.001
     assert lazy["NSP right"] > 1
     assert lazy["MLM swapped"] < trained["MLM right"] < lazy["MLM right"]
+    assert lazy["MLM swapped"] < trained["MLM swapped"]
+    assert lazy["NSP swapped"] < trained["NSP swapped"]
     assert trained["MLM swapped"] != pytest.approx(trained["MLM right"], rel=0.05)
 
 
