@@ -278,6 +278,7 @@ def _number(value: float) -> str:
 
 PAGES = {
     "README.md": summary,
+    "README.es.md": summary,
     "docs/explanation/benchmarks.md": rendered,
     "docs/explanation/scaling.md": processes,
     "docs/how-to/recipes.md": recipes,

@@ -119,7 +119,7 @@ def test_the_files_that_pages_and_sources_name_exist() -> None:
         f"{file.relative_to(PROJECT)}: {name}"
         for file in [*pages, *sources]
         for name in re.findall(
-            r"(?:docs|tests|scripts|benchmarks|clients|src/bertpipe|params)/[\w/.-]+\.\w+", text_of(file)
+            r"(?:docs|tests|scripts|benchmarks|clients|lessons|src/bertpipe|params)/[\w/.-]+\.\w+", text_of(file)
         )
         if not (PROJECT / name).exists() and name not in EXAMPLES
     ]
