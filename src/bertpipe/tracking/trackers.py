@@ -123,9 +123,10 @@ class _Wandb:
     def __init__(self, name: str, facts: Facts, _: int) -> None:
         import wandb  # noqa: PLC0415
 
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT), name=name, id=name, resume="allow",
-            mode=os.environ.get("WANDB_MODE", "offline"), config=dict(facts),
+            mode=mode, config=dict(facts),
             settings=wandb.Settings(silent=True, console="off"),
         )  # fmt: skip
 
