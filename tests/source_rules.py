@@ -34,6 +34,7 @@ MAY_START_PROGRAMS = {
     "clients/environments.py",
 }
 MAY_TALK = {
+    "src/bertpipe/commands/demo.py",  # it looks for a port of this machine that is free
     "src/bertpipe/sources/web.py",
     "src/bertpipe/sources/engines/ray.py",  # it asks whether anything answers at an address that the user gives
 }

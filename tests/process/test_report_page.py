@@ -72,7 +72,7 @@ def page_file(tiny: Params, trained: Path, parquet: Path, tmp_path_factory: pyte
     run_report(
         tiny.evaluate, tiny.runtime, model=folder / "model", data=parquet, history=trained / "history.csv",
         epochs=trained / "epochs.csv", timing=trained / "timing.csv", metrics=folder / "metrics.json",
-        examples=folder / "examples.json", out=folder / "report.html",
+        examples=folder / "examples.json", answers=trained / "answers.json", out=folder / "report.html",
     )  # fmt: skip
     return folder / "report.html"
 

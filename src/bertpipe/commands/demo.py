@@ -171,9 +171,17 @@ def free_port(host: str, port: int | None) -> int:
     raise InputError(f"the ports {tried[0]} to {tried[-1]} are all in use: name a free one with --port")
 
 
+_OF_OTHERS = (
+    "ALLOWED_PATHS", "DEBUG", "HOT_RELOAD", "MCP_SERVER", "NODE_PATH", "NUM_PORTS", "ROOT_PATH", "SERVER_NAME",
+    "SERVER_PORT", "SHARE", "SHARE_SERVER_ADDRESS", "SHARE_SERVER_PROTOCOL", "SSR_MODE",
+)  # fmt: skip
+"""Gradio's variables that another program may have set: with one of them the page would be shared."""
+
+
 def _import_gradio() -> None:
-    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[name]  # another program's: one of them would share the page
+    for name in _OF_OTHERS:
+        if os.environ.get(f"GRADIO_{name}") is not None:
+            del os.environ[f"GRADIO_{name}"]
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         with warnings.catch_warnings():  # theirs are not for whoever looks at a page
