@@ -69,3 +69,15 @@ def test_changes_are_checked_as_params_are(tmp_path: Path) -> None:
         bertpipe.load_params("10mins")
     with pytest.raises(ParamsError, match="no params file at"):
         bertpipe.load_params(tmp_path / "params.yaml")
+
+
+def test_data_in_shards_are_read_whole(folder: Path) -> None:
+    (folder / "texts").mkdir()
+    for name in ("a", "b"):
+        (folder / "texts" / f"{name}.txt").write_bytes(
+            (folder / "reviews.txt").read_bytes().replace(b"heroes", name.encode())
+        )
+    params = bertpipe.load_params("tiny", {"prepare.shards": "files", "prepare.text_format": "blocks"})
+    summary = bertpipe.prepare("texts", "data/sharded", params=params)
+    assert (folder / "data/sharded/test").is_dir()
+    assert len(bertpipe.read_data("data/sharded")) == summary["splits"]["test"]["rows"]

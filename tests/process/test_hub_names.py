@@ -110,3 +110,16 @@ def test_a_hub_without_the_weights_is_said_to_lack_them(tmp_path: Path) -> None:
         "owner/name cannot be loaded from the Hugging Face hub: it has no model.safetensors or pytorch_model.bin; "
         "fetch it again"
     )
+
+
+def test_a_download_that_was_interrupted_between_two_shards_asks_the_hub_again(tmp_path: Path) -> None:
+    """A part of the shards in the cache is no model, and no reason to give up before the hub was asked."""
+    repository = tmp_path / "home" / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    snapshot = repository / "snapshots" / ("0" * 40)
+    save_tiny_huggingface(snapshot).save_pretrained(snapshot, max_shard_size="1KB")
+    (snapshot / "model.safetensors").unlink(missing_ok=True)
+    sorted(snapshot.glob("model-*.safetensors"))[-1].unlink()
+    message, _ = _load_by_name("owner/name", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert message.startswith("owner/name is not in the local cache, and the Hugging Face hub cannot be reached")

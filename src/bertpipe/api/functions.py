@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertpipe.core import params_file
+from bertpipe.core import artifacts, params_file
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import packaged_params
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.inference.predictor import Predictor, load_predictor
 
-_REPORTS = Path("reports")
+_REPORTS = artifacts.HISTORY_FILE.parent
 
 
 def load_params(source: str | Path | None = None, changes: Mapping[str, object] | None = None) -> Params:
@@ -74,7 +74,8 @@ def train(
         data: a directory with sentence pairs, as `prepare` writes it.
         out: the model's directory.
         params: whose sections `model`, `train`, `masking`, `evaluate` and `runtime` are used.
-        reports: folder of `history.csv`, `epochs.csv` and `timing.csv`, which grow during the training.
+        reports: folder of `history.csv` and `timing.csv`, which grow during the training, and of `epochs.csv` and
+            `answers.json`, which are written after each epoch.
         resume: resume from the checkpoint of an interrupted training with the same params and data.
         on_progress: gets reports of progress.
         on_note: gets notes.
@@ -94,8 +95,9 @@ def train(
 
     chosen, tables = params or load_params(), Path(reports)
     paths = TrainPaths(
-        data=Path(data), model=Path(out), history=tables / "history.csv", epochs=tables / "epochs.csv",
-        timing=tables / "timing.csv", answers=tables / "answers.json", state=Path(".bertpipe") / "state",
+        data=Path(data), model=Path(out), history=tables / artifacts.HISTORY_FILE.name,
+        epochs=tables / artifacts.EPOCHS_FILE.name, timing=tables / artifacts.TIMING_FILE.name,
+        answers=tables / artifacts.ANSWERS_FILE.name, state=artifacts.STATE_DIR,
     )  # fmt: skip
     return run_train(
         chosen.model, chosen.train, chosen.masking, chosen.evaluate, chosen.runtime, paths=paths, resume=resume,
@@ -104,7 +106,7 @@ def train(
 
 
 def evaluate(
-    model: str | Path, data: str | Path, *, params: Params | None = None, out: str | Path = _REPORTS / "metrics.json",
+    model: str | Path, data: str | Path, *, params: Params | None = None, out: str | Path = artifacts.METRICS_FILE,
     on_progress: Callable[[Progress], None] = ignore_progress, on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the metrics of a model on the test split beside those of simple predictors, and return them.
@@ -150,11 +152,10 @@ def plot(reports: str | Path = _REPORTS, out: str | Path | None = None) -> list[
     from bertpipe.stages.plot import run_plot  # noqa: PLC0415
 
     tables = Path(reports)
-    timing, metrics = tables / "timing.csv", tables / "metrics.json"
-    target = tables / "plots" if out is None else Path(out)
+    target = tables / artifacts.PLOTS_DIR.name if out is None else Path(out)
     run_plot(
-        history=tables / "history.csv", epochs=tables / "epochs.csv", timing=timing if timing.exists() else None,
-        metrics=metrics if metrics.exists() else None, out=target,
+        history=tables / artifacts.HISTORY_FILE.name, epochs=tables / artifacts.EPOCHS_FILE.name,
+        timing=tables / artifacts.TIMING_FILE.name, metrics=tables / artifacts.METRICS_FILE.name, out=target,
     )  # fmt: skip
     return sorted(target.glob("*.png"))
 
@@ -173,7 +174,7 @@ def read_data(data: str | Path, split: str = "test") -> PairDataset:
     >>> len(rows) == len(rows.is_next) == len(rows.offsets) - 1
     True
     """
-    return read_dataset(Path(data) / f"{split}.parquet")
+    return read_dataset(artifacts.split_path(Path(data), split))
 
 
 def load_model(model: str | Path, *, device: str = "auto") -> Predictor:

@@ -143,6 +143,11 @@ def sentences_of(data: PairDataset, tokenizer: Tokenizer, guesses: Mapping[int, 
         )
         for place, (token, answer) in enumerate(zip(read, true, strict=True))
     ]
+    return both_sentences(tokens, second)
+
+
+def both_sentences(tokens: Sequence[Token], second: int) -> list[Sentence]:
+    """Return A and B of a row without its special tokens; B begins at position `second`."""
     return [
         Sentence(name="A", tokens=tuple(tokens[1 : second - 1])),
         Sentence(name="B", tokens=tuple(tokens[second:-1])),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bertpipe.data.tokenization.tokenizer import Tokenizer
-from bertpipe.report.content import Rows, Section, Sentence, Table, Text, Token, shown_tokens
+from bertpipe.report.content import Rows, Section, Sentence, Table, Text, Token, both_sentences, shown_tokens
 
 _MOST_EPOCHS = 8
 _RIGHT = "✓"
@@ -63,10 +63,7 @@ def _sentences(question: Mapping[str, Any], tokenizer: Tokenizer) -> list[Senten
         Token(text=each.text, joins=each.joins, answer=_word(question["label"], tokenizer) if place == asked else None)
         for place, each in enumerate(read)
     ]
-    return [
-        Sentence(name="A", tokens=tuple(tokens[1 : second - 1])),
-        Sentence(name="B", tokens=tuple(tokens[second:-1])),
-    ]
+    return both_sentences(tokens, second)
 
 
 def _guess(answer: Sequence[Mapping[str, Any]], question: Mapping[str, Any], tokenizer: Tokenizer) -> str:

@@ -32,6 +32,7 @@ def read_tensors(find: FindFile) -> dict[str, Tensor]:
     Raises:
         ModelError: a file holds no tensors, or is no index of shards.
         DataError: a file is a pointer of Git LFS.
+        FileNotFoundError: a shard is not there, as in a hub's cache after a download that was interrupted.
     """
     for name in (_WHOLE, f"{_WHOLE}.index.json", _PICKLED, f"{_PICKLED}.index.json"):
         if (path := _fetched(find, name)) is None:
@@ -41,7 +42,7 @@ def read_tensors(find: FindFile) -> dict[str, Tensor]:
         tensors = dict[str, Tensor]()
         for shard in _shards(path):
             if (part := _fetched(find, shard)) is None:
-                raise ModelError(f"{path} names the shard {shard:.80}, which is not there: fetch it, too")
+                raise FileNotFoundError(f"{path} names the shard {shard:.80}, which is not there: fetch it, too")
             tensors |= _read_file(part)
         return tensors
     return {}
