@@ -19,8 +19,10 @@ from benchmarks.peers.notebook import NotebookLoop
 from benchmarks.rows import bert_masking, huggingface_batch, notebook_rows, with_vocabulary
 from benchmarks.streaming import WholeEpoch, write_copies
 from bertpipe.core.params import MaskingUnit
+from bertpipe.data.batching import Batch
 from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.parquet_writer import table_of
+from bertpipe.model.flops import training_flops
 from datasets import Pair, batch_of, pair_dataset
 from prepared import REVIEWS
 
@@ -128,18 +130,41 @@ def test_the_gpu_benchmark_packs_all_words_into_rows_of_one_length() -> None:
     assert rows.is_next.tolist() == [True, False] * 3 + [True]
 
 
-def test_the_gpu_benchmark_takes_steps_on_resident_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_the_gpu_benchmark_sets_both_networks_and_bare_products_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, where the figures of a GPU alone are none."""
     monkeypatch.setattr(gpu, "peak_flops", lambda *_: 1e12)
-    monkeypatch.setattr(gpu, "WARM_UP_STEPS", 1)
-    monkeypatch.setattr(gpu, "STEPS", 2)
-    shape = gpu.Shape(name="tiny", width=8, layers=2, heads=2, rows=4, goal=1.0, length=16, vocab=40)
-    data = pair_dataset([Pair(first=[5 + i % 30] * 9, second=[6, 7, 8]) for i in range(40)])
-    figures = gpu.measure(shape, data, device=torch.device("cpu"))
-    assert figures["tokens_per_second"] > 0
-    assert figures["share_of_measured_peak"] == figures["tflop_per_second"] > 0
-    assert [figures[name] for name in ("mfu", "gpu_busy_share", "host_waits", "peak_memory_bytes")] == [None] * 4
-    assert 0 < figures["last_mlm_loss"] < 10
+    shape = gpu.Shape(name="tiny", width=8, layers=2, heads=2, rows=4, length=16, vocab=40, goal=1e12, dropout=0.0)
+    data = pair_dataset([Pair(first=[5 + i % 30] * 9, second=[6, 7, 8]) for i in range(80)])
+    effort = gpu.Effort(rounds=2, steps=2, backend="eager")
+    figures = gpu.measure(shape, data, device=torch.device("cpu"), mode="default", effort=effort)
+    ours, compiled, theirs = figures["sides"].values()
+    assert min(ours["tokens_per_second"], compiled["tokens_per_second"], theirs["tokens_per_second"]) > 0
+    assert figures["over_peer"].keys() == {"Hugging Face, SDPA, compiled"}
+    assert figures["matrix_products_tokens_per_second"] > ours["tokens_per_second"]
+    assert figures["reaches_goal"] is False
+    for name in ("mfu", "gpu_busy_share", "host_waits", "first_step_peak_bytes"):
+        assert ours[name] is theirs[name] is None
+    for compared in figures["losses_as_on_the_cpu"].values():
+        assert compared["equal"]
+        assert 0.1 < compared["on_the_cpu"][1] < 2
+
+
+def test_the_gpu_benchmark_multiplies_what_a_step_needs() -> None:
+    """`training_flops` counts the same products, at the batch's own number of supervised tokens."""
+    shape = gpu.Shape(name="some", width=64, layers=3, heads=4, rows=20, length=40, vocab=500)
+    flops = 3 * sum(2 * part.rows * part.inner * part.columns * part.times * part.batch for part in gpu.products(shape))
+    masked = torch.arange(20 * 40).reshape(20, 40)[:, 1:7].flatten()
+    batch = Batch.of(
+        torch.zeros(20, 40, dtype=torch.int64),
+        lengths=torch.full((20,), 40),
+        second_segment_start=torch.full((20,), 20),
+        is_next=torch.zeros(20, dtype=torch.int64),
+        masked_positions=masked,
+        masked_labels=torch.ones_like(masked),
+        tokens=800,
+    )
+    assert flops == pytest.approx(training_flops(shape.model, shape.vocab, batch).item(), rel=0.001)
 
 
 @pytest.mark.parametrize("page", report.PAGES)

@@ -4,7 +4,8 @@ Batches hold rows as they come, padded to the longest. Optimizer and clipping ar
 and a gradient norm of 1.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -25,6 +26,10 @@ class HuggingFaceBatch:
     labels: Tensor
     next_sentence_label: Tensor
     """0 where B follows A; shape [batch]."""
+
+    def to(self, device: torch.device) -> "HuggingFaceBatch":
+        """Return the batch on a device."""
+        return HuggingFaceBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def bert_for_pretraining(vocab_size: int, *, width: int, layers: int, heads: int, longest: int) -> Any:  # noqa: ANN401
@@ -51,17 +56,19 @@ def modernbert_for_masked_lm(vocab_size: int, *, width: int, layers: int, heads:
 
 
 class HuggingFaceLoop:
-    """The plain loop around `BertForPreTraining`."""
+    """The plain loop around `BertForPreTraining`; compiled, where a backend of torch.compile is given."""
 
     def __init__(
         self, *, vocab_size: int, width: int, layers: int, heads: int, longest: int, learning_rate: float = 1e-4,
-        device: str = "cpu",
+        device: str = "cpu", compile_backend: str | Callable[..., Any] | None = None,
     ) -> None:  # fmt: skip
         self.device = torch.device(device)
         self.model = bert_for_pretraining(vocab_size, width=width, layers=layers, heads=heads, longest=longest)
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
         self.model.train()
+        if compile_backend is not None:
+            self.model.compile(backend=compile_backend, dynamic=False)
 
     def step(self, batch: HuggingFaceBatch) -> None:
         """Take one step."""
