@@ -3,6 +3,7 @@
 `python -m benchmarks.cost_model` prints the tables of docs/explanation/scaling.md.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,10 @@ from bertpipe.model.flops import training_flops
 _FLOAT32_BYTES = 4
 _STATE_BYTES = 16
 """Of each parameter, in float32: itself, its gradient, and AdamW's two means."""
+_SMALL_MESSAGES = 3
+"""Of a step, besides weights and gradients: counts, losses, signals."""
+_BUCKET_BYTES = 25 * 2**20
+"""Gradients that DDP sends together."""
 _BACKWARD_SHARE = 2 / 3
 """Of a step's operations; messages travel while they are done."""
 
@@ -74,13 +79,19 @@ class Machines:
     """Of each process, on this network."""
     bytes_per_second: float
     """Of the narrowest link that the bytes of all processes pass, one after the other in a ring."""
+    gather_bytes_per_second: float | None = None
+    """Of weights that are brought together; None: as `bytes_per_second`."""
+    scatter_bytes_per_second: float | None = None
+    """Of gradients that are added up, a part in each process; None: as `bytes_per_second`."""
+    message_s: float = 0.0
+    """Of a message of a few bytes, for each message of a step."""
     overlaps: bool = True
     """Whether messages travel while the backward pass computes: between GPUs, not where both need the same cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one optimiser step takes, in each process."""
+    """What one optimizer step takes, in each process."""
 
     compute_s: float
     sent_bytes: float
@@ -101,9 +112,20 @@ def step_of(shape: Shape, machines: Machines, *, tokens: int, parallel: str) -> 
     """
     processes, size = machines.processes, _FLOAT32_BYTES * shape.parameters
     compute_s = tokens / processes * shape.flops_per_token / machines.flops_per_second
-    times = {"ddp": 2, "fsdp": 3}[parallel]
-    sent_bytes = times * (processes - 1) / processes * size
-    messages_s = sent_bytes / machines.bytes_per_second
+    part = (processes - 1) / processes * size
+    if parallel == "ddp":
+        sent = [(2 * part, machines.bytes_per_second)]
+        messages = _SMALL_MESSAGES + math.ceil(size / _BUCKET_BYTES)
+    else:
+        sent = [
+            (2 * part, machines.gather_bytes_per_second or machines.bytes_per_second),
+            (part, machines.scatter_bytes_per_second or machines.bytes_per_second),
+        ]
+        messages = _SMALL_MESSAGES + 3 * (shape.model.layers + 1)
+    sent_bytes = sum(count for count, _ in sent)
+    messages_s = sum(count / rate for count, rate in sent)
+    if processes > 1:
+        messages_s += messages * machines.message_s
     hidden_s = _BACKWARD_SHARE * compute_s if machines.overlaps else 0.0
     elapsed_s = compute_s + max(0.0, messages_s - hidden_s)
     return Step(

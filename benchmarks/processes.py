@@ -9,12 +9,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from benchmarks.cost_model import Machines, Shape, step_of
@@ -31,8 +33,7 @@ from bertpipe.training.parallel import wrap_parallel
 
 VOCAB, BATCH = 30_522, 32
 SHAPES = ((64, 2), (256, 4))
-PROCESSES = 2
-ROUNDS, WARM_UP_STEPS, STEPS, SUMS = 3, 5, 20, 10
+ROUNDS, WARM_UP_STEPS, STEPS, REPEATS = 3, 5, 20, 15
 CPU = torch.device("cpu")
 
 
@@ -44,7 +45,7 @@ class Side:
     parallel: str = "ddp"
 
 
-SIDES = (Side(1), Side(PROCESSES), Side(PROCESSES, "fsdp"))
+SIDES = (Side(1), Side(2), Side(2, "fsdp"), Side(4), Side(4, "fsdp"))
 
 
 def in_several_processes(work: Path) -> list[dict[str, Any]]:
@@ -65,11 +66,14 @@ def _row(width: int, layers: int, side: Side, turns: dict[Side, list[dict[str, f
 
     one = SIDES[0]
     shape = Shape(model=bert_shape(width=width, layers=layers), vocab_size=VOCAB, length=128)
-    sent = 2 * (side.processes - 1) / side.processes * 4 * shape.parameters  # of the sum that was timed alone
+    part = (side.processes - 1) / side.processes * 4 * shape.parameters  # of the messages that were timed alone
     machines = Machines(
         processes=side.processes,
         flops_per_second=median(side, "flops_alone"),
-        bytes_per_second=sent / median(side, "sum_s"),
+        bytes_per_second=2 * part / median(side, "sum_s"),
+        gather_bytes_per_second=part / median(side, "gather_s"),
+        scatter_bytes_per_second=part / median(side, "scatter_s"),
+        message_s=median(side, "message_s"),
         overlaps=False,
     )
     tokens = median(side, "tokens_a_step")
@@ -106,7 +110,11 @@ def _turn(work: Path, side: Side, width: int, layers: int) -> dict[str, float]:
 class _Silent(World):
     """A process that works at its share and tells the others nothing."""
 
-    def total(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
+        """Return what this process has."""
+        return tensor
+
+    def all_reduce_max(self, tensor: Tensor) -> Tensor:
         """Return what this process has."""
         return tensor
 
@@ -154,18 +162,35 @@ def measured(world: World, work: Path, parallel: Any, width: int, layers: int) -
         "tokens_a_step": tokens / STEPS,
         "flops_a_step": flops / STEPS,
         "flops_alone": sum(float(report.flops) for report in mine) / alone_s,
-        "sum_s": _time_of_sum(world, numbers),
+        **_seconds_of_messages(world, numbers),
     }
 
 
-def _time_of_sum(world: World, numbers: int) -> float:
-    """Return the seconds that the sum of so many float32 numbers over all processes takes."""
-    tensor = torch.zeros(numbers)
-    world.all_reduce_sum(tensor)
-    started_at = time.perf_counter()
-    for _ in range(SUMS):
-        world.all_reduce_sum(tensor)
-    return (time.perf_counter() - started_at) / SUMS
+def _seconds_of_messages(world: World, numbers: int) -> dict[str, float]:
+    """Return what the messages of so many float32 numbers take by themselves, and one of a few bytes.
+
+    Each is timed from a barrier on: in a training the processes come to it together, too, but for what they wait.
+    """
+    if world.dp.size == 1:
+        return dict.fromkeys(("sum_s", "gather_s", "scatter_s", "message_s"), 0.0)
+    whole = torch.zeros(-(-numbers // world.dp.size) * world.dp.size)
+    part, few = torch.zeros(len(whole) // world.dp.size), torch.zeros(4, dtype=torch.float64)
+    return {
+        "sum_s": _seconds(lambda: dist.all_reduce(whole)),
+        "gather_s": _seconds(lambda: dist.all_gather_into_tensor(whole, part)),
+        "scatter_s": _seconds(lambda: dist.reduce_scatter_tensor(part, whole)),
+        "message_s": _seconds(lambda: dist.all_reduce(few)),
+    }
+
+
+def _seconds(message: Callable[[], object]) -> float:
+    elapsed_s = []
+    for _ in range(REPEATS):
+        dist.barrier()
+        started_at = time.perf_counter()
+        message()
+        elapsed_s.append(time.perf_counter() - started_at)
+    return statistics.median(elapsed_s)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ def test_a_token_takes_about_six_operations_for_each_weight_that_it_meets() -> N
     assert lower < BASE.flops_per_token < 12 / 11 * lower * 1.1
 
 
-def machines(processes: int, **changes: bool) -> Machines:
-    return Machines(processes=processes, flops_per_second=1e12, bytes_per_second=1e9, **changes)
+def machines(processes: int, *, overlaps: bool = True) -> Machines:
+    return Machines(processes=processes, flops_per_second=1e12, bytes_per_second=1e9, overlaps=overlaps)
 
 
 def test_a_process_alone_sends_nothing() -> None:
@@ -55,6 +55,18 @@ def test_messages_that_cannot_hide_are_added_and_ones_that_can_cost_nothing() ->
     assert shown.elapsed_s == shown.compute_s + shown.messages_s
     hidden = step_of(BASE, machines(2), tokens=400_000, parallel="ddp")
     assert hidden.elapsed_s == hidden.compute_s
+
+
+def test_each_kind_of_message_has_its_own_rate_and_each_message_its_price() -> None:
+    slow = Machines(
+        processes=2, flops_per_second=1e12, bytes_per_second=1e9, gather_bytes_per_second=5e8,
+        scatter_bytes_per_second=2e8, message_s=0.001, overlaps=False,
+    )  # fmt: skip
+    half = 2 * PARAMETERS  # bytes that one of two processes sends to bring all weights together
+    ddp, fsdp = (step_of(BASE, slow, tokens=1000, parallel=parallel) for parallel in ("ddp", "fsdp"))
+    buckets = 17  # 440 MB in parts of 26 MB
+    assert ddp.messages_s == pytest.approx(2 * half / 1e9 + (3 + buckets) * 0.001)
+    assert fsdp.messages_s == pytest.approx(2 * half / 5e8 + half / 2e8 + (3 + 3 * 13) * 0.001)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
