@@ -80,7 +80,7 @@ class Machines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one optimiser step takes, in each process."""
+    """What one optimizer step takes, in each process."""
 
     compute_s: float
     sent_bytes: float
