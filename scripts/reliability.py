@@ -21,7 +21,7 @@ class Promise:
 
 PROMISES = {
     "Exact resume": Promise(
-        promise="A run stopped at any optimiser step ends with the bytes of one that was not.",
+        promise="A run stopped at any optimizer step ends with the bytes of one that was not.",
         how="Ctrl-C, SIGTERM and a crash after each step of a small run with dropout and dynamic masks, in its "
         "evaluations, before its model is in place, over windows of rows; changed params, data or code start over",
         file="tests/test_resume.py",

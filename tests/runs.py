@@ -91,7 +91,7 @@ def crash_in(label: str, params: Params, folder: Path, data: Path, **changes: An
 
 @contextlib.contextmanager
 def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
-    """Do something right after an optimiser step of every run in the block, before the run takes note of the step."""
+    """Do something right after an optimizer step of every run in the block, before the run takes note of the step."""
 
     def steps(*args: Any, **options: Any) -> Iterator[loop.StepReport]:  # noqa: ANN401
         for report in loop.train_steps(*args, **options):

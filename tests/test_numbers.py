@@ -443,7 +443,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change: Spoil, *, at: int) -> None:
-    """Let the losses of optimiser step `at` be others."""
+    """Let the losses of optimizer step `at` be others."""
     forward, steps = PretrainingObjective.forward, iter(range(1, 10**9))
 
     def spoiled(self: PretrainingObjective, batch: Batch, counts: Tensor | None = None) -> Losses:

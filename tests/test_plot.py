@@ -117,7 +117,7 @@ def test_the_loss_panels_show_the_tables_numbers(tmp_path: Path, figures: dict[s
         assert marks.get_xdata() == pytest.approx([500, 1000])
         assert marks.get_ydata() == pytest.approx(tests[column])
         assert unit in axis.get_ylabel()
-        assert axis.get_xlabel() == "optimiser step"
+        assert axis.get_xlabel() == "optimizer step"
     mlm, nsp = figures["loss"].axes
     assert horizontal(mlm) == {"constant predictor: 5.80": 5.8}
     assert horizontal(nsp) == {"chance, ln 2: 0.69": math.log(2)}

@@ -16,7 +16,9 @@ import typer
 from bertpipe import __version__
 from bertpipe.cli import results, terminal
 from bertpipe.cli.command import Command, text_argument, utf8_path
+from bertpipe.cli.demo import demo
 from bertpipe.cli.infer import infer_app
+from bertpipe.cli.init import init
 from bertpipe.cli.options import (
     AddressOption,
     DataOption,
@@ -87,41 +89,7 @@ def _root(
         )
 
 
-@app.command(cls=Command)
-def init(
-    folder: Annotated[
-        str, typer.Argument(callback=utf8_path, help="The project's folder: new, or without files in the way; or `.`.")
-    ],
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            callback=utf8_path, help="Train on this text: a file, a folder or an archive.", show_default=False
-        ),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Params in place of the defaults: 1min, 3min, 10min, imdb, imdb_text or tiny."
-        ),
-    ] = None,
-    notebook: Annotated[
-        bool, typer.Option("--notebook", help="The course notebook's params and zip: the recipe notebook.")
-    ] = False,
-    git: Annotated[
-        bool, typer.Option("--git", help="Also make it a git repository, unless it is in one, and set up DVC.")
-    ] = False,
-    json_: JsonOption = False,
-) -> None:
-    """Write a new project, in which `dvc repro` runs; no file is replaced."""
-    with signals_blocked():
-        from bertpipe.commands.init import run_init
-
-    if not folder:  # a shell's variable that is not set
-        raise typer.BadParameter("the name of the folder is empty: . is the current one")
-    if notebook and recipe is not None:
-        raise typer.BadParameter("--notebook is the recipe notebook: give one of --notebook and --recipe")
-    result = run_init(Path(folder), text=text, recipe="notebook" if notebook else recipe, git=git)
-    results.show(result, results.show_project, as_json=json_)
+app.command(cls=Command)(init)
 
 
 @app.command(cls=Command)
@@ -418,32 +386,7 @@ def export(
 
 
 app.command(cls=Command)(report)
-
-
-@app.command(cls=Command)
-def demo(
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            callback=lambda values: [utf8_path(value) for value in values or ()],
-            help="A model directory, a Hugging Face directory, or a hub name; can be given several times.",
-            show_default=str(artifacts.MODEL_DIR),
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; the default is for this machine alone.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="The port to listen on.", show_default="the first free one from 7860"),
-    ] = None,
-) -> None:
-    """Serve a page on which to ask models and to compare two, until Ctrl-C (needs the extra bertpipe[demo])."""
-    with signals_blocked():
-        from bertpipe.commands.demo import run_demo
-
-    run_demo(models or [str(artifacts.MODEL_DIR)], host=host, port=port, on_note=terminal.show_note)
+app.command(cls=Command)(demo)
 
 
 @app.command(cls=Command)

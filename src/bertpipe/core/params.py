@@ -319,9 +319,9 @@ class TrainParams(_Section):
     epochs: Count
     """Passes over the training rows."""
     steps: Literal["all"] | Count
-    """Optimiser steps after which the training ends, where the epochs have more; `all`: those of the epochs."""
+    """Optimizer steps after which the training ends, where the epochs have more; `all`: those of the epochs."""
     batch_size: Annotated[int, Interval(ge=1, le=65_536)]
-    """Rows (sentence pairs) per optimiser step, over all processes."""
+    """Rows (sentence pairs) per optimizer step, over all processes."""
     micro_batch_size: Literal["all"] | Count
     """Rows per forward and backward pass, to save memory: a step sums their gradients; `all`: a single pass."""
     optimizer: Literal["adamw", "muon"]
@@ -381,7 +381,7 @@ class ClassifierParams(_Section):
     epochs: Count
     """Passes over the training texts."""
     batch_size: Count
-    """Texts per optimiser step; with `whole` the windows of long ones count one by one."""
+    """Texts per optimizer step; with `whole` the windows of long ones count one by one."""
     learning_rate: Positive
     """Highest learning rate of the schedule."""
     warmup_share: ShareBelowOne

@@ -144,7 +144,7 @@ def _draw_accuracy(evaluations: pd.DataFrame, metrics: Metrics) -> Figure:
 
 
 def _draw_learning_rate(steps: pd.DataFrame) -> Figure:
-    figure, (axis,) = _figure("Learning rate of each optimiser step", panels=1)
+    figure, (axis,) = _figure("Learning rate of each optimizer step", panels=1)
     _line(axis, steps["step"], steps["learning_rate"], color=_GREEN, linewidth=2, label="learning rate")
     _finish(axis, "", "learning rate")
     _step_axis(axis, steps["step"])
@@ -197,7 +197,7 @@ def _finish(axis: Axes, title: str, unit: str) -> None:
 
 def _step_axis(axis: Axes, step: "pd.Series[float]") -> None:
     """Make the x axis show the steps from zero to the last one."""
-    axis.set_xlabel("optimiser step")
+    axis.set_xlabel("optimizer step")
     axis.set_xlim(0, 1.03 * _last(step))
     if step.empty:
         axis.text(0.5, 0.8, "nothing recorded yet", transform=axis.transAxes, ha="center", va="center")

@@ -44,7 +44,7 @@ class TextBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierStep:
-    """One optimiser step."""
+    """One optimizer step."""
 
     step: int
     """Counted from 1 over all epochs."""
