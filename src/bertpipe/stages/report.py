@@ -13,6 +13,7 @@ from bertpipe.core.artifacts import (
     CONFIG_NAME,
     EPOCHS_COLUMNS,
     HISTORY_COLUMNS,
+    NEW_TIMING_COLUMNS,
     SPLITS,
     SUMMARY_NAME,
     TIMING_COLUMNS,
@@ -175,7 +176,7 @@ class _Course:
     def table(self, path: Path | None, columns: Sequence[str], what: str) -> "pd.DataFrame | None":
         """Return a table that `bertpipe train` wrote; None without the file."""
         if path is not None and path.exists():
-            return read_table(path, columns)
+            return read_table(path, columns, may_lack=NEW_TIMING_COLUMNS)
         self.left_out.append(_absent(path, "bertpipe train", what))
         return None
 
