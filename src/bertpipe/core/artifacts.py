@@ -34,6 +34,7 @@ EXAMPLES_FILE = Path("reports/examples.json")
 PROBE_FILE = Path("reports/probe.json")
 PLOTS_DIR = Path("reports/plots")
 REPORT_FILE = Path("reports/report.html")
+COMPARISON_FILE = Path("reports/comparison.html")
 REJECTS_REPORT = Path("reports/rejects.parquet")
 WORK_DIR = Path(".bertpipe")
 """What interrupted commands resume from; never an output of a stage."""

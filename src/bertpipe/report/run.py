@@ -231,3 +231,15 @@ def _levels(metrics: Mapping[str, Any], task: str, figure: str) -> dict[str, flo
     named = (_MLM_LEVELS if task == "mlm" else _NSP_LEVELS)[figure]
     found = ((name, (known.get(key) or {}).get(figure)) for key, name in named.items())
     return {name: value for name, value in found if value is not None}
+
+
+def asked(row: Mapping[str, Any]) -> str:
+    """Return the question of an example as one text."""
+    return " | ".join(str(value) for value in row["inputs"].values())
+
+
+def first_answer(row: Mapping[str, Any]) -> str:
+    """Return the answer to an example as one text."""
+    if row["task"] == "mlm" or row["answer"] is None:
+        return _candidates(row)
+    return f"{100 * row['answer']['probability_next']:.1f} % next"
