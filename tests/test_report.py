@@ -97,7 +97,9 @@ def write_tables(folder: Path, *, epochs: int, intervals: int) -> None:
     ends = [(epoch, epoch * intervals, 5 / epoch, 0.1 * epoch, 0.69, 0.5, 5.7) for epoch in range(1, epochs + 1)]
     write_csv(folder / "history.csv", HISTORY_COLUMNS, history)
     write_csv(folder / "epochs.csv", EPOCHS_COLUMNS, ends)
-    write_csv(folder / "timing.csv", TIMING_COLUMNS, [(step, 0.5 * step, 900, 1800.0 + step, 30.0) for step in steps])
+    write_csv(
+        folder / "timing.csv", TIMING_COLUMNS, [(step, 0.5 * step, 900, 1800.0 + step, 30.0, 0.25) for step in steps]
+    )
     write_json(folder / "metrics.json", METRICS)
     write_json(folder / "examples.json", EXAMPLES)
     write_json(folder / "answers.json", answers_after(epochs))

@@ -143,6 +143,7 @@ def test_the_tables_have_a_row_an_interval_and_a_row_an_epoch(tiny: Params, parq
     assert [(int(row["epoch"]), int(row["step"])) for row in epochs] == [(1, steps), (2, 2 * steps)]
     tokens = len(read_dataset(parquet / "train.parquet").token_ids)
     assert sum(int(row["tokens"]) for row in timing) == 2 * tokens
+    assert all(0 < float(row["share_of_peak"]) < 1.5 for row in timing)
     for row in history:
         total = float(row["mlm_loss"]) + tiny.train.nsp_weight * float(row["nsp_loss"])
         assert float(row["loss"]) == pytest.approx(total, rel=1e-8)

@@ -21,8 +21,17 @@ from bertpipe.core import artifacts
 from bertpipe.core.params_file import load_params
 
 
-def report(
+def report(  # noqa: PLR0917 - each is an option
     context: typer.Context,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="With --compare: two or more of a model directory, a project, or a DVC experiment or commit.",
+            show_default=False,
+        ),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Put the runs side by side on one page.")] = False,
     model: ModelOption = str(artifacts.MODEL_DIR),
     data: DataOption = None,
     history: HistoryOption = artifacts.HISTORY_FILE,
@@ -31,11 +40,22 @@ def report(
     epoch_answers: EpochAnswersOption = artifacts.ANSWERS_FILE,
     metrics: Annotated[Path, typer.Option(help="JSON file of metrics.")] = artifacts.METRICS_FILE,
     examples: Annotated[Path, typer.Option(help="JSON file of the answered examples.")] = artifacts.EXAMPLES_FILE,
-    out: Annotated[Path, typer.Option(help="Where the page is written.")] = artifacts.REPORT_FILE,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the page is written.",
+            show_default=f"{artifacts.REPORT_FILE}, with --compare {artifacts.COMPARISON_FILE}",
+        ),
+    ] = None,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
 ) -> None:
-    """Write one page on a run and its model, which opens in a browser without a network."""
+    """Write one page on a run and its model, or on several runs, which opens in a browser without a network."""
+    if compare:
+        _compare(context, runs or [], out or artifacts.COMPARISON_FILE, json_=json_)
+        return
+    if runs:
+        raise typer.BadParameter("runs are put side by side with --compare; one model's page has --model")
     with signals_blocked():
         from bertpipe.stages.report import run_report
 
@@ -52,6 +72,21 @@ def report(
             history=of_this_model("history", history), epochs=of_this_model("epoch_history", epoch_history),
             timing=of_this_model("timing", timing), metrics=of_this_model("metrics", metrics),
             examples=of_this_model("examples", examples), answers=of_this_model("epoch_answers", epoch_answers),
-            out=out, on_progress=on_progress, on_note=terminal.show_note,
+            out=out or artifacts.REPORT_FILE, on_progress=on_progress, on_note=terminal.show_note,
         )  # fmt: skip
     results.show(result, results.show_facts, "Reported", as_json=json_)
+
+
+def _compare(context: typer.Context, runs: list[str], out: Path, *, json_: bool) -> None:
+    """Write the page on several runs; options of one run's page do not go with it."""
+    for name in sorted(context.params):
+        source = context.get_parameter_source(name)
+        if name not in {"runs", "compare", "out", "params", "json_"} and source and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"{option} is of one run, and --compare finds the files of each: leave it out")
+    with signals_blocked():
+        from bertpipe.commands.compare_runs import run_comparison
+
+    with terminal.progress() as on_progress:
+        result = run_comparison(runs, out=out, on_progress=on_progress, on_note=terminal.show_note)
+    results.show(result, results.show_facts, "Compared", as_json=json_)

@@ -34,6 +34,7 @@ EXAMPLES_FILE = Path("reports/examples.json")
 PROBE_FILE = Path("reports/probe.json")
 PLOTS_DIR = Path("reports/plots")
 REPORT_FILE = Path("reports/report.html")
+COMPARISON_FILE = Path("reports/comparison.html")
 REJECTS_REPORT = Path("reports/rejects.parquet")
 WORK_DIR = Path(".bertpipe")
 """What interrupted commands resume from; never an output of a stage."""
@@ -99,8 +100,11 @@ HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "mlm_loss", "nsp_loss", "lo
 """One row per interval of `train.history_every` steps: mean losses in nats."""
 EPOCHS_COLUMNS = ("epoch", "step", "mlm_loss", "mlm_top1_accuracy", "nsp_loss", "nsp_accuracy", "loss")
 """One row per epoch: the evaluation on the test split after it."""
-TIMING_COLUMNS = ("step", "elapsed_s", "tokens", "tokens_per_second", "sequences_per_second")
-"""One row per interval: seconds of training (without evaluation and saving) and throughput."""
+TIMING_COLUMNS = ("step", "elapsed_s", "tokens", "tokens_per_second", "sequences_per_second", "share_of_peak")
+"""One row per interval: seconds of training (without evaluation and saving), throughput, and the share of the
+operations per second that the machine reaches on a large matrix product."""
+NEW_TIMING_COLUMNS = ("share_of_peak",)
+"""Columns that files of earlier versions lack."""
 
 
 def pair_schema() -> "pa.Schema":
@@ -261,8 +265,10 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
         writer.writerows([[f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
 
 
-def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
+def read_table(path: Path, columns: Sequence[str], *, may_lack: Sequence[str] = ()) -> "pd.DataFrame":
     """Return the columns of a CSV file as floats; an empty cell is NaN, a gap in its line.
+
+    A column of `may_lack` that the file does not have is NaN.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or holds something that is not a number.
@@ -276,11 +282,11 @@ def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
         raise DataError(f"{path} cannot be read as CSV: {error}; train again") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas uses surplus first cells as an index
         raise DataError(f"{path} has rows with more cells than its header; train again")
-    missing = [column for column in columns if column not in table.columns]
+    missing = [column for column in columns if column not in {*table.columns, *may_lack}]
     if missing:
         raise DataError(f"{path} lacks the column {missing[0]}: it should have {','.join(columns)}; train again")
     try:
-        return table[list(columns)].astype(float)
+        return table.reindex(columns=list(columns)).astype(float)
     except ValueError as error:
         raise DataError(f"{path} holds something that is not a number: {error}; train again") from error
 

@@ -15,6 +15,9 @@ _LETTER_HEIGHT, _LETTER_WIDTH = 17, 7.5
 _FEW_POINTS = 12
 """Most points of a line that shows them: a single one gives no line."""
 
+MOST_LINES = len(_COLOURS) * len({*_DASHES})
+"""Lines of one chart that differ in colour or dashes."""
+
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -39,13 +42,15 @@ def line_chart(
     """
     places = [place for points in lines.values() for place, _ in points]
     low, high = min(places, default=0), max(places, default=1)
-    ticks: dict[str, Any] = {"tickCount": 6} if len(places) > 2 * _FEW_POINTS else {"values": sorted({*places})}
+    is_whole = all(place % 1 == 0 for place in places)
+    is_few = is_whole and len(places) <= 2 * _FEW_POINTS
+    ticks: dict[str, Any] = {"values": sorted({*places})} if is_few else {"tickCount": 6}
+    number = ",d" if is_whole else ",~f"
     ends = (low, high) if low < high else (low - 1, high + 1)
     drawn: dict[str, Points] = {**lines, **{name: [(end, level) for end in ends] for name, level in levels.items()}}
     values = [{"x": place, "y": height, "name": name} for name, points in drawn.items() for place, height in points]
-    names, numbers = list(drawn), range(len(drawn))
-    # The first level line has the third pair, whether there are one or two lines.
-    looks = [number if number < len(lines) else number + 2 - len(lines) for number in numbers]
+    names = list(drawn)
+    colours, dashes = _looks(len(lines), len(levels))
     legend = alt.Legend(
         title=None,
         orient="bottom",
@@ -62,27 +67,38 @@ def line_chart(
         x=alt.X(
             "x:Q",
             title=x,
-            axis=alt.Axis(format=",d", labelSeparation=8, **ticks),
+            axis=alt.Axis(format=number, labelSeparation=8, **ticks),
             scale=alt.Scale(nice=False),
         ),
         y=height,
         tooltip=[
             alt.Tooltip("name:N", title="line"),
-            alt.Tooltip("x:Q", title=x, format=",d"),
+            alt.Tooltip("x:Q", title=x, format=number),
             alt.Tooltip("y:Q", title=y, format=".1%" if percent else ".4~g"),
         ],
     )
-    dashes = alt.StrokeDash(
-        "name:N", legend=legend, scale=alt.Scale(domain=names, range=[list(_DASHES[n]) for n in looks])
-    )
-    colours = alt.Scale(domain=names, range=[_COLOURS[n] for n in looks])
-    strokes = alt.Stroke("name:N", legend=legend, scale=colours)
-    layers = [base.mark_line(strokeWidth=2).encode(stroke=strokes, strokeDash=dashes)]
-    for colour, (name, points) in zip(_COLOURS, lines.items(), strict=False):
+    dashing = alt.StrokeDash("name:N", legend=legend, scale=alt.Scale(domain=names, range=dashes))
+    strokes = alt.Stroke("name:N", legend=legend, scale=alt.Scale(domain=names, range=colours))
+    layers = [base.mark_line(strokeWidth=2).encode(stroke=strokes, strokeDash=dashing)]
+    for colour, (name, points) in zip(colours, lines.items(), strict=False):
         opacity = 1 if len(points) <= _FEW_POINTS else 0  # of a long line the points only show the tooltip
         of_line = base.transform_filter(alt.FieldEqualPredicate(field="name", equal=name))
         layers.append(of_line.mark_point(fill=colour, stroke=None, size=50, opacity=opacity))
     return _spec(alt.layer(*layers).properties(height=_HEIGHT))
+
+
+def _looks(lines: int, levels: int) -> tuple[list[str], list[list[int]]]:
+    """Return the colour and the dashes of each line and level; `MOST_LINES` lines without levels are all different."""
+    if lines <= 2:  # noqa: PLR2004 - the first level has the third look, whether there are one or two lines
+        looks = [*range(lines), *range(2, 2 + levels)]
+        return [_COLOURS[look] for look in looks], [list(_DASHES[look]) for look in looks]
+    size = len(_COLOURS)
+    dashes = list(dict.fromkeys(_DASHES))
+    numbers = range(lines + levels)
+    return (
+        [_COLOURS[number % size] for number in numbers],
+        [list(dashes[(number % size + number // size) % len(dashes)]) for number in numbers],
+    )
 
 
 def bar_chart(bars: Sequence[tuple[str, float, int]], *, x: str, y: str, counted: str) -> Spec:

@@ -123,6 +123,18 @@ class Section:
     """What is missing, and why."""
 
 
+def pairs(facts: Mapping[str, Any]) -> list[tuple[str, Cell]]:
+    """Return facts as the rows of a table."""
+    return [(name, as_cell(value)) for name, value in facts.items()]
+
+
+def as_cell(value: Any) -> Cell:  # noqa: ANN401
+    """Return any value as a cell."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return value if isinstance(value, str | int | float) else str(value)
+
+
 def sentences_of(data: PairDataset, tokenizer: Tokenizer, guesses: Mapping[int, str] | None = None) -> list[Sentence]:
     """Return the two sentences of the one row in `data`, as the model reads them with the stored masks.
 

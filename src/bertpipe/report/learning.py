@@ -20,12 +20,20 @@ def learning_section(content: Mapping[str, Any] | None, tokenizer: Tokenizer) ->
         tokenizer: the model's.
     """
     section = Section(name="learning", title="What it learned over time")
-    if content is None:
-        return section
-    questions, epochs = content["questions"], _some(content["epochs"])
-    if not questions or not epochs:
+    if content is not None:
+        add_answers(section, {"": content}, tokenizer)
+    return section
+
+
+def add_answers(section: Section, runs: Mapping[str, Mapping[str, Any]], tokenizer: Tokenizer) -> None:
+    """Add the questions, and a table of the first guesses of each run by its name; all were asked the same."""
+    questions = next(iter(runs.values()))["questions"]
+    numbers = sorted({epoch["epoch"] for content in runs.values() for epoch in content["epochs"]})
+    if not questions or not numbers:
         section.blocks.append(Text(text="No row of the first held-out rows hides a word, so there was nothing to ask."))
-        return section
+        return
+    epochs = _some(numbers)
+    answers = {name: {epoch["epoch"]: epoch["answers"] for epoch in runs[name]["epochs"]} for name in runs}
     true = [_word(question["label"], tokenizer) for question in questions]
     section.blocks.append(
         Rows(
@@ -40,17 +48,22 @@ def learning_section(content: Mapping[str, Any] | None, tokenizer: Tokenizer) ->
     section.blocks.append(
         Table(
             caption=f"The first guess after each epoch, with its probability; {_RIGHT}: it is the true word",
-            columns=("question", "true word", *(f"epoch {epoch['epoch']}" for epoch in epochs)),
+            columns=("question", "true word", *(["run"] if len(runs) > 1 else []), *(f"epoch {at}" for at in epochs)),
             rows=[
-                (number + 1, true[number], *(_guess(epoch["answers"][number], question, tokenizer) for epoch in epochs))
+                (
+                    number + 1,
+                    true[number],
+                    *([name] if len(runs) > 1 else []),
+                    *(_guess(given[at][number], question, tokenizer) if at in given else None for at in epochs),
+                )
                 for number, question in enumerate(questions)
+                for name, given in answers.items()
             ],
         )
     )
-    return section
 
 
-def _some(epochs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _some(epochs: Sequence[int]) -> Sequence[int]:
     """Return at most `_MOST_EPOCHS` epochs from the whole training, the last one included."""
     places = np.linspace(0, len(epochs) - 1, num=min(len(epochs), _MOST_EPOCHS)).round().astype(int).tolist()
     return [epochs[place] for place in places]

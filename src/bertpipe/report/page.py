@@ -8,9 +8,17 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from bertpipe.core.atomic import atomic_file, check_target_file
+from bertpipe.core.errors import WriteError, write_errors
+from bertpipe.core.file_kinds import shown
 from bertpipe.report.content import Attention, Cell, Picture, Section
 
 _FOLDER = Path(__file__).parent
+_MARK = '<meta name="generator" content="bertpipe report">'
+_SHOWN = 100
+"""Characters of a path in a message."""
+_HEAD = 2000
+"""Bytes of a page that hold its mark."""
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
@@ -32,8 +40,37 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     parts = {name: Markup((_FOLDER / f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}  # noqa: S704
     template = environment.from_string((_FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
     return template.render(
-        title=title, subtitle=subtitle, sections=sections, content=content, library=_library(), **parts
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        content=content,
+        library=_library(),
+        mark=Markup(_MARK),  # noqa: S704
+        **parts,
     )
+
+
+def check_page_file(out: Path) -> None:
+    """Refuse a target file that cannot be written, or that holds something else than a page of ours.
+
+    Raises:
+        BusyError: another process is writing there.
+        WriteError: it cannot be written, or would replace something else.
+    """
+    check_target_file(out)
+    with write_errors(out):
+        if out.is_file() and (head := out.read_bytes()[:_HEAD]) and _MARK.encode() not in head:
+            name = shown(str(out))[-_SHOWN:]
+            raise WriteError(
+                f"{name} is not a page that this version of `bertpipe report` wrote: move it away, or name another "
+                "file with --out"
+            )
+
+
+def write_page(out: Path, text: str) -> None:
+    """Write a page whole."""
+    with atomic_file(out) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @cache

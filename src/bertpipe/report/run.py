@@ -2,17 +2,15 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bertpipe.report.charts import Points, line_chart
-from bertpipe.report.content import Cell, Picture, Rows, Section, Sentence, Table, Text
+from bertpipe.report.content import Cell, Rows, Section, Sentence, Table, Text, pairs
+from bertpipe.report.curves import curve, points_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST_POINTS = 400
-"""Points of one line of a chart; more intervals are averaged."""
 _MLM_LEVELS = {
     "loss": {"constant": "constant predictor"},
     "top1_accuracy": {"constant": "constant predictor", "two_neighbours": "counts of two neighbours"},
@@ -40,7 +38,7 @@ def data_section(summary: Mapping[str, Any] | None, rows: Sequence[tuple[bool, S
         "vocabulary": summary["vocabulary"]["size"],
         "longest row, in tokens": summary["max_length"],
     }
-    section.blocks.append(Table(caption="The data set", columns=("fact", "value"), rows=_pairs(facts)))
+    section.blocks.append(Table(caption="The data set", columns=("fact", "value"), rows=pairs(facts)))
     splits = summary["splits"]
     names = list(dict.fromkeys(name for split in splits.values() for name in split))
     section.blocks.append(
@@ -79,28 +77,32 @@ def curves_section(
         ("mlm", "mlm_loss", "Loss on masked words (MLM)", "nats per masked token", _levels(metrics, "mlm", "loss")),
         ("nsp", "nsp_loss", "Loss on next sentence (NSP)", "nats per pair", {"chance, ln 2": math.log(2)}),
     ):
-        lines = {name: _points(table, "step", column) for name, table in tables.items() if table is not None}
+        lines = {name: points_of(table, "step", column) for name, table in tables.items() if table is not None}
         if any(height is not None for points in lines.values() for _, height in points):
-            add(_curve(f"{task}-loss", title, lines, levels, x="optimiser step", y=unit))
+            add(curve(f"{task}-loss", title, lines, levels, x="optimiser step", y=unit))
     if epochs is not None and len(epochs):
         for task, figure, title in (
             ("mlm", "top1_accuracy", "Masked words: the first guess is right"),
             ("nsp", "accuracy", "Next sentence: the verdict is right"),
         ):
-            lines = {"model, held-out rows": _points(epochs, "epoch", f"{task}_{figure}")}
+            lines = {"model, held-out rows": points_of(epochs, "epoch", f"{task}_{figure}")}
             levels = ({"chance": _CHANCE} if task == "nsp" else {}) | _levels(metrics, task, figure)
             if any(height is not None for _, height in lines["model, held-out rows"]):
-                add(_curve(f"{task}-accuracy", title, lines, levels, x="epoch", y="accuracy", percent=True))
+                add(curve(f"{task}-accuracy", title, lines, levels, x="epoch", y="accuracy", percent=True))
     if history is not None and len(history):
-        lines = {"learning rate": _points(history, "step", "learning_rate")}
-        add(_curve("learning-rate", "Learning rate", lines, {}, x="optimiser step", y="learning rate", from_zero=True))
+        lines = {"learning rate": points_of(history, "step", "learning_rate")}
+        add(curve("learning-rate", "Learning rate", lines, {}, x="optimiser step", y="learning rate", from_zero=True))
     if timing is not None and len(timing):
-        lines = {"tokens per second": _points(timing, "step", "tokens_per_second")}
+        lines = {"tokens per second": points_of(timing, "step", "tokens_per_second")}
         title, unit = "Throughput, without evaluation and saving", "tokens per second"
         levels = {"median": float(timing["tokens_per_second"].median())}
-        add(_curve("throughput", title, lines, levels, x="optimiser step", y=unit, from_zero=True))
-        add(Text(text="The throughput is of the machine that trained; all else on this page is not. What share of that "
-                      "machine's peak it is, `bertpipe train` says at its end."))  # fmt: skip
+        add(curve("throughput", title, lines, levels, x="optimiser step", y=unit, from_zero=True))
+        share = timing["share_of_peak"].median()
+        of_peak = "" if math.isnan(share) else (
+            f" It is {100 * share:.0f} % of the operations per second that this machine reaches on a large matrix "
+            "product (the median of the intervals)."
+        )  # fmt: skip
+        add(Text(text=f"The throughput is of the machine that trained; all else on this page is not.{of_peak}"))
     return section
 
 
@@ -117,7 +119,7 @@ def again_section(
     """
     place = shlex.quote(name)
     section = Section(name="again", title="Params, versions, and how to run it again")
-    section.blocks.append(Table(caption="The network", columns=("fact", "value"), rows=_pairs(sizes)))
+    section.blocks.append(Table(caption="The network", columns=("fact", "value"), rows=pairs(sizes)))
     if not facts:
         return section
     params = {
@@ -136,7 +138,7 @@ def again_section(
     for caption, kind, values in tables:
         if values:
             is_open = len(values) <= len(digests) + 6
-            section.blocks.append(Table(caption=caption, columns=(kind, "value"), rows=_pairs(values), is_open=is_open))
+            section.blocks.append(Table(caption=caption, columns=(kind, "value"), rows=pairs(values), is_open=is_open))
     section.blocks.extend(
         (
             Text(
@@ -231,65 +233,13 @@ def _levels(metrics: Mapping[str, Any], task: str, figure: str) -> dict[str, flo
     return {name: value for name, value in found if value is not None}
 
 
-def _points(table: "pd.DataFrame", x: str, y: str) -> Points:
-    """Return two columns; of many rows, the means of as many neighbours as leave few enough points."""
-    size = -(-len(table) // _MOST_POINTS)
-    if size > 1:
-        table = table.groupby(table.index // size).agg({x: "max", y: "mean"})
-    heights = table[y].tolist()
-    return [
-        (place, None if math.isnan(height) else float(f"{height:.6g}"))
-        for place, height in zip(table[x].tolist(), heights, strict=True)
-    ]
+def asked(row: Mapping[str, Any]) -> str:
+    """Return the question of an example as one text."""
+    return " | ".join(str(value) for value in row["inputs"].values())
 
 
-def _curve(
-    name: str, title: str, lines: Mapping[str, Points], levels: Mapping[str, float], *, x: str, y: str, **looks: bool
-) -> Picture:
-    """Return a chart of lines with its table and its text."""
-    percent = looks.get("percent", False)
-    labelled = {f"{level}: {_short(value, percent=percent)}": value for level, value in levels.items()}
-    places = sorted({place for points in lines.values() for place, _ in points})
-    heights = [dict(points) for points in lines.values()]
-    return Picture(
-        name=name,
-        title=title,
-        alternative=" ".join(_said(title, lines, labelled, x=x, percent=percent)),
-        spec=line_chart(lines, labelled, x=x, y=y, **looks),
-        table=Table(
-            caption=f"{title}: the numbers" + (f"; {', '.join(labelled)}" if labelled else ""),
-            columns=(x, *(f"{line} [{y}]" for line in lines)),
-            rows=[(int(place), *(of_line.get(place) for of_line in heights)) for place in places],
-            is_open=False,
-        ),
-    )
-
-
-def _said(
-    title: str, lines: Mapping[str, Points], labelled: Mapping[str, float], *, x: str, percent: bool
-) -> Iterator[str]:
-    """Yield sentences that say what a chart of lines shows."""
-    yield f"{title}, line chart."
-    for name, points in lines.items():
-        known = [(place, height) for place, height in points if height is not None]
-        if known:
-            (start, first), (end, last) = known[0], known[-1]
-            begins = f"{name}: {_short(first, percent=percent)} at {x} {start:,.0f}"
-            ends = f", {_short(last, percent=percent)} at {x} {end:,.0f}" if len(known) > 1 else ""
-            yield f"{begins}{ends}."
-    if labelled:
-        yield f"Level lines: {'; '.join(labelled)}."
-
-
-def _short(value: float, *, percent: bool) -> str:
-    return f"{100 * value:.1f} %" if percent else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
-
-
-def _pairs(facts: Mapping[str, Any]) -> list[tuple[str, Cell]]:
-    return [(name, _as_cell(value)) for name, value in facts.items()]
-
-
-def _as_cell(value: Any) -> Cell:  # noqa: ANN401
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    return value if isinstance(value, str | int | float) else str(value)
+def first_answer(row: Mapping[str, Any]) -> str:
+    """Return the answer to an example as one text."""
+    if row["task"] == "mlm" or row["answer"] is None:
+        return _candidates(row)
+    return f"{100 * row['answer']['probability_next']:.1f} % next"

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bertpipe.core.artifacts import (
     EPOCHS_COLUMNS,
     HISTORY_COLUMNS,
+    NEW_TIMING_COLUMNS,
     PLOTS,
     TIMING_COLUMNS,
     read_json,
@@ -73,7 +74,11 @@ def run_plot(
     """
     steps = read_table(require(history, made_by="bertpipe train"), HISTORY_COLUMNS)
     evaluations = read_table(require(epochs, made_by="bertpipe train"), EPOCHS_COLUMNS)
-    timings = read_table(timing, TIMING_COLUMNS) if timing is not None and timing.exists() else None
+    timings = (
+        read_table(timing, TIMING_COLUMNS, may_lack=NEW_TIMING_COLUMNS)
+        if timing is not None and timing.exists()
+        else None
+    )
     known: Metrics = read_json(metrics) if metrics is not None and metrics.exists() else {}
     names: list[str] = []
     with atomic_directory(out, kind=PLOTS) as staging, style.context("default"), rc_context(_STYLE):

@@ -13,6 +13,7 @@ from bertpipe.core.artifacts import (
     CONFIG_NAME,
     EPOCHS_COLUMNS,
     HISTORY_COLUMNS,
+    NEW_TIMING_COLUMNS,
     SPLITS,
     SUMMARY_NAME,
     TIMING_COLUMNS,
@@ -22,7 +23,6 @@ from bertpipe.core.artifacts import (
     require,
     split_path,
 )
-from bertpipe.core.atomic import atomic_file, check_target_file
 from bertpipe.core.errors import DataError, InputError, MissingInputError, ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
@@ -40,7 +40,7 @@ from bertpipe.model.store import LoadedModel, is_own_model
 from bertpipe.report.behaviour import WordVectors, attention_section, mistakes_section, words_section
 from bertpipe.report.content import Section, sentences_of
 from bertpipe.report.learning import learning_section
-from bertpipe.report.page import page
+from bertpipe.report.page import check_page_file, page, write_page
 from bertpipe.report.run import again_section, curves_section, data_section, examples_section
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def run_report(
         MissingInputError: there is no such model.
         ModelError: it cannot be read.
         DataError: a file is damaged, or not what the command writes that makes it.
-        WriteError: `out` cannot be written.
+        WriteError: `out` cannot be written, or is another file than a page of ours.
     """
-    check_target_file(out)
+    check_page_file(out)
     on_progress(Progress(label="reading the model", completed=0, total=None, unit="parts"))
     loaded = load_any_model(model)
     set_up_cpu(runtime.threads)
@@ -153,8 +153,7 @@ def run_report(
     ]
     on_progress(Progress(label="writing the page", completed=0, total=None, unit="parts"))
     text = page(f"Report on {loaded.name}", _subtitle(loaded), sections)
-    with atomic_file(out) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_page(out, text)
     left_out = [why for section in sections for why in section.left_out]
     for why in dict.fromkeys(left_out):
         on_note(f"left out: {why}")
@@ -175,7 +174,7 @@ class _Course:
     def table(self, path: Path | None, columns: Sequence[str], what: str) -> "pd.DataFrame | None":
         """Return a table that `bertpipe train` wrote; None without the file."""
         if path is not None and path.exists():
-            return read_table(path, columns)
+            return read_table(path, columns, may_lack=NEW_TIMING_COLUMNS)
         self.left_out.append(_absent(path, "bertpipe train", what))
         return None
 

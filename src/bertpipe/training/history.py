@@ -34,6 +34,8 @@ class History:
     timings: Rows = field(default_factory=list)
     answers: list[tuple[int, int, Sequence[Answer]]] = field(default_factory=list)
     """After each epoch: its number, its last step, and the answers to the run's questions."""
+    peak_flops: float = math.inf
+    """Operations per second that the machine can do, of all processes together."""
     train_s: float = 0.0
     """Seconds of training, without evaluation and saving."""
     tokens: int = 0
@@ -143,7 +145,7 @@ class History:
         self.tokens += int(sum(tokens))
         self.sequences += int(sum(nsp_rows))
         self.flops += sum(flops)
-        rates = [sum(tokens) / interval_s, sum(nsp_rows) / interval_s]
+        rates = [sum(tokens) / interval_s, sum(nsp_rows) / interval_s, sum(flops) / interval_s / self.peak_flops]
         self.timings.append([last.step, self.train_s, int(sum(tokens)), *rates])
 
 

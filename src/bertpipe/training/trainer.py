@@ -167,6 +167,7 @@ class Trainer:
                 self.objective, self.optimizer, self.batcher, self.spec.train,
                 device=self.spec.device, steps_done=step, world=self.world,
             )  # fmt: skip
+            self.history.peak_flops = self._peak_flops()
             self.history.restart_clock()
             self._check_stop_request()
             for report in steps:
@@ -297,11 +298,18 @@ class Trainer:
                 kept = f"the model at {model} no longer exists"
             raise TrainingError(f"{error}; {kept}") from error
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.spec.train.precision == "bfloat16" else torch.float32
+
+    def _peak_flops(self) -> float:
+        """Return the machine's peak; several processes add theirs up."""
+        mine = torch.tensor(peak_flops(self.spec.device, self._dtype), dtype=torch.float64)
+        return float(self.world.all_reduce_sum(mine).item())
+
     def _summary(self) -> dict[str, Any]:
         history, spec = self.history, self.spec
-        dtype = torch.bfloat16 if spec.train.precision == "bfloat16" else torch.float32
-        peak = self.world.all_reduce_sum(torch.tensor(peak_flops(spec.device, dtype), dtype=torch.float64)).item()
-        published = published_peak_flops(spec.device, dtype)
+        published = published_peak_flops(spec.device, self._dtype)
         rate = history.flops / history.train_s
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
         bert, split = unwrapped(self.objective).bert, spec.data.held_out_split
@@ -317,8 +325,8 @@ class Trainer:
             "sequences_per_second": history.sequences / history.train_s,
             "tokens_per_second": history.tokens / history.train_s,
             "gflop_per_second": rate / 1e9,
-            "peak_gflop_per_second": peak / 1e9,
-            "share_of_peak": rate / peak,
+            "peak_gflop_per_second": history.peak_flops / 1e9,
+            "share_of_peak": rate / history.peak_flops,
             **({} if published is None else {"mfu": rate / (published * self.world.dp.size)}),
             "train_mlm_loss": history.intervals[-1][3],
             "train_nsp_loss": history.intervals[-1][4],
