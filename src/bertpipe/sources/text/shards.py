@@ -96,8 +96,8 @@ def merge_words(folder: Path, runs: Sequence[Run], least: int, part: Part) -> Ru
     counted = pa.Table.from_batches([read_part(run, part).select(["word", "count"]) for run in runs])
     together = counted.group_by("word").aggregate([("count", "sum")])
     kept = together.filter(pc.greater_equal(together["count_sum"], least))
-    words = kept["word"].to_pylist()
-    return write_run(folder, _hashes(words), word=pa.array(words, pa.string()), count=kept["count_sum"].to_numpy())
+    unsorted = np.zeros(len(kept), dtype=np.uint64)  # all of it is read
+    return write_run(folder, unsorted, word=kept["word"].combine_chunks(), count=kept["count_sum"].to_numpy())
 
 
 def read_words(run: Run) -> Iterator[tuple[str, int]]:
