@@ -62,7 +62,7 @@ def _write_texts(documents: Path, out: Path) -> None:
         choice = {"lowercase": prepare.lowercase, "strip_accents": prepare.strip_accents}
         counts = count_words(texts[:VOCABULARY_REVIEWS], as_words=False, **choice)
         train_wordpiece(
-            counts.words,
+            counts.words.items(),
             counts.characters,
             vocab_size=prepare.vocab_size,
             min_frequency=prepare.min_frequency,

@@ -1,8 +1,12 @@
 """What tests let workers do, where workers can import it."""
 
 import os
+import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bertpipe.core.errors import DataError
 
@@ -43,3 +47,20 @@ def dies_once(mark: Path) -> str:
         return mark.name
     mark.touch()
     os._exit(1)
+
+
+def loses(marks: Path, node_of_test: str, lost_in: str, work: Callable[[Any], Any], thing: object) -> Any:  # noqa: ANN401
+    """Do some work, but the first time lose it, done: with the worker, or, in one step, with a node, not the test's."""
+    import ray
+
+    result = work(thing)
+    assert isinstance(work, partial)
+    step = work.func.__name__
+    is_other = ray.get_runtime_context().get_node_id() != node_of_test
+    mark = marks / f"{step} {'node' if step == lost_in else 'worker'}"
+    if not mark.exists() and (is_other or step != lost_in):
+        mark.touch()
+        if step == lost_in:
+            os.kill(os.getppid(), signal.SIGKILL)  # what runs the workers of a node
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result

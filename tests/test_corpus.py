@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,13 +22,13 @@ from bertpipe.sources.text.corpus import (
     AssignedShard,
     CorpusStats,
     SplitDocument,
-    assign,
-    document_digests,
     split_documents,
     text_digest,
 )
 from bertpipe.sources.text.documents import Document, TextShard
-from bertpipe.sources.text.shards import count_shard
+from bertpipe.sources.text.duplicates import assign, digest_shard, find_duplicates, places_in
+from bertpipe.sources.text.shards import count_shard, read_words
+from bertpipe.sources.text.spill import parts_of
 from defaults import DEFAULTS
 
 Share = float | Literal["source"]
@@ -135,14 +138,22 @@ def test_no_text_is_in_both_splits_or_twice(texts: list[tuple[str, str]], own: b
 
 
 def shards_of(*texts: Sequence[str], seed: int = 1) -> list[AssignedShard]:
-    shards = [shard_of(each) for each in texts]
-    return assign(shards, [document_digests(seed, shard) for shard in shards])
+    """Return shards as workers get them, with the places of their duplicates."""
+    prepare = replace(DEFAULTS.prepare, seed=seed)
+    with TemporaryDirectory() as folder:
+        shards = [replace(shard_of(each), number=number) for number, each in enumerate(texts)]
+        digested = [digest_shard(prepare, Path(folder), shard) for shard in shards]
+        runs = [each.runs for each in digested]
+        found = [find_duplicates(Path(folder), runs, part) for part in parts_of(chain.from_iterable(runs))]
+        assigned = assign(shards, digested, np.sum([each.per_shard for each in found], axis=0))
+        dropped = [each.run for each in found]
+        return [replace(shard, duplicates=places_in(number, dropped)) for number, shard in enumerate(assigned)]
 
 
 def test_of_equal_documents_the_first_stays() -> None:
     shards = shards_of(["a", " ", "b"], [], ["b", "c", "a ", "c"], ["c", "d"])
     assert [each.first_document for each in shards] == [0, 2, 2, 3]
-    assert [len(each.known) for each in shards] == [0, 0, 2, 1]
+    assert [each.duplicates.tolist() for each in shards if each.duplicates is not None] == [[], [], [0, 2, 3], [0]]
     assert [each.expected for each in shards] == [
         CorpusStats(read=3, empty=1), CorpusStats(), CorpusStats(read=4, duplicates=3),
         CorpusStats(read=2, duplicates=1),
@@ -168,7 +179,7 @@ def test_a_text_that_is_another_than_before_is_noticed() -> None:
     assert [
         each.plain for each in split_documents(second, CorpusStats(), replace(DEFAULTS.prepare, test_share=0.5, seed=1))
     ] == ["c"]
-    for texts in (["b"], ["b", "c", "d"], ["b", "c", "c"], ["d", "c"]):
+    for texts in (["b"], ["b", "c", "d"], ["b", "c", "c"], ["d", "c"], ["b", "d"], ["c", "b"]):
         changed = replace(second, text=shard_of(texts).text)
         with pytest.raises(DataError, match="file was changed while it was read: run the command again"):
             list(split_documents(changed, CorpusStats(), replace(DEFAULTS.prepare, test_share=0.5, seed=1)))
@@ -183,13 +194,14 @@ def test_more_documents_than_there_are_numbers_are_refused(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("share", ["source", 0.5])
-def test_words_are_counted_in_the_training_documents_alone(tiny: Params, share: Share) -> None:
+def test_words_are_counted_in_the_training_documents_alone(tiny: Params, tmp_path: Path, share: Share) -> None:
     texts = [(f"text{n % 13}", ("test", "train")[n % 2]) for n in range(20)]
     prepare = replace(tiny.prepare, test_share=share, tokenizer="words", seed=1)
-    counted = count_shard(prepare, shard_of(texts))
+    counted = count_shard(prepare, tmp_path, None, shard_of(texts))
     documents, _ = kept(texts, test_share=share)
     train = [document.text for document in documents if document.split == "train"]
-    assert counted.words.words == dict.fromkeys(train, 1)
+    assert dict(chain.from_iterable(map(read_words, counted.runs))) == dict.fromkeys(train, 1)
+    assert counted.words == len(train)
     assert counted.documents["train"] == len(train) > 1
     assert counted.documents["test"] == (1 if share == "source" else len(documents) - len(train))
 

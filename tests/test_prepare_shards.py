@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from bertpipe.data.pair_dataset import read_dataset
 from bertpipe.data.tokenization import wordpiece
 from bertpipe.data.tokenization.tokenizer import Tokenizer, basic_english
 from bertpipe.data.tokenization.vocabulary import WordCounts, count_words, rank_counts, rank_words
-from bertpipe.data.tokenization.wordpiece import train_wordpiece, wordpiece_tokenizer
+from bertpipe.data.tokenization.wordpiece import count_divisor, train_wordpiece, wordpiece_tokenizer
 from bertpipe.sources.engines.engine import Processes
-from bertpipe.sources.text import pipeline
+from bertpipe.sources.text import duplicates, pipeline, spill
+from bertpipe.sources.text import shards as shards_module
 from bertpipe.sources.text.documents import text_shards
+from bertpipe.sources.text.spill import Part, Run, parts_of
 from prepared import REVIEWS, Prepare, bytes_of, preparer
 from runs import train
 from texts import json_lines, write_files
@@ -166,7 +168,7 @@ def test_counts_tell_the_vocabulary_that_the_texts_do(texts: list[str], lowercas
         except DataError as error:
             return str(error)
 
-    assert made(lambda: train_wordpiece(counts.words, counts.characters, **choice)) == made(
+    assert made(lambda: train_wordpiece(counts.words.items(), counts.characters, **choice)) == made(
         lambda: trained_on_texts(texts, **choice)
     )
     words = count_words(texts, as_words=True, lowercase=lowercase, strip_accents=strip_accents).words
@@ -176,37 +178,70 @@ def test_counts_tell_the_vocabulary_that_the_texts_do(texts: list[str], lowercas
 def test_counts_of_reviews_tell_the_vocabulary_that_the_reviews_do() -> None:
     counts = count_words(REVIEWS, as_words=False, lowercase=True, strip_accents=False)
     choice = {"vocab_size": 500, "min_frequency": 2, "lowercase": True, "strip_accents": False}
-    made = train_wordpiece(counts.words, counts.characters, **choice)
+    made = train_wordpiece(counts.words.items(), counts.characters, **choice)
     assert made.backend.to_str() == trained_on_texts(REVIEWS, **choice).backend.to_str()
     assert made.vocab_size == 500
 
 
 def test_counts_beyond_the_limit_are_divided() -> None:
     words = {"ab": 7, "abc": 6, "cb": 2}
+    assert [count_divisor(words << 26) for words in (0, 1, 2)] == [1, 1, 2]
+    assert count_divisor((1 << 26) + 1) == 2
     choice = {"vocab_size": 100, "lowercase": True, "strip_accents": False}
     characters = dict.fromkeys("abc", 20)
-    whole = train_wordpiece(words, characters, min_frequency=5, **choice)
+    whole = train_wordpiece(words.items(), characters, min_frequency=5, **choice)
     assert {"ab", "abc"} <= whole.backend.get_vocab().keys()
-    shown = list(wordpiece._repeated(words, 3))  # 15 words by 3: "ab" twice, "abc" twice; 5 by 3 is 2, rounded up
+    shown = list(
+        wordpiece._repeated(words.items(), 3)
+    )  # 15 words by 3: "ab" twice, "abc" twice; 5 by 3 is 2, rounded up
     assert shown == ["ab ab", "abc abc"]
-    divided = train_wordpiece(words, characters, min_frequency=5, most_words=5, **choice)
+    divided = train_wordpiece(words.items(), characters, min_frequency=5, divisor=3, **choice)
     assert divided.backend.to_str() == whole.backend.to_str()
-    rarer = train_wordpiece(words, characters, min_frequency=7, most_words=5, **choice)  # 7 by 3 is 3
+    rarer = train_wordpiece(words.items(), characters, min_frequency=7, divisor=3, **choice)  # 7 by 3 is 3
     assert {"ab", "abc"} & rarer.backend.get_vocab().keys() == {"ab"}  # 4 times side by side
 
 
 def test_counts_are_divided_for_shards_alone(
     prepare: Prepare, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MOST_WORDS", 1 << 40)
+    monkeypatch.setattr(wordpiece, "MOST_WORDS", 1 << 40)
     for shards in ("one", "files"):
         prepare(corpus, tmp_path / f"all-{shards}", shards=shards)
-    monkeypatch.setattr(pipeline, "MOST_WORDS", 500)
+    monkeypatch.setattr(wordpiece, "MOST_WORDS", 500)
     for shards in ("one", "files"):
         prepare(corpus, tmp_path / f"some-{shards}", shards=shards)
     names = ("all-one", "all-files", "some-one", "some-files")
     made = [(tmp_path / name / TOKENIZER_NAME).read_bytes() for name in names]
     assert made[0] == made[1] == made[2] != made[3]
+
+
+@pytest.mark.parametrize("tokenizer", ["wordpiece", "words"])
+def test_bytes_do_not_depend_on_what_workers_hold_at_a_time(
+    prepare: Prepare, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+) -> None:
+    """With a few rows per run and part there are many of them, also of one text."""
+    for shards in ("one", "files"):
+        prepare(corpus, tmp_path / f"{shards}-whole", tokenizer=tokenizer, shards=shards)
+    parts, written = list[int](), list[int]()
+
+    def counted_parts(runs: Iterable[Run]) -> Sequence[Part]:
+        rows = [run.rows for run in runs]
+        written.append(len(rows))
+        found = parts_of([Run(path=Path(), rows=each) for each in rows])
+        parts.append(len(found))
+        return found
+
+    monkeypatch.setattr(pipeline, "parts_of", counted_parts)
+    monkeypatch.setattr(spill, "ROWS_PER_PART", 29)
+    monkeypatch.setattr(duplicates, "ROWS_PER_RUN", 13)
+    monkeypatch.setattr(shards_module, "ROWS_PER_RUN", 300)
+    for shards in ("one", "files"):
+        prepare(corpus, tmp_path / f"{shards}-parts", tokenizer=tokenizer, shards=shards)
+        assert tree(tmp_path / f"{shards}-parts") == tree(tmp_path / f"{shards}-whole")
+    assert parts[1] == 1 + 93 // 29  # of the documents; the first and last are of words
+    assert written[1] == 3 + 2 + 1 + 4 + 1  # of 30, 22, 1, 40 and 0 documents
+    assert min(parts) > 3
+    assert min(written) > 8
 
 
 # Errors

@@ -23,7 +23,7 @@ def trained(
 ) -> Tokenizer:
     counts = count_words(texts, as_words=False, lowercase=lowercase, strip_accents=strip_accents)
     return train_wordpiece(
-        counts.words,
+        counts.words.items(),
         counts.characters,
         vocab_size=vocab_size,
         min_frequency=min_frequency,

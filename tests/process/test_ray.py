@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -25,8 +26,11 @@ from bertpipe.stages.convert import run_convert
 from bertpipe.stages.prepare import run_prepare
 from conftest import TINY
 from prepared import REVIEWS, bytes_of
-from shard_functions import dies, dies_once, fails_at_3, has_a_fault, squared, squared_by_two
+from shard_functions import dies, dies_once, fails_at_3, has_a_fault, loses, squared, squared_by_two
 from texts import json_lines, write_files
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 RAY = RayEngine(address="local", processes=2)
 
@@ -40,16 +44,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """Start a Ray of two workers on this machine, for all that join one."""
+def cluster() -> "Iterator[Cluster]":
+    """Start a Ray of two nodes with a worker each on this machine, for all that join one."""
     import ray
+    from ray.cluster_utils import Cluster
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent.parent), *sys.path]))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
-        yield
+        nodes = Cluster()
+        for _ in range(2):
+            nodes.add_node(num_cpus=1, include_dashboard=False)
+        ray.init(address=nodes.address, log_to_driver=False, logging_level="CRITICAL")
+        yield nodes
         ray.shutdown()
+        nodes.shutdown()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -189,6 +198,40 @@ def test_a_lost_worker_is_replaced_and_one_that_is_lost_again_and_again_is_said_
     with pytest.raises(DataError, match="Ray lost the worker of a shard 4 times, most likely because memory ran out"):
         list(RAY.map(dies, [1]))
     assert capsys.readouterr().out == ""  # which is the result's
+
+
+@dataclass(frozen=True, slots=True)
+class LosingRay:
+    """A Ray that loses a worker in each step of the work, and a node in one of them."""
+
+    marks: Path
+    lost_in: str
+
+    def session(self) -> AbstractContextManager[None]:
+        return RAY.session()
+
+    def map(self, function: Callable[[Any], Any], things: Sequence[Any]) -> Generator[Any]:
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        yield from RAY.map(partial(loses, self.marks, here, self.lost_in, function), things)
+
+
+def test_a_lost_node_and_lost_workers_change_no_byte(
+    cluster: "Cluster", tiny: Params, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "marks").mkdir()
+    prepare = replace(tiny.prepare, shards="files")
+    lost_in = "count_shard"
+    engines = {"one": Processes(count=1), "ray": LosingRay(tmp_path / "marks", lost_in)}
+    for name, engine in engines.items():
+        run_prepare(prepare, tiny.masking, tiny.runtime, text=corpus, out=tmp_path / name, engine=engine)
+    assert tree(tmp_path / "ray") == tree(tmp_path / "one")
+    steps = ("count_shard", "digest_shard", "find_duplicates", "merge_words", "write_shard")
+    lost = {f"{step} {'node' if step == lost_in else 'worker'}" for step in steps}
+    assert {path.name for path in (tmp_path / "marks").iterdir()} == lost
+    assert {path.name for path in tmp_path.iterdir()} == {"marks", "one", "ray"}
+    cluster.add_node(num_cpus=1, include_dashboard=False)
 
 
 # A cluster of one's own

@@ -1,7 +1,7 @@
 """Counts of words and characters for a vocabulary, and the notebook's ranking of words."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -12,6 +12,8 @@ from bertpipe.data.tokenization.wordpiece import LONGEST_WORD, bert_words
 
 _LONGEST_STRING = 1000
 """ASCII characters without white space that may be language; more are a picture, a key or a program."""
+_MOST_CHARACTERS = 1 << 26
+"""Characters of texts that are split as a whole, which are held until they are."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +33,17 @@ class WordCounts:
 
 
 def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_accents: bool) -> WordCounts:
-    """Return the counts of some texts.
+    """Return the counts of some texts; see `word_counts`."""
+    together = WordCounts()
+    for counts in word_counts(texts, as_words=as_words, lowercase=lowercase, strip_accents=strip_accents):
+        together.merge(counts)
+    return together
+
+
+def word_counts(
+    texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_accents: bool, most_strings: int = 1 << 20
+) -> Iterator[WordCounts]:
+    """Yield counts that add up to those of some texts, and hold at a time those of `most_strings` distinct strings.
 
     Text is split as by `basic_english` if `as_words`, else as BERT does it before WordPiece. Each distinct word is
     split once; only the few texts that `Encoder` tokenizes as a whole are split as a whole. Words above `LONGEST_WORD`,
@@ -42,23 +54,33 @@ def count_words(texts: Iterable[str], *, as_words: bool, lowercase: bool, strip_
     else:
         cut, joins_at = partial(bert_words, lowercase=lowercase, strip_accents=strip_accents), BERT_JOINS_AT
     between_spaces: Counter[str] = Counter()
-    counts = WordCounts()
+    counts, characters = WordCounts(), 0
     for text in texts:
         if joins_at.search(text):
             between_spaces.update([text])
+            characters += len(text)
         else:
             strings = text.split()
             kept = [each for each in strings if len(each) <= _LONGEST_STRING or not each.isascii()]
             between_spaces.update(kept)
             counts.too_long += len(strings) - len(kept)
         counts.characters.update(text)
-    for words, count in zip(cut(between_spaces), between_spaces.values(), strict=True):
+        if len(between_spaces) >= most_strings or characters >= _MOST_CHARACTERS:
+            _add_words(counts, cut(between_spaces), between_spaces.values())
+            yield counts
+            between_spaces.clear()
+            counts, characters = WordCounts(), 0
+    _add_words(counts, cut(between_spaces), between_spaces.values())
+    yield counts
+
+
+def _add_words(counts: WordCounts, texts: Iterable[Sequence[str]], times: Iterable[int]) -> None:
+    for words, count in zip(texts, times, strict=True):
         for word in words:
             if len(word) <= LONGEST_WORD:
                 counts.words[word] += count
             else:
                 counts.too_long += count
-    return counts
 
 
 def rank_words(texts: Iterable[Sequence[str]]) -> list[str]:

@@ -20,14 +20,14 @@ _WORDS_A_TEXT = 1 << 12
 
 
 def train_wordpiece(
-    words: Mapping[str, int],
+    words: Iterable[tuple[str, int]],
     characters: Mapping[str, int],
     *,
     vocab_size: int,
     min_frequency: int,
     lowercase: bool,
     strip_accents: bool,
-    most_words: int | None = None,
+    divisor: int = 1,
 ) -> Tokenizer:
     """Return a WordPiece tokenizer whose pieces are merged by how often they stand side by side in some texts.
 
@@ -40,26 +40,29 @@ def train_wordpiece(
     gives the vocabulary that it would make of the texts.
 
     Args:
-        words: how often each word stands in the texts, cut as `bert_words` cuts them.
+        words: each word of the texts, cut as `bert_words` cuts them, and how often it stands there.
         characters: how often each character does, before anything is done to the text.
         vocab_size: most entries, special tokens included.
         min_frequency: how often a merged piece has to be seen.
         lowercase: whether the words were lower-cased.
         strip_accents: whether accents were taken off.
-        most_words: words in all that the library is shown. Above it, all counts and `min_frequency` are first divided
-            by the least whole number that brings them below, and rounded down and up. None for no limit.
+        divisor: all counts and `min_frequency` are first divided by it, and rounded down and up; see `count_divisor`.
 
     Raises:
         DataError: there is no character in the texts.
     """
     from tokenizers.pre_tokenizers import WhitespaceSplit  # noqa: PLC0415
 
-    divisor = max(1, -(-sum(words.values()) // most_words)) if most_words else 1
     backend = _backend({}, lowercase=lowercase, strip_accents=strip_accents)
     trainer = _trainer(backend, characters, vocab_size=vocab_size, min_frequency=-(-min_frequency // divisor))
     backend.normalizer, backend.pre_tokenizer = None, WhitespaceSplit()  # words are cut and changed already
     backend.train_from_iterator(_repeated(words, divisor), trainer)
     return wordpiece_tokenizer(_pieces(backend), lowercase=lowercase, strip_accents=strip_accents)
+
+
+def count_divisor(words: int) -> int:
+    """Return the least whole number that brings the words of a corpus below `MOST_WORDS`."""
+    return max(1, -(-words // MOST_WORDS))
 
 
 def bert_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool) -> Iterator[list[str]]:
@@ -70,9 +73,9 @@ def bert_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool) ->
         yield [word for word, _ in cut(normalize(text))]
 
 
-def _repeated(words: Mapping[str, int], divisor: int) -> Iterator[str]:
+def _repeated(words: Iterable[tuple[str, int]], divisor: int) -> Iterator[str]:
     """Yield texts of a bounded length in which each word stands as often as its count, divided."""
-    for word, count in words.items():
+    for word, count in words:
         times = count // divisor
         for first in range(0, times, _WORDS_A_TEXT):
             yield " ".join([word] * min(_WORDS_A_TEXT, times - first))

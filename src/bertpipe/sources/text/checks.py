@@ -7,7 +7,6 @@ from bertpipe.core.artifacts import VALIDATION
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, UNK_ID, Tokenizer
-from bertpipe.data.tokenization.vocabulary import WordCounts
 from bertpipe.data.tokenization.wordpiece import LONGEST_WORD
 from bertpipe.sources.text.chunks import Counts
 from bertpipe.sources.text.segments import FRAME_TOKENS
@@ -88,13 +87,13 @@ def _advice(prepare: PrepareParams) -> str:
     return f"{sentences}, or prepare.text_format to what makes longer documents (it is {prepare.text_format})"
 
 
-def long_words_note(counts: WordCounts) -> str | None:
+def long_words_note(words: int, too_long: int) -> str | None:
     """Return what the user should know of words that are too long for a vocabulary; None where there are few."""
-    total = counts.too_long + counts.words.total()
-    if counts.too_long <= _FEW * total:
+    total = too_long + words
+    if too_long <= _FEW * total:
         return None
     return (
-        f"{counts.too_long:,} of {total:,} words of the training documents have more than {LONGEST_WORD} characters "
+        f"{too_long:,} of {total:,} words of the training documents have more than {LONGEST_WORD} characters "
         f"and become {UNKNOWN}, of which a model learns nothing: part them by spaces or take them out, then prepare "
         "again"
     )

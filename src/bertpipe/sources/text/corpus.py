@@ -2,14 +2,14 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import SPLITS, VALIDATION, check_number
+from bertpipe.core.artifacts import SPLITS, VALIDATION
 from bertpipe.core.errors import DataError
 from bertpipe.core.params import PrepareParams
 from bertpipe.sources.text.documents import TextShard
@@ -17,7 +17,7 @@ from bertpipe.sources.text.sentences import without_line_break_tags
 
 DIGEST_BYTES = 16
 SPLIT_BYTES = 8
-_HALF = f">u{DIGEST_BYTES // 2}"
+CHECKSUM_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +50,6 @@ class CorpusStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentDigests:
-    """The digests of the documents of a shard."""
-
-    empty: int
-    """Documents without a word; they have no digest."""
-    digests: NDArray[np.uint64]
-    """Two halves of each digest, the random number of the document's split first; shape [documents, 2]."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AssignedShard:
     """A shard, and what the shards before it mean for its documents."""
 
@@ -68,67 +58,46 @@ class AssignedShard:
     """Its place among the shards; None where it is not one of several."""
     first_document: int = 0
     """Number of its first document that stays."""
-    known: frozenset[bytes] = frozenset()
-    """Digests of its documents that an earlier shard has."""
+    duplicates: NDArray[np.int64] | None = None
+    """Places of its documents that an earlier one equals, counted without empty ones, which rise; None where they are
+    found as it is read."""
     expected: CorpusStats | None = None
     """What reading it gave before, where it was read before."""
+    checksum: bytes | None = None
+    """Of the digests that its documents had then."""
 
 
-def document_digests(seed: int, shard: AssignedShard) -> DocumentDigests:
-    """Return the digests of a shard's documents.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestedDocument:
+    """A document as it was found."""
+
+    text: str
+    plain: str
+    """With newlines in place of HTML's line breaks."""
+    own_split: str | None
+    """The corpus's own, where that is asked for."""
+    digest: bytes | None
+    """None if it has no word."""
+
+
+def digested_documents(shard: AssignedShard, prepare: PrepareParams) -> Iterator[DigestedDocument]:
+    """Yield the documents of a shard, in order; with splits of its own, its training split first.
 
     Raises:
-        DataError: the file cannot be read as text.
+        DataError: a document has no split where the corpus's own are asked for, or holds half a surrogate pair; or the
+            file cannot be read as text.
     """
-    texts = shard.text.documents()
-    found = [text_digest(without_line_break_tags(each.text), each.origin, seed=seed) for each in texts]
-    digests = [digest for digest in found if digest is not None]
-    halves = np.frombuffer(b"".join(digests), dtype=_HALF).reshape(-1, 2)
-    return DocumentDigests(empty=len(found) - len(digests), digests=halves.astype(np.uint64))
-
-
-def assign(shards: Sequence[AssignedShard], digests: Iterable[DocumentDigests]) -> list[AssignedShard]:
-    """Return the shards such that their documents, one shard after the other, are those of one corpus.
-
-    Of equal documents the first stays. A document takes 16 bytes of memory, about four times that while they are
-    sorted.
-
-    Raises:
-        DataError: more documents stay than the data set can number.
-    """
-    per_shard = list(digests)
-    together = np.concatenate([each.digests for each in per_shard])
-    first = _first_places(together)
-    assigned, number, begin = list[AssignedShard](), 0, 0
-    for shard, each in zip(shards, per_shard, strict=True):
-        end = begin + len(each.digests)
-        places = first[begin:end]
-        stay = int((places == np.arange(begin, end)).sum())
-        known = together[begin:end][places < begin].astype(_HALF)
-        assigned.append(
-            replace(
-                shard,
-                first_document=number,
-                known=frozenset(map(bytes, known)),
-                expected=CorpusStats(read=each.empty + end - begin, empty=each.empty, duplicates=end - begin - stay),
-            )
-        )
-        number, begin = number + stay, end
-    check_number(number)
-    return assigned
-
-
-def _first_places(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return for each digest the place where it stands for the first time; shape [documents]."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: among equal ones the first stays the first
-    in_order = digests[order]
-    start = np.arange(len(order))
-    start[1:][(in_order[1:] == in_order[:-1]).all(axis=1)] = 0
-    del in_order  # it is as large as the digests
-    np.maximum.accumulate(start, out=start)
-    first = np.empty_like(order)
-    first[order] = order[start]
-    return first
+    # Of the corpus's own splits, the training split has to be known when the test split is read.
+    for own_split in SPLITS if prepare.test_share == "source" else (None,):
+        for document in shard.text.documents(own_split):
+            if own_split and document.split is None:
+                raise DataError(
+                    f"{document.origin} belongs to no split, but prepare.test_share is source: "
+                    "write the share of the documents that is to be the test split, such as 0.1"
+                )
+            plain = without_line_break_tags(document.text)
+            digest = text_digest(plain, document.origin, seed=prepare.seed)
+            yield DigestedDocument(text=document.text, plain=plain, own_split=own_split, digest=digest)
 
 
 def split_documents(shard: AssignedShard, stats: CorpusStats, prepare: PrepareParams) -> Iterator[SplitDocument]:
@@ -147,31 +116,32 @@ def split_documents(shard: AssignedShard, stats: CorpusStats, prepare: PreparePa
             file is not as it was when it was read before.
     """
     seen: dict[str, set[bytes]] = {split: set() for split in prepare.splits}
-    number = shard.first_document
-    # Of the corpus's own splits, the training split has to be known when the test split is read.
-    for own_split in SPLITS if prepare.test_share == "source" else (None,):
-        for document in shard.text.documents(own_split):
-            if own_split and document.split is None:
-                raise DataError(
-                    f"{document.origin} belongs to no split, but prepare.test_share is source: "
-                    "write the share of the documents that is to be the test split, such as 0.1"
-                )
-            stats.read += 1
-            plain = without_line_break_tags(document.text)
-            digest = text_digest(plain, document.origin, seed=prepare.seed)
-            if digest is None:
-                stats.empty += 1
-                continue
-            split = _split(digest, own_split, prepare)
-            if digest in seen[split] or digest in shard.known:
-                stats.duplicates += 1
-            elif split == "test" and any(digest in seen[other] for other in prepare.splits):
+    number, place, passed = shard.first_document, 0, 0
+    checksum = blake2b(digest_size=CHECKSUM_BYTES)
+    for document in digested_documents(shard, prepare):
+        stats.read += 1
+        digest = document.digest
+        if digest is None:
+            stats.empty += 1
+            continue
+        split = _split(digest, document.own_split, prepare)
+        if shard.duplicates is not None:
+            checksum.update(digest)
+            is_duplicate = passed < len(shard.duplicates) and shard.duplicates[passed] == place
+            passed, place = passed + is_duplicate, place + 1
+        else:
+            is_duplicate = digest in seen[split]
+        if is_duplicate:
+            stats.duplicates += 1
+            continue
+        if shard.duplicates is None:
+            if split == "test" and any(digest in seen[other] for other in prepare.splits):
                 stats.test_documents_in_train += 1
-            else:
-                seen[split].add(digest)
-                yield SplitDocument(number=number, split=split, text=document.text, plain=plain)
-                number += 1
-    if shard.expected is not None and shard.expected != stats:
+                continue
+            seen[split].add(digest)
+        yield SplitDocument(number=number, split=split, text=document.text, plain=document.plain)
+        number += 1
+    if shard.expected is not None and (shard.expected, shard.checksum) != (stats, checksum.digest()):
         raise DataError(f"{shard.text.path} was changed while it was read: run the command again when it is complete")
 
 

@@ -2,10 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
+
+import numpy as np
 
 from bertpipe.core.artifacts import SPLITS, shards_sha256
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams, cores
@@ -14,14 +19,16 @@ from bertpipe.data.masking import Masking
 from bertpipe.data.tokenization.tokenizer import Tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts
-from bertpipe.data.tokenization.wordpiece import MOST_WORDS, train_wordpiece
+from bertpipe.data.tokenization.wordpiece import count_divisor, train_wordpiece
 from bertpipe.sources.engines.engine import Engine, Processes, with_progress
 from bertpipe.sources.text.checks import check_splits, check_tokenizer, long_words_note
 from bertpipe.sources.text.chunks import Counts
-from bertpipe.sources.text.corpus import AssignedShard, CorpusStats, assign, document_digests
+from bertpipe.sources.text.corpus import AssignedShard, CorpusStats
 from bertpipe.sources.text.documents import text_shards
 from bertpipe.sources.text.documents.streams import ignore_bytes
-from bertpipe.sources.text.shards import count_shard, write_shard
+from bertpipe.sources.text.duplicates import assign, digest_shard, find_duplicates
+from bertpipe.sources.text.shards import count_shard, merge_words, read_words, write_shard
+from bertpipe.sources.text.spill import Run, parts_of
 
 _BYTES_FOR_A_PROCESS = 1 << 23
 """Bytes of text for which it pays to start one more process."""
@@ -64,14 +71,15 @@ def prepare_text(
     texts = text_shards(text, text_format=prepare.text_format, field=prepare.field, as_files=as_files)
     shards = [AssignedShard(text=each, number=number if as_files else None) for number, each in enumerate(texts)]
     work = _Work(shards, runtime, engine, on_progress)
-    with work.engine.session():
+    with work.engine.session(), TemporaryDirectory(dir=staging, prefix=".spill-") as folder:
+        spill, duplicates = Path(folder), None
         if len(shards) > 1:
-            found = work.map(partial(document_digests, prepare.seed), shards, "looking for duplicates")
-            shards = assign(shards, found)
-        tokenizer = _tokenizer(prepare, work, shards, text, on_note)
+            shards, duplicates = _deduplicated(prepare, work, shards, spill)
+        tokenizer = _tokenizer(prepare, work, shards, duplicates, text, spill, on_note)
         check_tokenizer(tokenizer, prepare, out)
         Masking.of(masking, tokenizer)  # refuses before the work what no worker could mask
-        write = partial(write_shard, prepare, masking, tokenizer.backend.to_str(), staging, work.processes_per_shard)
+        written_by = (tokenizer.backend.to_str(), staging, duplicates, work.processes_per_shard)
+        write = partial(write_shard, prepare, masking, *written_by)
         stats, counts = CorpusStats(), {split: Counts() for split in prepare.splits}
         digests: dict[str, list[str]] = {table: [] for table in prepare.tables}
         for written in work.map(write, shards, "preparing"):
@@ -143,11 +151,28 @@ class _Work:
         return count
 
 
+def _deduplicated(
+    prepare: PrepareParams, work: _Work, shards: Sequence[AssignedShard], spill: Path
+) -> tuple[list[AssignedShard], list[Run]]:
+    """Return the shards with the numbers of their documents, and where the duplicates are."""
+    digested = list(work.map(partial(digest_shard, prepare, spill), shards, "looking for duplicates"))
+    runs = [each.runs for each in digested]
+    parts = parts_of(chain.from_iterable(runs))
+    duplicates, per_shard = list[Run](), np.zeros(len(shards), dtype=np.int64)
+    with closing(work.engine.map(partial(find_duplicates, spill, runs), parts)) as found:
+        for each in found:
+            duplicates.append(each.run)
+            per_shard += each.per_shard
+    return assign(shards, digested, per_shard), duplicates
+
+
 def _tokenizer(
     prepare: PrepareParams,
     work: _Work,
     shards: Sequence[AssignedShard],
+    duplicates: Sequence[Run] | None,
     text: Path,
+    spill: Path,
     on_note: Callable[[str], None],
 ) -> Tokenizer:
     """Return the tokenizer that the params name, made from the training documents alone where it is made here."""
@@ -157,20 +182,27 @@ def _tokenizer(
         for note in given.notes:
             on_note(note)
         return given.tokenizer
-    counts, documents = WordCounts(), Counter[str]()
-    for counted in work.map(partial(count_shard, prepare), shards, "making the vocabulary", splits=SPLITS[:1]):
-        counts.merge(counted.words)
+    runs, words, rest, documents = list[Run](), 0, WordCounts(), Counter[str]()
+    count = partial(count_shard, prepare, spill, duplicates)
+    for counted in work.map(count, shards, "making the vocabulary", splits=SPLITS[:1]):
+        runs += counted.runs
+        words += counted.words
+        rest.merge(counted.rest)
         documents.update(counted.documents)
     check_splits({split: documents[split] for split in prepare.splits}, prepare, text)
-    if too_long := long_words_note(counts):
+    if too_long := long_words_note(words, rest.too_long):
         on_note(too_long)
-    if prepare.tokenizer == "words":
-        return word_level_tokenizer(rank_counts(counts.words), composed=True)
+    is_wordpiece = prepare.tokenizer == "wordpiece"
+    divisor = count_divisor(words) if is_wordpiece and prepare.shards == "files" else 1
+    merged = list(work.engine.map(partial(merge_words, spill, runs, divisor), parts_of(runs)))
+    counts = chain.from_iterable(map(read_words, merged))
+    if not is_wordpiece:
+        return word_level_tokenizer(rank_counts(dict(counts)), composed=True)
     return train_wordpiece(
-        counts.words,
-        counts.characters,
+        counts,
+        rest.characters,
         vocab_size=prepare.vocab_size,
         min_frequency=prepare.min_frequency,
-        most_words=MOST_WORDS if prepare.shards == "files" else None,
+        divisor=divisor,
         **choice,
     )

@@ -1,27 +1,40 @@
 """What is done with one shard of text: pure functions of the shard and the params, for any engine to map."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import DOCUMENTS, file_sha256, shard_name
 from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params import MaskingParams, PrepareParams
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
-from bertpipe.data.tokenization.vocabulary import WordCounts, count_words
+from bertpipe.data.tokenization.vocabulary import WordCounts, word_counts
 from bertpipe.sources.engines.processes import ordered_map
 from bertpipe.sources.text.chunks import Counts, Preparation, chunks
 from bertpipe.sources.text.corpus import AssignedShard, CorpusStats, SplitDocument, split_documents
+from bertpipe.sources.text.duplicates import places_in
+from bertpipe.sources.text.spill import ROWS_PER_RUN, Part, Run, read_part, read_run, write_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedShard:
     """What a vocabulary is made of."""
 
-    words: WordCounts
-    """Of the training documents."""
+    runs: tuple[Run, ...]
+    """The words of the training documents and how often each stands there, by a hash of the word."""
+    words: int
+    """How many these are, repeated ones each time."""
+    rest: WordCounts
+    """All else that was counted."""
     documents: dict[str, int]
     """By split; of a test split that is the corpus's own, 1 stands for any number."""
 
@@ -37,14 +50,18 @@ class WrittenShard:
     """Of the file of each table."""
 
 
-def count_shard(prepare: PrepareParams, shard: AssignedShard) -> CountedShard:
-    """Return how often each word and character stands in the training documents of a shard.
+def count_shard(
+    prepare: PrepareParams, folder: Path, duplicates: Sequence[Run] | None, shard: AssignedShard
+) -> CountedShard:
+    """Write to `folder` how often each word stands in the training documents of a shard, and return where.
 
     Of a test split that is the corpus's own, only what shows that it has a document is read.
 
     Raises:
         DataError: see `split_documents`.
+        WriteError: writing failed.
     """
+    shard = _without_duplicates(shard, duplicates)
     documents = dict.fromkeys(prepare.splits, 0)
 
     def training_texts() -> Iterator[str]:
@@ -55,15 +72,52 @@ def count_shard(prepare: PrepareParams, shard: AssignedShard) -> CountedShard:
             elif prepare.test_share == "source" and document.split == "test" and documents["train"]:
                 break
 
-    as_words = prepare.tokenizer == "words"
-    words = count_words(
-        training_texts(), as_words=as_words, lowercase=prepare.lowercase, strip_accents=prepare.strip_accents
-    )
-    return CountedShard(words=words, documents=documents)
+    runs, rest, total = list[Run](), WordCounts(), 0
+    for counts in word_counts(
+        training_texts(),
+        as_words=prepare.tokenizer == "words",
+        lowercase=prepare.lowercase,
+        strip_accents=prepare.strip_accents,
+        most_strings=ROWS_PER_RUN,
+    ):
+        words, times = counts.words, np.fromiter(counts.words.values(), dtype=np.int64)
+        runs.append(write_run(folder, _hashes(words), word=pa.array(words, pa.string()), count=times))
+        total += int(times.sum())
+        rest.merge(replace(counts, words=Counter()))
+    return CountedShard(runs=tuple(runs), words=total, rest=rest, documents=documents)
+
+
+def merge_words(folder: Path, runs: Sequence[Run], least: int, part: Part) -> Run:
+    """Add up the counts of the words of one part, and write those of at least `least` to a new run in `folder`.
+
+    Raises:
+        WriteError: writing failed.
+    """
+    counted = pa.Table.from_batches([read_part(run, part).select(["word", "count"]) for run in runs])
+    together = counted.group_by("word").aggregate([("count", "sum")])
+    kept = together.filter(pc.greater_equal(together["count_sum"], least))
+    unsorted = np.zeros(len(kept), dtype=np.uint64)  # all of it is read
+    return write_run(folder, unsorted, word=kept["word"].combine_chunks(), count=kept["count_sum"].to_numpy())
+
+
+def read_words(run: Run) -> Iterator[tuple[str, int]]:
+    """Yield the words of a run and their counts."""
+    for rows in read_run(run):
+        yield from zip(rows["word"].to_pylist(), rows["count"].to_pylist(), strict=True)
+
+
+def _hashes(words: Iterable[str]) -> NDArray[np.uint64]:
+    return np.frombuffer(b"".join(blake2b(word.encode(), digest_size=8).digest() for word in words), dtype=np.uint64)
 
 
 def write_shard(
-    prepare: PrepareParams, masking: MaskingParams, tokenizer: str, out: Path, processes: int, shard: AssignedShard
+    prepare: PrepareParams,
+    masking: MaskingParams,
+    tokenizer: str,
+    out: Path,
+    duplicates: Sequence[Run] | None,
+    processes: int,
+    shard: AssignedShard,
 ) -> WrittenShard:
     """Write the rows and documents of a shard below `out`, each file whole, and return what is in them.
 
@@ -72,6 +126,7 @@ def write_shard(
         masking: the rule of the static masks.
         tokenizer: the text of a `tokenizer.json`.
         out: gets a file of each of `prepare.tables`, or a directory with one where the shard has a number.
+        duplicates: where the documents are that an earlier one equals, of all shards; None to find those of this one.
         processes: how many work on the chunks of the shard.
         shard: what is read.
 
@@ -79,6 +134,7 @@ def write_shard(
         DataError: see `split_documents`.
         WriteError: writing failed.
     """
+    shard = _without_duplicates(shard, duplicates)
     suffix = ".parquet" if shard.number is None else f"/{shard_name(shard.number)}"
     paths = {table: out / f"{table}{suffix}" for table in prepare.tables}
     stats, counts = CorpusStats(), {split: Counts() for split in prepare.splits}
@@ -98,3 +154,11 @@ def write_shard(
             for part in prepared.parts:
                 rows[prepared.split].add(part)
     return WrittenShard(stats=stats, counts=counts, sha256={table: file_sha256(path) for table, path in paths.items()})
+
+
+def _without_duplicates(shard: AssignedShard, duplicates: Sequence[Run] | None) -> AssignedShard:
+    """Return the shard with the places of its documents that are dropped, where they have been found."""
+    if duplicates is None:
+        return shard
+    assert shard.number is not None
+    return replace(shard, duplicates=places_in(shard.number, duplicates))
