@@ -219,7 +219,7 @@ class PairFile:
         Raises:
             DataError: a file cannot be read, is not that of the record, or has rows that `check` refuses.
         """
-        if len(self.layout.groups) > self.layout.groups_per_window:
+        if not len(groups) or len(self.layout.groups) > self.layout.groups_per_window:
             return self._load(groups)
         asked = groups.tolist()
         if self._joined is not None and self._joined[0] == asked:
@@ -228,7 +228,7 @@ class PairFile:
         if missing:
             loaded = self._load(np.array(missing, dtype=np.int64))
             self._keep(missing, loaded)
-        if missing == asked and missing:
+        if missing == asked:
             self._joined = asked, loaded
         elif len(asked) == 1:
             return self._kept[asked[0]]
