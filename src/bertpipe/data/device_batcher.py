@@ -25,7 +25,8 @@ from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.data.tokenization.tokenizer import PAD_ID
 
-_Plan, _Rows = TypeVar("_Plan"), TypeVar("_Rows")
+_Plan = TypeVar("_Plan")
+_Rows = TypeVar("_Rows")
 
 _STORED_RATE = 0.2
 """Share of the tokens that the notebook's stored masks supervise; others supervise fewer, but a guess is enough."""

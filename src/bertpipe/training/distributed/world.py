@@ -255,7 +255,7 @@ class RowExchange:
         dist.all_to_all_single(
             found, torch.from_numpy(np.concatenate(parts)), coming.tolist(), sizes.tolist(), group=self.world._group
         )
-        return [part.numpy() for part in found.split(coming.tolist())]
+        return [part.numpy() for part in torch.split(found, coming.tolist())]
 
 
 ALONE = World()
