@@ -23,6 +23,7 @@ from benchmarks.processes import in_several_processes
 from benchmarks.quality import SEEDS, against_plain_loops, recipe
 from benchmarks.reading import reading_rate
 from benchmarks.rows import convert_rows, described
+from benchmarks.shards import many_shards, shared_reading
 from benchmarks.startup import help_time
 from benchmarks.streaming import larger_than_memory
 from benchmarks.time_to_loss import after_five_minutes, time_to_loss
@@ -48,6 +49,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "inference": against_pipelines,
     "processes": in_several_processes,
     "reading": reading_rate,
+    "shards": many_shards,
+    "shared_reading": shared_reading,
     "time_to_loss": time_to_loss,
     "five_minutes": after_five_minutes,
     **{f"quality_{name}": partial(recipe, name=name) for name in SEEDS},

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from bertpipe.core.errors import BertpipeError
+from bertpipe.core.errors import BertpipeError, DataError
 from bertpipe.core.params_file import load_params
+from bertpipe.data.pair_dataset import PairFile
 from bertpipe.evaluation.evaluate import evaluate
 from bertpipe.model.store import save_model
 from runs import STEPS, Crash, at_step, crash, train
@@ -65,6 +66,22 @@ def drifting_weights() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unreadable_rows() -> Iterator[None]:
+    """Let the second process fail to read a row group after its first epoch."""
+    done, load = [], PairFile.read
+
+    def read(file: PairFile, groups: Any) -> Any:  # noqa: ANN401
+        done.append(1)
+        if is_second() and len(done) == 4:  # the questions, an epoch, its evaluation, and now the next epoch
+            raise DataError("train.parquet is damaged")
+        return load(file, groups)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairFile, "read", read)
+        yield
+
+
 def main() -> None:
     """Train, with a checkpoint after each step before something happens."""
     folder, data, what, parallel = sys.argv[1:]
@@ -78,6 +95,7 @@ def main() -> None:
         "signal": signal_in_the_last_evaluation,
         "late signal": signal_as_the_model_is_written,
         "drift": drifting_weights,
+        "unreadable": unreadable_rows,
     }
     try:
         with happens[what]() if what in happens else at_step(int(what) if what.isdecimal() else 0, crash):

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from bertpipe.core.errors import DataError
 from bertpipe.data.device_batcher import prefetch
-from bertpipe.data.layout import Layout
 from bertpipe.data.pair_dataset import PairDataset
-from bertpipe.data.sampling import Window
 from datasets import Pair, pair_dataset
 
 
@@ -25,8 +23,6 @@ class Source:
         self.read_groups: list[int] = []
         self.alive: list[weakref.ref[PairDataset]] = []
         self.was_read = [threading.Event() for _ in range(9)]
-        self.lengths = np.full(9, 5)
-        self.layout = Layout.of_files([9], rows_per_group=1, groups_per_window=1)
 
     def read(self, groups: NDArray[np.int64]) -> PairDataset:
         (group,) = groups.tolist()
@@ -43,23 +39,24 @@ class Source:
         return sum(rows() is not None for rows in self.alive)
 
 
-def windows(count: int) -> Iterator[Window]:
+def windows(count: int) -> Iterator[NDArray[np.int64]]:
     for group in range(count):
-        yield Window(groups=np.array([group]), batches=[np.array([0])])
+        yield np.array([group])
+
+
+def group_of(rows: PairDataset) -> int:
+    return int(rows.token_ids[1]) - 10
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_every_window_comes_with_its_rows_in_order(count: int) -> None:
-    found = [
-        (window.groups.tolist(), rows.token_ids.tolist()[1]) for window, rows in prefetch(Source(), windows(count))
-    ]
-    assert found == [([group], 10 + group) for group in range(count)]
+    assert [group_of(rows) for rows in prefetch(Source().read, windows(count))] == list(range(count))
 
 
 def test_the_next_window_is_read_while_one_is_worked_on_and_no_more_than_that() -> None:
     source = Source()
-    for window, rows in prefetch(source, windows(6)):
-        (group,) = window.groups.tolist()
+    for rows in prefetch(source.read, windows(6)):
+        group = group_of(rows)
         if group < 5:
             assert source.was_read[group + 1].wait(timeout=10)
         assert not source.was_read[group + 2].is_set()
@@ -69,15 +66,15 @@ def test_the_next_window_is_read_while_one_is_worked_on_and_no_more_than_that() 
 
 
 def test_a_window_that_cannot_be_read_fails_in_its_turn() -> None:
-    found = prefetch(Source(fails_at=2), windows(5))
-    assert next(found)[0].groups.tolist() == [0]
-    assert next(found)[0].groups.tolist() == [1]
+    found = prefetch(Source(fails_at=2).read, windows(5))
+    assert group_of(next(found)) == 0
+    assert group_of(next(found)) == 1
     with pytest.raises(DataError, match="is damaged"):
         next(found)
 
 
 def test_who_stops_early_leaves_no_thread_behind() -> None:
-    found = prefetch(Source(), windows(5))
+    found = prefetch(Source().read, windows(5))
     next(found)
     found.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]

@@ -84,6 +84,7 @@ def test_rows_follow_the_parquet_contract(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         MANIFEST_NAME,
         "documents.parquet",
+        "records.json",
         "rejects.parquet",
         "summary.json",
         "test.parquet",
@@ -139,7 +140,7 @@ def test_the_summary_counts_what_was_found(tmp_path: Path) -> None:
     assert summary["sha256"] == {
         path.name: file_sha256(path)
         for path in (tmp_path / "out").iterdir()
-        if path.name not in {"summary.json", MANIFEST_NAME}
+        if path.name not in {"summary.json", "records.json", MANIFEST_NAME}
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bertpipe.core.artifacts import (
     DOCUMENTS_NAME,
+    RECORDS_NAME,
     ROWS_PER_GROUP,
     SPLITS,
     SUMMARY_NAME,
@@ -50,7 +51,7 @@ def place(part: list[int], whole: list[int]) -> int:
 def test_files_are_those_of_the_contract(prepare: Prepare, reviews: Path, tmp_path: Path) -> None:
     summary = prepare(reviews, tmp_path / "out")
     names = {DOCUMENTS_NAME, TOKENIZER_NAME, *(f"{split}.parquet" for split in SPLITS)}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {MANIFEST_NAME, SUMMARY_NAME, *names}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {MANIFEST_NAME, RECORDS_NAME, SUMMARY_NAME, *names}
     assert summary["sha256"] == {name: file_sha256(tmp_path / "out" / name) for name in sorted(names)}
     assert json.loads((tmp_path / "out" / SUMMARY_NAME).read_text(encoding="utf-8")) == summary
     for split in SPLITS:

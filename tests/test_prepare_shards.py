@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertpipe.core.artifacts import SPLITS, SUMMARY_NAME, TOKENIZER_NAME, file_sha256, table_sha256
+from bertpipe.core.artifacts import RECORDS_NAME, SPLITS, SUMMARY_NAME, TOKENIZER_NAME, file_sha256, table_sha256
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import Params
@@ -81,7 +81,7 @@ def test_each_file_becomes_a_shard_of_every_table(prepare: Prepare, corpus: Path
     for name in ("train", "test", "documents"):
         assert sorted(path.name for path in (out / name).iterdir()) == names
     assert sorted(path.name for path in out.iterdir()) == [
-        MANIFEST_NAME, "documents", SUMMARY_NAME, "test", TOKENIZER_NAME, "train",
+        MANIFEST_NAME, "documents", RECORDS_NAME, SUMMARY_NAME, "test", TOKENIZER_NAME, "train",
     ]  # fmt: skip
     assert summary["sha256"] == {
         **{name: table_sha256(out / name) for name in ("documents", "test", "train")},

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bertpipe.core.artifacts import ROWS_PER_GROUP, SPLITS
+from bertpipe.core.artifacts import RECORDS_NAME, ROWS_PER_GROUP, SPLITS
 from bertpipe.core.errors import BusyError, StoppedError
 from bertpipe.core.locks import exclusive_lock
 from bertpipe.core.params import Params
@@ -251,6 +251,7 @@ def test_the_machines_settings_may_change_in_between(
 def small_windows(parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let training read its data in windows of 64 rows, and return data of that form."""
     shutil.copytree(parquet, tmp_path / "small-groups")
+    (tmp_path / "small-groups" / RECORDS_NAME).unlink()
     for split in SPLITS:
         path = tmp_path / "small-groups" / f"{split}.parquet"
         pq.write_table(pq.read_table(path), path, row_group_size=32)
@@ -318,6 +319,7 @@ def test_a_run_on_other_data_or_code_does_not_go_on_from_this_ones_state(
     crash_in("epoch 2/2", tiny, tmp_path / "run", parquet, **SMALL)
     shutil.copytree(parquet, tmp_path / "data")
     if changed == "data":  # behind the back of its summary
+        (tmp_path / "data" / RECORDS_NAME).unlink()
         path = tmp_path / "data" / "train.parquet"
         rows = pq.read_table(path)
         pq.write_table(rows.take(list(range(len(rows)))[::-1]), path, row_group_size=ROWS_PER_GROUP)

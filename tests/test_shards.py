@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bertpipe.core.artifacts import SPLITS, file_sha256, read_json, split_path, table_sha256
+from bertpipe.core.artifacts import RECORDS_NAME, SPLITS, file_sha256, read_json, split_path, table_sha256
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.params import Params
 from bertpipe.data.layout import Layout
@@ -136,6 +136,7 @@ def forms(parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     one, shards = tmp_path / "one", tmp_path / "shards"
     for folder in (one, shards):
         shutil.copytree(parquet, folder)
+        (folder / RECORDS_NAME).unlink()
     for split in SPLITS:
         rows = PairFile(parquet / f"{split}.parquet").read(np.array([0]))
         pq.write_table(table_of(rows), one / f"{split}.parquet", row_group_size=32)

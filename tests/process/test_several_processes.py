@@ -1,6 +1,7 @@
 """Two and four processes, with real process groups, get what one process gets."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def everyone(
 ) -> list[dict[str, Any]]:
     """Return what each of several processes found."""
     out = tmp_path_factory.mktemp("several") / "found.json"
-    ended = worlds("several", out, size=request.param)
+    ended = worlds("several", out, several.write_rows(out.parent / "rows.parquet"), size=request.param)
     assert [each.code for each in ended] == [0] * request.param, ended
     found: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
     assert len(found) == request.param
@@ -70,3 +71,19 @@ def test_a_run_that_goes_on_with_as_many_processes_is_equal_to_the_bit(
 ) -> None:
     """More than two summands are rounded by their order, and DDP orders them by its first pass."""
     assert everyone[0][f"{case.name} in two parts"] == everyone[0][case.name]
+
+
+@pytest.mark.slow
+def test_each_process_reads_its_row_groups_and_all_train_on_the_same_batches(
+    everyone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = several.shared_run(several.write_rows(tmp_path / "rows.parquet"))
+    shared = [found["shared"] for found in everyone]
+    for found in shared:
+        assert found["rows"] == alone["rows"] == 52
+        assert found["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+        for mine, theirs in zip(found["steps"], alone["steps"], strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-6)
+    read = [found["bytes"] for found in shared]
+    assert sum(read) == alone["bytes"]
+    assert max(read) < 1.25 * alone["bytes"] / len(read)

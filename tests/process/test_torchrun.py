@@ -100,6 +100,17 @@ def test_nothing_takes_its_place_where_weights_differ(worlds: Worlds, parquet: P
     assert [path.name for path in (tmp_path / "drifted").iterdir()] == ["state"]
 
 
+def test_a_process_that_cannot_read_is_named_and_the_steps_before_are_kept(
+    worlds: Worlds, tiny: Params, parquet: Path, tmp_path: Path
+) -> None:
+    said = what_happens(worlds, "unreadable", tmp_path, parquet)
+    assert re.match(
+        r"rank 1 \(\S+, process \d+\): train.parquet is damaged; the state after step 6 of 12 is kept", said
+    )
+    assert steps_of(tmp_path)[0] == 6
+    assert train(tiny, tmp_path, parquet, **EXACT)["resumed_after_step"] == 6
+
+
 def test_processes_that_are_to_train_in_other_ways_are_named(worlds: Worlds, parquet: Path, tmp_path: Path) -> None:
     said = what_happens(worlds, "another way", tmp_path / "mixed", parquet)
     assert re.search(r"has params, data or sources that differ from those of .* in runtime.parallel: give all", said)

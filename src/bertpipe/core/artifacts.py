@@ -56,6 +56,8 @@ TABLES = (*SPLITS, DOCUMENTS)
 DOCUMENTS_NAME = "documents.parquet"
 REJECTS_NAME = "rejects.parquet"
 SUMMARY_NAME = "summary.json"
+RECORDS_NAME = "records.json"
+"""Rows, sizes and hashes of the files of each split."""
 TOKENIZER_NAME = "tokenizer.json"
 VOCABULARY_NAME = "vocabulary.parquet"
 CONFIG_NAME = "config.json"
@@ -74,7 +76,7 @@ DATA = Kind(
     name="data set",
     entries=(
         *TABLES, VALIDATION, *(f"{table}.parquet" for table in (*TABLES, VALIDATION)),
-        REJECTS_NAME, TOKENIZER_NAME, VOCABULARY_NAME, SUMMARY_NAME,
+        REJECTS_NAME, TOKENIZER_NAME, VOCABULARY_NAME, SUMMARY_NAME, RECORDS_NAME,
     ),
 )  # fmt: skip
 MODEL = Kind(name="model", entries=(CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME))

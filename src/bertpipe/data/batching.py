@@ -1,17 +1,18 @@
 """Rows as padded batches with masks."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bertpipe.data.exchange import Dealt, Exchange, WindowShare, read_share
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset, PairSource
 from bertpipe.data.ragged import flat_indices, pad_rows, places_within
-from bertpipe.data.sampling import SINGLE, DataParallelRank, Window, epoch_order, length_order, steps_of_epoch
+from bertpipe.data.sampling import SINGLE, DataParallelRank, WindowPlan, epoch_plans, length_plans, steps_of_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,6 +143,8 @@ class Batcher:
     dataset: PairSource
     masking: Masking | None
     seed: int
+    exchange: Exchange | None = None
+    """How several processes share the reading; None: each reads all rows."""
 
     def steps(self, epoch: int, *, batch_size: int) -> int:
         """Return how many batches one training epoch has."""
@@ -154,36 +157,53 @@ class Batcher:
 
         A process without rows in a batch gets one row of it, without targets.
         """
-        for window in self.windows(epoch, batch_size=batch_size, first_batch=first_batch):
-            yield from self._batches(window, epoch, dp)
+        for plan in self.plans(epoch, batch_size=batch_size, first_batch=first_batch):
+            yield from self._batches(self.share(plan, dp), epoch)
 
-    def windows(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[Window]:
-        """Yield the windows of a training epoch: the row groups in memory together, and the rows of each batch."""
-        data = self.dataset
-        return epoch_order(
-            data.lengths, data.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
+    def plans(self, epoch: int, *, batch_size: int, first_batch: int = 0) -> Iterator[WindowPlan]:
+        """Yield the windows of a training epoch, before their rows are read."""
+        return epoch_plans(
+            self.dataset.layout, batch_size=batch_size, seed=self.seed, epoch=epoch, first_batch=first_batch
         )
+
+    def share(self, plan: WindowPlan, dp: DataParallelRank) -> WindowShare:
+        """Return what one process has of a window of a training epoch."""
+
+        def deal(batches: list[NDArray[np.intp]], lengths: NDArray[np.int64]) -> Callable[[int], Dealt]:
+            takers = [dp.takers(lengths[rows]) for rows in batches]
+
+            def of_rank(rank: int) -> Dealt:
+                own = [rows[of == rank] for rows, of in zip(batches, takers, strict=True)]
+                filled = [mine if len(mine) else rows[:1] for mine, rows in zip(own, batches, strict=True)]
+                return Dealt(batches=filled, is_filler=[not len(mine) for mine in own])
+
+            return of_rank
+
+        return read_share(self.dataset, plan, deal, dp.rank, self.exchange)
 
     def in_length_order(self, *, batch_size: int, dp: DataParallelRank = SINGLE) -> Iterator[Batch]:
         """Yield every row once, for evaluation: shortest first within each window, which needs the least padding.
 
         Each of several processes gets every `size`-th batch.
         """
-        number = 0
-        for window in length_order(self.dataset.lengths, self.dataset.layout, batch_size=batch_size):
-            first = (dp.rank - number) % dp.size
-            number += len(window.batches)
-            yield from self._batches(replace(window, batches=window.batches[first :: dp.size]), 0, SINGLE)
+        done = 0
 
-    def _batches(self, window: Window, epoch: int, dp: DataParallelRank) -> Iterator[Batch]:
-        data = self.dataset.read(window.groups)  # freed before the next window is read: it ends with this function
-        lengths = data.lengths
-        for rows in window.batches:
-            mine = rows[dp.of_rows(lengths[rows])]
-            if len(mine):
-                yield self.assemble(data, mine, epoch=epoch)
-            else:
-                yield self.assemble(data, rows[:1], epoch=epoch).without_targets()
+        def deal(batches: list[NDArray[np.intp]], _: NDArray[np.int64]) -> Callable[[int], Dealt]:
+            def of_rank(rank: int) -> Dealt:
+                own = batches[(rank - done) % dp.size :: dp.size]
+                return Dealt(batches=own, is_filler=[False] * len(own))
+
+            return of_rank
+
+        layout = self.dataset.layout
+        for plan in length_plans(layout, batch_size=batch_size):
+            yield from self._batches(read_share(self.dataset, plan, deal, dp.rank, self.exchange), 0)
+            done += -(-layout.count(plan.groups) // batch_size)
+
+    def _batches(self, share: WindowShare, epoch: int) -> Iterator[Batch]:
+        for rows, is_filler in zip(share.dealt.batches, share.dealt.is_filler, strict=True):
+            batch = self.assemble(share.data, rows, epoch=epoch)
+            yield batch.without_targets() if is_filler else batch
 
     def assemble(self, data: PairDataset, rows: NDArray[np.intp], *, epoch: int) -> Batch:
         """Return the batch of some rows of a window, in the order given."""

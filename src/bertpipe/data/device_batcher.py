@@ -6,10 +6,10 @@ The host only knows the rows' lengths and their numbers of supervised tokens. Th
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +18,15 @@ from torch import Tensor
 
 from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
 from bertpipe.data.device_masking import DeviceMasking
+from bertpipe.data.exchange import WindowShare
 from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
 from bertpipe.data.masking import Masking
-from bertpipe.data.pair_dataset import PairDataset, PairSource
-from bertpipe.data.sampling import SINGLE, DataParallelRank, Window
+from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.data.tokenization.tokenizer import PAD_ID
+
+_Plan = TypeVar("_Plan")
+_Rows = TypeVar("_Rows")
 
 _STORED_RATE = 0.2
 """Share of the tokens that the notebook's stored masks supervise; others supervise fewer, but a guess is enough."""
@@ -53,27 +57,23 @@ class DeviceBatcher:
         self, epoch: int, *, batch_size: int, first_batch: int = 0, dp: DataParallelRank = SINGLE
     ) -> Iterator[Batch]:
         """Yield the batches of one training epoch, from number `first_batch` on; of each, the rows of one process."""
-        windows = self.host.windows(epoch, batch_size=batch_size, first_batch=first_batch)
-        for window, data in prefetch(self.host.dataset, windows):
-            batches = self._batches(window, data, epoch, batch_size, dp)
-            del data  # `batches` alone holds it, so it is freed before the window after the next is read
+        plans = self.host.plans(epoch, batch_size=batch_size, first_batch=first_batch)
+        for share in prefetch(lambda plan: self.host.share(plan, dp), plans):
+            batches = self._batches(share, epoch, -(-batch_size // dp.size))
+            del share  # `batches` alone holds it, so it is freed before the window after the next is read
             yield from batches
 
-    def _batches(
-        self, window: Window, data: PairDataset, epoch: int, batch_size: int, dp: DataParallelRank
-    ) -> Iterator[Batch]:
-        lengths = data.lengths
-        mine = [rows[dp.of_rows(lengths[rows])] for rows in window.batches]
-        taken = [own if len(own) else rows[:1] for own, rows in zip(mine, window.batches, strict=True)]
+    def _batches(self, share: WindowShare, epoch: int, rows_per_process: int) -> Iterator[Batch]:
+        dealt = share.dealt
         rows = DeviceRows.of(
-            data.take(np.concatenate(taken)), self.host.masking, seed=self.host.seed, epoch=epoch, device=self.device
-        )
-        del data
-        rows_per_process = -(-batch_size // dp.size)
+            share.data.take(np.concatenate(dealt.batches)), self.host.masking,
+            seed=self.host.seed, epoch=epoch, device=self.device,
+        )  # fmt: skip
+        del share
         first = 0
-        for own, sent in zip(mine, taken, strict=True):
+        for sent, is_filler in zip(dealt.batches, dealt.is_filler, strict=True):
             batch = rows.batch(first, len(sent), filled_to=rows_per_process, limit=self.max_positions)
-            yield batch if len(own) else batch.without_targets()
+            yield batch.without_targets() if is_filler else batch
             first += len(sent)
 
 
@@ -207,8 +207,8 @@ def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def prefetch(source: PairSource, windows: Iterable[Window]) -> Iterator[tuple[Window, PairDataset]]:
-    """Yield each window with its rows, and read the next one meanwhile.
+def prefetch(read: Callable[[_Plan], _Rows], plans: Iterable[_Plan]) -> Iterator[_Rows]:
+    """Yield what is read of each window, and read the next one meanwhile.
 
     At most two windows are in memory if the caller releases one before it takes the next.
 
@@ -216,14 +216,10 @@ def prefetch(source: PairSource, windows: Iterable[Window]) -> Iterator[tuple[Wi
         DataError: a window cannot be read; the windows before it were yielded.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as reader:
-        coming: deque[tuple[Window, Future[PairDataset]]] = deque()
-        for window in windows:
-            coming.append((window, reader.submit(source.read, window.groups)))
+        coming: deque[Future[_Rows]] = deque()
+        for plan in plans:
+            coming.append(reader.submit(read, plan))
             if len(coming) > 1:
-                yield _with_rows(*coming.popleft())
+                yield coming.popleft().result()
         while coming:
-            yield _with_rows(*coming.popleft())
-
-
-def _with_rows(window: Window, rows: Future[PairDataset]) -> tuple[Window, PairDataset]:
-    return window, rows.result()
+            yield coming.popleft().result()

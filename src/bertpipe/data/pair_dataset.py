@@ -1,6 +1,6 @@
 """The sentence pairs of a split, as ragged arrays that are read from Parquet on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
@@ -10,16 +10,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertpipe.core.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require, table_files
+from bertpipe.core.artifacts import (
+    DATA_COMMANDS,
+    RECORDS_NAME,
+    ROWS_PER_GROUP,
+    pair_schema,
+    require,
+    shards_sha256,
+    table_files,
+    table_sha256,
+)
 from bertpipe.core.errors import DataError
 from bertpipe.data.layout import GROUPS_PER_WINDOW, Layout
-from bertpipe.data.ragged import flat_indices
+from bertpipe.data.ragged import flat_indices, offsets_of
+from bertpipe.data.records import SplitRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 
+_NOT_AS_RECORDED = (
+    f"run {DATA_COMMANDS} again, or remove that record, and all rows are read and checked when a training starts"
+)
 _SHORTEST_ROW = 3
 """`[CLS] [SEP] [SEP]`: both sentences may be empty."""
 
@@ -74,14 +87,38 @@ class PairDataset:
             masked_labels=self.masked_labels[masks],
         )
 
+    def between(self, first: int, last: int) -> "PairDataset":
+        """Return the rows from `first` to before `last`, as views of these."""
+        tokens = slice(self.offsets[first], self.offsets[last])
+        masks = slice(self.masked_offsets[first], self.masked_offsets[last])
+        return PairDataset(
+            offsets=self.offsets[first : last + 1] - self.offsets[first],
+            masked_offsets=self.masked_offsets[first : last + 1] - self.masked_offsets[first],
+            **{name: getattr(self, name)[first:last] for name in COLUMNS_PER_ROW},
+            **{name: getattr(self, name)[masks] for name in COLUMNS_PER_MASK},
+            token_ids=self.token_ids[tokens],
+        )
+
+    @staticmethod
+    def concatenated(parts: "Sequence[PairDataset]") -> "PairDataset":
+        """Return the rows of one or more data sets, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = (*COLUMNS_PER_ROW, *COLUMNS_PER_MASK, "token_ids")
+        return PairDataset(
+            offsets=offsets_of(np.concatenate([part.lengths for part in parts])),
+            masked_offsets=offsets_of(np.concatenate([np.diff(part.masked_offsets) for part in parts])),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+        )
+
+
+COLUMNS_PER_ROW = ("row", "second_segment_start", "is_next", "document")
+COLUMNS_PER_MASK = ("masked_positions", "masked_inputs", "masked_labels")
+"""The other columns of a `PairDataset` are the tokens, and the offsets of both."""
+
 
 class PairSource(Protocol):
     """Sentence pairs that are read some row groups at a time: from Parquet files, or a data set in memory."""
-
-    @property
-    def lengths(self) -> NDArray[np.integer[Any]]:
-        """Tokens of each row; shape [rows]."""
-        ...
 
     @property
     def layout(self) -> Layout:
@@ -94,67 +131,157 @@ class PairSource(Protocol):
 
 
 class PairFile:
-    """A split in one Parquet file or in shards. It keeps the lengths of all rows in memory, 4 bytes per row.
+    """A split in one Parquet file or in shards.
 
     Each shard numbers its `row` from 0; here all rows are numbered, shard after shard. So shards train as one file
     with the same row groups does.
 
-    A split of one window is kept in memory once it is read; of a larger one nothing is kept.
+    With a record of the split nothing is read before its rows are: files are opened, and rows checked, when they are
+    read. Without one all files are opened at once, and `check` reads everything.
+
+    The row groups of a split of one window are kept in memory once they are read; of a larger one nothing is kept.
     """
 
     def __init__(
-        self, path: Path, *, rows_per_group: int = ROWS_PER_GROUP, groups_per_window: int = GROUPS_PER_WINDOW
+        self,
+        path: Path,
+        *,
+        record: SplitRecord | None = None,
+        vocab_size: int | None = None,
+        rows_per_group: int = ROWS_PER_GROUP,
+        groups_per_window: int = GROUPS_PER_WINDOW,
     ) -> None:
-        """Read the lengths of a file, or of a directory of shards.
+        """Find the files of a split, one or a directory of shards.
+
+        Args:
+            path: the file or the directory.
+            record: what was recorded when the files were written; None: nothing was.
+            vocab_size: with a record, rows with ids that are not below it are refused as they are read.
+            rows_per_group: of all row groups but the last of a file.
+            groups_per_window: as in `Layout`.
 
         Raises:
             MissingInputError: there is no such file or directory, or a shard is missing.
-            DataError: a file is not Parquet, or its columns or row groups are wrong.
+            DataError: the files are not those of the record; or a file is not Parquet, or its columns or row groups are
+                wrong.
         """
         self._path = path
         self._files = table_files(path)
-        self._kept: PairDataset | None = None
-        rows, lengths = [], []
-        for name in self._files:
-            with _opened(name) as file:
-                _check_form(name, file, rows_per_group)
-                rows.append(file.metadata.num_rows)
-                lengths.append(_values(_whole(file.read(["length"], use_threads=False), "length")))
+        self._record, self._rows_per_group = record, rows_per_group
+        self._checked_for = None if record is None else vocab_size
+        self._kept: dict[int, PairDataset] = {}
+        self._joined: tuple[list[int], PairDataset] | None = None
+        if record is None:
+            rows = []
+            for name in self._files:
+                with opened_parquet(name) as file:
+                    _check_form(name, file, rows_per_group)
+                    rows.append(file.metadata.num_rows)
+        else:
+            rows = self._recorded(record)
         self.layout = Layout.of_files(rows, rows_per_group=rows_per_group, groups_per_window=groups_per_window)
-        self.lengths: NDArray[np.int32] = np.concatenate(lengths)
+        self._rows = rows
         self._first_row = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self._first_group = np.searchsorted(self.layout.offsets, self._first_row)
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each row, as the column `length` has them, which is read for it; shape [rows]."""
+        lengths = [np.zeros(0, dtype=np.int32)]
+        for name in self._files:
+            with opened_parquet(name) as file:
+                lengths.append(_values(_whole(file.read(["length"], use_threads=False), "length")))
+        return np.concatenate(lengths)
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max(initial=0)) if self._record is None else self._record.longest_row
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file, or of all shards together."""
+        if self._record is None:
+            return table_sha256(self._path)
+        digests = [each.sha256 for each in self._record.files]
+        return shards_sha256(digests) if self._path.is_dir() else digests[0]
+
+    def label_counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """Return how often each id is a label of the stored masks; shape [vocab]."""
+        if self._record is None:
+            return label_counts(self, vocab_size)
+        counts = self._record.label_counts
+        return np.pad(counts[:vocab_size], (0, max(0, vocab_size - len(counts))))
 
     def read(self, groups: NDArray[np.int64]) -> PairDataset:
         """Return the rows of some row groups, in that order.
 
         Raises:
-            DataError: the file cannot be read, or was changed since the lengths were read.
+            DataError: a file cannot be read, is not that of the record, or has rows that `check` refuses.
         """
-        if len(self.layout.groups) > self.layout.groups_per_window:
+        if not len(groups) or len(self.layout.groups) > self.layout.groups_per_window:
             return self._load(groups)
-        if self._kept is None:
-            self._kept = self._load(self.layout.groups)
-        return _of_groups(self._kept, self.layout, groups)
+        asked = groups.tolist()
+        if self._joined is not None and self._joined[0] == asked:
+            return self._joined[1]
+        missing = [group for group in asked if group not in self._kept]
+        if missing:
+            loaded = self._load(np.array(missing, dtype=np.int64))
+            self._keep(missing, loaded)
+        if missing == asked:
+            self._joined = asked, loaded
+        elif len(asked) == 1:
+            return self._kept[asked[0]]
+        else:
+            self._joined = asked, PairDataset.concatenated([self._kept[group] for group in asked])
+            self._keep(asked, self._joined[1])
+        return self._joined[1]
+
+    def _keep(self, groups: list[int], rows: PairDataset) -> None:
+        """Keep row groups as views of rows in memory."""
+        ends = np.cumsum(self.layout.counts(np.array(groups, dtype=np.int64))).tolist()
+        for group, first, last in zip(groups, [0, *ends], ends, strict=False):
+            self._kept[group] = rows.between(first, last)
 
     def check(self, vocab_size: int) -> None:
-        """Read everything once, and refuse what a model of `vocab_size` ids cannot read.
+        """Refuse what a model of `vocab_size` ids cannot read; without a record, everything is read for it.
 
         Raises:
             DataError: there are no rows; or a row is too short, or has an id or a position out of its limits.
         """
         if not self.layout.rows:
             raise DataError(f"{self._path} has no rows: use data with rows, and run `bertpipe convert` again")
-        for part in in_row_groups(self):
-            for name, row, values, low, high in _limits(part, vocab_size):
-                highest = np.broadcast_to(high, values.shape)
-                wrong = np.flatnonzero((values < low) | (values > highest))
-                if len(wrong):
-                    first = wrong[0]
-                    raise DataError(
-                        f"{self._path}, row {part.row[row[first]]}: {name} {values[first]} is not in {low} to "
-                        f"{highest[first]}; run `bertpipe convert` again, or correct what wrote the file"
-                    )
+        if self._record is None:
+            for part in in_row_groups(self):
+                self._check_rows(part, vocab_size)
+
+    def _recorded(self, record: SplitRecord) -> list[int]:
+        """Return the rows of each file, after comparing the files with their record."""
+        if len(self._files) != len(record.files):
+            raise DataError(
+                f"{self._path} has {len(self._files):,} files, and {RECORDS_NAME} beside it names "
+                f"{len(record.files):,}: {_NOT_AS_RECORDED}"
+            )
+        for name, each in zip(self._files, record.files, strict=True):
+            size = require(name).stat().st_size
+            if size != each.bytes:
+                raise DataError(
+                    f"{name} has {size:,} bytes, and {RECORDS_NAME} says {each.bytes:,}: {_NOT_AS_RECORDED}"
+                )
+        return [each.rows for each in record.files]
+
+    def _check_rows(self, rows: PairDataset, vocab_size: int) -> None:
+        longest = np.inf if self._record is None else self._record.longest_row
+        for name, offsets, values, low, high in _limits(rows, vocab_size, longest):
+            wrong = np.flatnonzero((values < low) | (values > high))
+            if len(wrong):
+                first = wrong[0]
+                row = first if offsets is None else np.searchsorted(offsets, first, side="right") - 1
+                highest = np.broadcast_to(high, values.shape)[first]
+                raise DataError(
+                    f"{self._path}, row {rows.row[row]}: {name} {values[first]} is not in {low} to {highest}; run "
+                    "`bertpipe convert` again, or correct what wrote the file"
+                )
 
     def _load(self, groups: NDArray[np.int64]) -> PairDataset:
         import pyarrow as pa  # noqa: PLC0415
@@ -162,19 +289,33 @@ class PairFile:
         file_of_group = np.searchsorted(self._first_group, groups, side="right") - 1
         tables = [pair_schema().empty_table()]
         for number, places in groupby(range(len(groups)), key=file_of_group.tolist().__getitem__):
-            with _opened(self._files[number]) as file:
+            name = self._files[number]
+            with opened_parquet(name) as file:
+                if self._record is not None:
+                    _check_form(name, file, self._rows_per_group)
+                    if file.metadata.num_rows != self._rows[number]:
+                        raise DataError(
+                            f"{name} has {file.metadata.num_rows:,} rows, and {RECORDS_NAME} says "
+                            f"{self._rows[number]:,}: {_NOT_AS_RECORDED}"
+                        )
                 # One by one: Arrow takes three times the memory of what it reads at once; with threads, more.
                 for place in places:
                     group = int(groups[place] - self._first_group[number])
                     tables.append(file.read_row_group(group, use_threads=False))
-        data = _arrays(pa.concat_tables(tables))
+        table = pa.concat_tables(tables)
+        data = _arrays(table)
         rows_before = np.repeat(self._first_row[file_of_group], self.layout.counts(groups))
-        if not np.array_equal(data.lengths, self.lengths[self.layout.rows_of(groups)]):
+        if not np.array_equal(data.lengths, _values(_whole(table, "length"))):
             raise DataError(
                 f"{self._path}: the lengths of row groups {groups.tolist()} are not those of its column `length`; "
                 f"run {DATA_COMMANDS} again"
             )
-        return replace(data, row=data.row + rows_before)
+        if len(data) != len(rows_before):
+            raise DataError(f"{self._path} was changed while it was read: run {DATA_COMMANDS} again")
+        data = replace(data, row=data.row + rows_before)
+        if self._checked_for is not None:
+            self._check_rows(data, self._checked_for)
+        return data
 
 
 def read_dataset(path: Path) -> PairDataset:
@@ -191,7 +332,7 @@ def in_row_groups(pairs: PairSource) -> Iterator[PairDataset]:
 
 def read_documents(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield number, split and text of each document of a file, one row group in memory at a time."""
-    with _opened(path) as file:
+    with opened_parquet(path) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, use_threads=False)
             yield from zip(*(table[name].to_pylist() for name in ("document", "split", "text")), strict=True)
@@ -206,7 +347,13 @@ def label_counts(pairs: PairSource, vocab_size: int) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
+def opened_parquet(path: Path) -> "Iterator[pq.ParquetFile]":
+    """Yield a Parquet file of a data set: nothing else opens one to read rows.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DataError: it cannot be read.
+    """
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -220,20 +367,22 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
         raise DataError(f"{path} is not a readable Parquet file: {error}; run {DATA_COMMANDS} again") from error
 
 
-_Limits = tuple[str, NDArray[np.int64], NDArray[Any], int, NDArray[Any] | float]
+_Limits = tuple[str, NDArray[np.int64] | None, NDArray[Any], int, NDArray[Any] | float]
 
 
-def _limits(rows: PairDataset, vocab_size: int) -> Iterator[_Limits]:
-    """Yield the name of some numbers, the index of each one's row, the numbers, and their lower and upper limits."""
-    row = np.arange(len(rows))
-    of_token, of_mask = np.repeat(row, rows.lengths), np.repeat(row, np.diff(rows.masked_offsets))
-    yield "the length", row, rows.lengths, _SHORTEST_ROW, np.inf
-    yield "second_segment_start", row, rows.second_segment_start, 2, rows.lengths - 1
-    yield "the token id", of_token, rows.token_ids, 0, vocab_size - 1
+def _limits(rows: PairDataset, vocab_size: int, longest: float) -> Iterator[_Limits]:
+    """Yield the name of some numbers, the offsets of each row's, the numbers, and their lower and upper limits.
+
+    Without offsets, each row has one number.
+    """
+    yield "the length", None, rows.lengths, _SHORTEST_ROW, longest
+    yield "second_segment_start", None, rows.second_segment_start, 2, rows.lengths - 1
+    yield "the token id", rows.offsets, rows.token_ids, 0, vocab_size - 1
     # A mask is within A or B: the counts of neighbours need a token on both sides.
-    yield "the masked position", of_mask, rows.masked_positions, 1, rows.lengths[of_mask] - 2
-    yield "the masked input", of_mask, rows.masked_inputs, 0, vocab_size - 1
-    yield "the masked label", of_mask, rows.masked_labels, 0, vocab_size - 1
+    last = np.repeat(rows.lengths - 2, np.diff(rows.masked_offsets))
+    yield "the masked position", rows.masked_offsets, rows.masked_positions, 1, last
+    yield "the masked input", rows.masked_offsets, rows.masked_inputs, 0, vocab_size - 1
+    yield "the masked label", rows.masked_offsets, rows.masked_labels, 0, vocab_size - 1
 
 
 def _check_form(path: Path, file: "pq.ParquetFile", rows_per_group: int) -> None:

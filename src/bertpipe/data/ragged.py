@@ -12,6 +12,11 @@ def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each list begins, and where the last one ends; shape [lists + 1]."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
 def pad_rows(
     values: NDArray[Any], offsets: NDArray[np.int64], rows: NDArray[np.intp]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -33,4 +38,4 @@ def flat_indices(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[N
     List r is `values[offsets[r]:offsets[r + 1]]`.
     """
     lengths = offsets[rows + 1] - offsets[rows]
-    return np.repeat(offsets[rows], lengths) + places_within(lengths), np.concatenate([[0], np.cumsum(lengths)])
+    return np.repeat(offsets[rows], lengths) + places_within(lengths), offsets_of(lengths)

@@ -1,6 +1,7 @@
 """Counts of rows, tokens and labels, which can be added up."""
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertpipe.data.pair_dataset import PairDataset
+from bertpipe.data.records import FileRecord, SplitRecord
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,6 +38,10 @@ class RowCounts:
     next_rows: int = 0
     lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64), metadata={"merge": _sum})
     """How many rows have each length."""
+    label_counts: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(0, dtype=np.int64), metadata={"merge": _sum}
+    )
+    """How often each id is a label."""
 
     def add_rows(self, rows: PairDataset) -> None:
         """Count rows."""
@@ -46,6 +52,7 @@ class RowCounts:
         self.supervised_tokens += int(supervised[-1])
         self.next_rows += int(rows.is_next.sum())
         self.lengths = _sum(self.lengths, np.bincount(rows.lengths))
+        self.label_counts = _sum(self.label_counts, np.bincount(rows.masked_labels[rows.masked_labels != 0]))
 
     def add_cuts(self, tokens_cut: NDArray[np.int64]) -> None:
         """Count the tokens that were cut from each row."""
@@ -58,10 +65,21 @@ class RowCounts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts by name, the lengths as the median, the 99th percentile and the longest."""
-        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "lengths"}
+        counts = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("merge") is not _sum
+        }
         up_to = np.cumsum(self.lengths)
         below = {f"length_p{share}": int(np.searchsorted(up_to, share / 100 * self.rows)) for share in _PERCENTILES}
-        return counts | below | {"longest_row": max(len(self.lengths) - 1, 0)}
+        return counts | below | {"longest_row": self.longest_row}
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest row."""
+        return max(len(self.lengths) - 1, 0)
+
+    def record(self, files: Sequence[FileRecord]) -> SplitRecord:
+        """Return the record of the files with these rows."""
+        return SplitRecord(files=tuple(files), longest_row=self.longest_row, label_counts=self.label_counts)
 
 
 def merge_counts(counts: "DataclassInstance", other: "DataclassInstance") -> None:

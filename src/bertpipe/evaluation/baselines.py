@@ -92,7 +92,7 @@ def sentence_b_alone(splits: Splits) -> Figures:
             counts[label] += np.bincount(words[labels == label], minlength=tokenizer.vocab_size)
         next_rows += int(part.is_next.sum())
     log_ratio = np.log(counts[1] / counts[1].sum()) - np.log(counts[0] / counts[0].sum())
-    share = (next_rows + 1) / (len(train.lengths) + 2)
+    share = (next_rows + 1) / (train.layout.rows + 2)
 
     def is_next(part: PairDataset) -> NDArray[np.bool_]:
         rows = _rows(part, tokenizer)
@@ -115,7 +115,7 @@ def word_overlap(splits: Splits) -> Figures:
     sentences = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     for part in in_row_groups(train):
         sentences += _sentences_with(_rows(part, tokenizer), tokenizer.vocab_size)
-    weight = np.log((2 * len(train.lengths) + 1.0) / (sentences + 1.0))
+    weight = np.log((2 * train.layout.rows + 1.0) / (sentences + 1.0))
     weight[tokenizer.is_special] = 0.0
     overlap, is_next = [np.zeros(0)], [np.zeros(0, dtype=np.bool_)]
     for part in in_row_groups(train):
@@ -128,7 +128,7 @@ def word_overlap(splits: Splits) -> Figures:
 def _nsp_accuracy(test: PairSource, is_next: Callable[[PairDataset], NDArray[np.bool_]]) -> Figures:
     """Return the share of rows for which `is_next` answers rightly; None where there is no row."""
     right = sum(int((is_next(part) == part.is_next).sum()) for part in in_row_groups(test))
-    return {"accuracy": right / len(test.lengths) if len(test.lengths) else None}
+    return {"accuracy": right / test.layout.rows if test.layout.rows else None}
 
 
 def token_counts(pairs: PairSource, tokenizer: Tokenizer) -> _Ids:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairDataset, PairSource
-from bertpipe.data.sampling import length_order
+from bertpipe.data.sampling import length_plans
 from bertpipe.model.bert import Bert
 from bertpipe.model.encoder import QueryPositions
 
@@ -99,11 +99,11 @@ def guesses(
     windows = [np.zeros((6, 0))]
     rows = split.layout.rows
     is_next, probability_next = np.zeros(rows, dtype=np.bool_), np.zeros(rows)
-    for window in length_order(split.lengths, split.layout, batch_size=batch_size):
-        data, numbers = split.read(window.groups), split.layout.rows_of(window.groups)
+    for plan in length_plans(split.layout, batch_size=batch_size):
+        data, numbers = split.read(plan.groups), split.layout.rows_of(plan.groups)
         # Of one piece: many small arrays between the large ones of each batch would keep a gigabyte of gaps.
         columns, done = np.empty((6, int((data.masked_labels != 0).sum()))), 0
-        for chosen in window.batches:
+        for chosen in plan.batches(data.lengths):
             batch = batcher.assemble(data, chosen, epoch=0).to(device)
             queries = QueryPositions(positions=batch.query_positions, flat_index=batch.query_flat_index)
             with torch.inference_mode():

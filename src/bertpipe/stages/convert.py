@@ -25,6 +25,7 @@ from bertpipe.core.errors import DataError, excerpt
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
+from bertpipe.data.records import write_records
 from bertpipe.data.tokenization.tokenizer import (
     SPECIAL_TOKENS,
     Tokenizer,
@@ -85,6 +86,7 @@ def run_convert(
         if made.recovered is not None:
             write_vocabulary(staging / VOCABULARY_NAME, made.recovered)
         summary = _summary(convert, made, tokenizer, zip_file, staging)
+        write_records(staging, made.records)
         write_json(staging / SUMMARY_NAME, summary)
     return summary
 

@@ -18,6 +18,7 @@ from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
+from bertpipe.data.records import write_records
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
 from bertpipe.sources.text.checks import check_pairs, check_splits, notes
@@ -75,6 +76,7 @@ def run_prepare(
         check_splits({split: count.documents for split, count in made.counts.items()}, prepare, text)
         check_pairs(made.counts, prepare, text)
         made.tokenizer.save(staging / TOKENIZER_NAME)
+        write_records(staging, made.records)
         summary = _summary(text, prepare, made, staging)
         write_json(staging / SUMMARY_NAME, summary)
     for note in notes(made.counts, prepare):

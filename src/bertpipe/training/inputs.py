@@ -15,12 +15,12 @@ from bertpipe.core.artifacts import (
     read_json,
     require,
     split_path,
-    table_sha256,
 )
 from bertpipe.core.errors import DataError, ModelError, ParamsError
 from bertpipe.core.params import MaskingParams, ModelParams, TrainParams
 from bertpipe.data.masking import Masking
-from bertpipe.data.pair_dataset import PairFile, label_counts
+from bertpipe.data.pair_dataset import PairFile
+from bertpipe.data.records import read_records
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.model.bert import Bert
 from bertpipe.model.loading import load_any_model
@@ -51,7 +51,7 @@ class TrainingData:
         """
         for split in (self.train, self.held_out):
             split.check(self.tokenizer.vocab_size)
-        longest = int(max(self.train.lengths.max(), self.held_out.lengths.max()))
+        longest = max(self.train.longest_row, self.held_out.longest_row)
         if longest > model.max_positions:
             own = f"model.max_positions is {model.max_positions}: raise it, or"
             limit = f"{given_by} reads {model.max_positions} at most:" if given_by else own
@@ -92,18 +92,22 @@ def read_training_data(directory: Path) -> TrainingData:
     """
     summary = read_json(require(directory / SUMMARY_NAME))
     held_out_split = VALIDATION if VALIDATION in summary["splits"] else "test"
-    paths = [split_path(directory, split) for split in ("train", held_out_split)]
-    train, held_out = map(PairFile, paths)
     tokenizer_file = directory / TOKENIZER_NAME
+    tokenizer, records = load_tokenizer(tokenizer_file), read_records(directory)
+    paths = [split_path(directory, split) for split in ("train", held_out_split)]
+    train, held_out = (
+        PairFile(path, record=records.get(split), vocab_size=tokenizer.vocab_size)
+        for split, path in zip(("train", held_out_split), paths, strict=True)
+    )
     return TrainingData(
         directory=directory,
         train=train,
         held_out=held_out,
         held_out_split=held_out_split,
-        tokenizer=load_tokenizer(tokenizer_file),
+        tokenizer=tokenizer,
         masked_tokens_known=summary["masked_tokens_known"],
         sha256={
-            **{path.name: table_sha256(path) for path in paths},
+            **{path.name: file.sha256 for path, file in zip(paths, (train, held_out), strict=True)},
             TOKENIZER_NAME: file_sha256(tokenizer_file),
         },
     )
@@ -128,7 +132,7 @@ class InitialModel:
         if self._given is not None:
             bert.load_state_dict(self._given.bert.state_dict())
         if self._given is None or "mlm" in self._given.missing_heads:
-            bert.init_mlm_bias(torch.from_numpy(label_counts(data.train, self.vocab_size)))
+            bert.init_mlm_bias(torch.from_numpy(data.train.label_counts(self.vocab_size)))
         return bert
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from bertpipe import __version__
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, TOKENIZER_NAME, write_json
-from bertpipe.core.errors import Interrupted, StoppedError, TrainingError
+from bertpipe.core.errors import DataError, Interrupted, StoppedError, TrainingError
 from bertpipe.core.progress import Progress
 from bertpipe.data.batching import Batcher
 from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
@@ -85,7 +85,7 @@ class Trainer:
         """
         train, data, world, runtime = spec.train, spec.data, spec.world, spec.runtime
         bert = spec.initial.network(train.seed, data).to(spec.device)
-        host = Batcher(dataset=data.train, masking=spec.masks, seed=train.seed)
+        host = Batcher(dataset=data.train, masking=spec.masks, seed=train.seed, exchange=world.exchange())
         batcher = batcher_for(host, spec.device, max_positions=bert.params.max_positions)
         schedule = StepSchedule.of(batcher, train)
         checkpoints = Checkpoints(
@@ -128,7 +128,7 @@ class Trainer:
             optimizer=optimizer,
             batcher=batcher,
             schedule=schedule,
-            held_out=Batcher(dataset=data.held_out, masking=None, seed=train.seed),
+            held_out=Batcher(dataset=data.held_out, masking=None, seed=train.seed, exchange=world.exchange()),
             questions=Questions.of(data.held_out),
             history=history,
             tracker=tracker,
@@ -175,6 +175,15 @@ class Trainer:
                 self._after_step(report)
                 if report.ends_epoch:
                     self._end_epoch()
+        except DataError as error:  # of rows that cannot be read, in all processes alike
+            if step > self.restored_step:
+                self._save(step)
+                raise DataError(
+                    f"{error}; the state after step {step:,} of {self.schedule.total:,} is kept: once the data are as "
+                    "they were, run the same command again to resume",
+                    shown=error.shown,
+                ) from error
+            raise
         except Interrupted as interruption:
             if step > self.restored_step:
                 self._save(step)

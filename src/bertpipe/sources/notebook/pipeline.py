@@ -11,6 +11,7 @@ from bertpipe.core.artifacts import SPLITS, TABLES, check_number, shard_name, sh
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
+from bertpipe.data.records import FileRecord, SplitRecord
 from bertpipe.sources.engines.engine import Engine, with_progress
 from bertpipe.sources.notebook.archive import ZipFacts, common_facts, member_name, open_archive, zip_files
 from bertpipe.sources.notebook.columns import RowColumns
@@ -36,6 +37,8 @@ class ConvertedZips:
     source_sha256: str
     sha256: Mapping[str, str]
     """Of the file or the shards of each table."""
+    records: Mapping[str, SplitRecord]
+    """By split."""
 
 
 def convert_zips(
@@ -71,6 +74,7 @@ def convert_zips(
     within, across = (ignore_progress, on_progress) if is_folder else (on_progress, ignore_progress)
     sizes = [path.stat().st_size for path in zips]
     found, digests, lines = ConversionStats(), list[Mapping[str, str]](), ""
+    files: dict[str, list[FileRecord]] = {split: [] for split in SPLITS}
     with engine.session():
         converted = engine.map(partial(convert_zip, conversion, within), shards)
         parts = [*with_progress(converted, sizes, "converting", across)]
@@ -89,6 +93,9 @@ def convert_zips(
                 ]
             found.merge(part.found)
             digests.append(sha256 or part.sha256)
+            for split in SPLITS:
+                rows, size = part.found.counts[split].rows, shard.tables[split].stat().st_size
+                files[split].append(FileRecord(rows=rows, bytes=size, sha256=digests[-1][split]))
             lines += f"{part.source_sha256}  {shard.path.name}\n"
     if is_folder:
         source_sha256 = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
@@ -97,7 +104,12 @@ def convert_zips(
         source_sha256 = parts[0].source_sha256
         sha256 = {f"{table}.parquet": digests[0][table] for table in TABLES}
     return ConvertedZips(
-        facts=facts, recovered=conversion.recovered, found=found, source_sha256=source_sha256, sha256=sha256
+        facts=facts,
+        recovered=conversion.recovered,
+        found=found,
+        source_sha256=source_sha256,
+        sha256=sha256,
+        records={split: found.counts[split].record(files[split]) for split in SPLITS},
     )
 
 

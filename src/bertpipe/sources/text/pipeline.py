@@ -16,6 +16,7 @@ from bertpipe.core.artifacts import SPLITS, shards_sha256
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams, cores
 from bertpipe.core.progress import Progress
 from bertpipe.data.masking import Masking
+from bertpipe.data.records import FileRecord, SplitRecord
 from bertpipe.data.tokenization.tokenizer import Tokenizer, word_level_tokenizer
 from bertpipe.data.tokenization.user_tokenizer import given_tokenizer
 from bertpipe.data.tokenization.vocabulary import WordCounts, rank_counts
@@ -46,6 +47,8 @@ class PreparedText:
     """By split."""
     sha256: Mapping[str, str]
     """Of each file but the tokenizer's, or of all shards of a table."""
+    records: Mapping[str, SplitRecord]
+    """By split."""
 
 
 def prepare_text(
@@ -82,17 +85,20 @@ def prepare_text(
         write = partial(write_shard, prepare, masking, *written_by)
         stats, counts = CorpusStats(), {split: Counts() for split in prepare.splits}
         digests: dict[str, list[str]] = {table: [] for table in prepare.tables}
+        files: dict[str, list[FileRecord]] = {split: [] for split in prepare.splits}
         for written in work.map(write, shards, "preparing"):
             stats.merge(written.stats)
             for split in prepare.splits:
                 counts[split].merge(written.counts[split])
+                files[split].append(written.files[split])
             for table in prepare.tables:
                 digests[table].append(written.sha256[table])
     sha256 = {
         table if as_files else f"{table}.parquet": shards_sha256(each) if as_files else each[0]
         for table, each in digests.items()
     }
-    return PreparedText(tokenizer=tokenizer, stats=stats, counts=counts, sha256=sha256)
+    records = {split: counts[split].record(files[split]) for split in prepare.splits}
+    return PreparedText(tokenizer=tokenizer, stats=stats, counts=counts, sha256=sha256, records=records)
 
 
 class _Work:

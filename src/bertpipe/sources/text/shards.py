@@ -17,6 +17,7 @@ from bertpipe.core.artifacts import DOCUMENTS, file_sha256, shard_name
 from bertpipe.core.atomic import atomic_file
 from bertpipe.core.params import MaskingParams, PrepareParams
 from bertpipe.data.parquet_writer import DocumentWriter, PairWriter
+from bertpipe.data.records import FileRecord
 from bertpipe.data.tokenization.vocabulary import WordCounts, word_counts
 from bertpipe.sources.engines.processes import ordered_map
 from bertpipe.sources.text.chunks import Counts, Preparation, chunks
@@ -48,6 +49,8 @@ class WrittenShard:
     """By split."""
     sha256: dict[str, str]
     """Of the file of each table."""
+    files: dict[str, FileRecord]
+    """By split."""
 
 
 def count_shard(
@@ -153,7 +156,12 @@ def write_shard(
             counts[prepared.split].merge(prepared.counts)
             for part in prepared.parts:
                 rows[prepared.split].add(part)
-    return WrittenShard(stats=stats, counts=counts, sha256={table: file_sha256(path) for table, path in paths.items()})
+    sha256 = {table: file_sha256(path) for table, path in paths.items()}
+    records = {
+        split: FileRecord(rows=counts[split].rows, bytes=paths[split].stat().st_size, sha256=sha256[split])
+        for split in prepare.splits
+    }
+    return WrittenShard(stats=stats, counts=counts, sha256=sha256, files=records)
 
 
 def _without_duplicates(shard: AssignedShard, duplicates: Sequence[Run] | None) -> AssignedShard:

@@ -7,19 +7,21 @@ between GPUs, Gloo for everything on the host.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from bertpipe.core.errors import BertpipeError, WorldError, first_line
+from bertpipe.core.errors import BertpipeError, DataError, WorldError, first_line
 from bertpipe.data.sampling import SINGLE, DataParallelRank
 from bertpipe.training.distributed.environment import environment_number, is_launched, restarts
 
@@ -45,6 +47,10 @@ class World:
     """A Gloo group of all, used only after a collective in the main group has failed."""
     _names: tuple[str, ...] = ()
     """The host and process of each rank."""
+    _group: Any = None
+    """Where messages go; None: the main group."""
+    _row_groups: list[Any] = field(default_factory=list)
+    """The groups of all exchanges of rows."""
 
     @property
     def is_main(self) -> bool:
@@ -115,6 +121,17 @@ class World:
         else:
             self._exchange(None, {})
 
+    def exchange(self) -> "RowExchange | None":
+        """Return how the processes exchange the rows of a data set; None for one process. All of them call it.
+
+        Each has a group of its own, because a thread may read one data set while another one is evaluated.
+        """
+        if self.dp.size == 1:
+            return None
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=self._timeout_s))
+        self._row_groups.append(group)
+        return RowExchange(world=replace(self, _group=group))
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Name the process that does not answer if a collective within the block fails.
@@ -147,7 +164,8 @@ class World:
         `torch.distributed.monitored_barrier` names a late rank to rank 0 only, and an ended one to none (PyTorch 2.13).
         """
         assert dist.group.WORLD is not None
-        dist.group.WORLD.abort()  # processes that wait for this one fail, too
+        for group in (dist.group.WORLD, *self._row_groups):
+            group.abort()  # processes that wait for this one fail, too
         others = [rank for rank in range(self.dp.size) if rank != self.dp.rank]
         greetings: dict[int, list[Any]] = {}
         for other in others:
@@ -186,14 +204,58 @@ class World:
         """Return every process's text. PyTorch's own collectives for objects use pickle, which can run code."""
         mine = torch.frombuffer(bytearray(text, encoding="utf-8"), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.dp.size)]
-        dist.all_gather(sizes, torch.tensor([len(mine)]))
+        dist.all_gather(sizes, torch.tensor([len(mine)]), group=self._group)
         longest = max(int(size) for size in sizes)
         texts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
-        dist.all_gather(texts, torch.nn.functional.pad(mine, (0, longest - len(mine))))
+        dist.all_gather(texts, torch.nn.functional.pad(mine, (0, longest - len(mine))), group=self._group)
         return [text[: int(size)].numpy().tobytes() for text, size in zip(texts, sizes, strict=True)]
 
     def _name(self, rank: int) -> str:
         return f"rank {rank} ({self._names[rank]})" if self._names else f"rank {rank}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowExchange:
+    """Messages between the processes that read a data set together, through the hosts' memory."""
+
+    world: World
+
+    @property
+    def dp(self) -> DataParallelRank:
+        """Which process this is."""
+        return self.world.dp
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise in every process the error that the block raises in one of them.
+
+        Raises:
+            DataError: one of them cannot read its rows; all of them still answer.
+        """
+        try:
+            with self.world.together():
+                yield
+        except BertpipeError as error:
+            raise DataError(str(error), shown=self.world.is_main) from error
+
+    def all_gather(self, values: NDArray[np.int64], sizes: Sequence[int]) -> list[NDArray[np.int64]]:
+        """Return every process's values, of which there are `sizes`."""
+        mine = torch.zeros(max(sizes), dtype=torch.int64)
+        mine[: len(values)] = torch.from_numpy(values)
+        everyone = [torch.empty_like(mine) for _ in sizes]
+        dist.all_gather(everyone, mine, group=self.world._group)
+        return [theirs.numpy()[:size] for theirs, size in zip(everyone, sizes, strict=True)]
+
+    def all_to_all(self, parts: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Send each process its part, and return what each has sent to this one."""
+        sizes = torch.tensor([len(part) for part in parts])
+        coming = torch.empty_like(sizes)
+        dist.all_to_all_single(coming, sizes, group=self.world._group)
+        found = torch.empty(int(coming.sum()), dtype=torch.uint8)
+        dist.all_to_all_single(
+            found, torch.from_numpy(np.concatenate(parts)), coming.tolist(), sizes.tolist(), group=self.world._group
+        )
+        return [part.numpy() for part in torch.split(found, coming.tolist())]
 
 
 ALONE = World()
