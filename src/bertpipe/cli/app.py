@@ -222,6 +222,9 @@ def train(
             callback=utf8_path, help="Start from this model: a bertpipe or Hugging Face directory, or a hub name."
         ),
     ] = None,
+    state: Annotated[
+        Path, typer.Option(callback=utf8_path, help="Where a run's state is kept; with a URL, there and here.")
+    ] = artifacts.STATE_DIR,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
@@ -249,7 +252,7 @@ def train(
     overrides = {f"train.{name}": getattr(section, name) for name in changed}
     paths = TrainPaths(
         data=data or Path(loaded.data.dir), model=out, history=history, epochs=epoch_history, timing=timing,
-        answers=epoch_answers, state=artifacts.STATE_DIR,
+        answers=epoch_answers, state=state,
     )  # fmt: skip
     with terminal.progress() as on_progress:
         summary = run_train(

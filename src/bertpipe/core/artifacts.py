@@ -13,6 +13,7 @@ from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import LFS_POINTER
 from bertpipe.core.manifest import Kind
+from bertpipe.core.object_store import stored_objects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -286,7 +287,9 @@ def read_table(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal; of one that stands for an object in a store, the manifest's."""
+    if stored := stored_objects and stored_objects.get(path.absolute()):
+        return stored.sha256
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bertpipe.core.artifacts import DATA_COMMANDS, ROWS_PER_GROUP, pair_schema, require, table_files
 from bertpipe.core.errors import DataError
+from bertpipe.core.object_store import file_to_read
 from bertpipe.data.layout import GROUPS_PER_WINDOW, Layout
 from bertpipe.data.ragged import flat_indices
 
@@ -212,7 +213,7 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
 
     require(path)
     try:
-        with pq.ParquetFile(path) as file:  # read_table imports a library that one file does not need
+        with pq.ParquetFile(file_to_read(path)) as file:  # read_table imports a library that one file does not need
             yield file
     except pa.ArrowMemoryError:
         raise
