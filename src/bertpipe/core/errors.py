@@ -17,10 +17,10 @@ url_of_copy: dict[str, str] = {}
 
 
 def with_urls(text: str) -> str:
-    """Return a text with the URL in place of each path of a copy."""
+    """Return a text with the URL in place of each path of a copy; `pathlib` drops one of a URL's slashes."""
     for copy, url in url_of_copy.items():
         text = text.replace(copy, url)
-    return text
+    return re.sub(r"\b(s3|gs|az|abfss?):/(?=[^/])", r"\1://", text)
 
 
 class BertpipeError(Exception):

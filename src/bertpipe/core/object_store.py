@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
     from pyarrow.lib import NativeFile
 
-_URL = re.compile(r"(s3|gs|az|abfs|abfss|file):/+(.*)", re.DOTALL)
+SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 """Also as `pathlib.Path` has it, with one slash."""
 _ATTEMPTS, _PAUSE_S, _LONGEST_S = 4, 0.5, 120.0
 """Of one request: how often it is made, the first pause (each is twice as long as the one before), and the seconds
@@ -55,12 +56,19 @@ def url_of(place: str | Path) -> str | None:
     """Return the URL of a place in an object store; None for a path of this machine.
 
     Raises:
-        InputError: it has a password or a signature, or no bucket.
+        InputError: it has a password or a signature, or no bucket; or it is a URL of another kind.
     """
     found = _URL.fullmatch(str(place))
     if found is None or found[1] == "file":
         return None
     scheme, rest = found[1], found[2]
+    if scheme not in SCHEMES:
+        if Path(place).exists():
+            return None
+        raise InputError(
+            f"a URL of {scheme:.20} cannot be read or written here: name a path, or a URL of an object store "
+            f"({', '.join(f'{each}://' for each in SCHEMES)}) or file://"
+        )
     bucket, _, key = rest.partition("/")
     account = bucket.rpartition("@")[2]
     if "?" in rest or "#" in rest or ("@" in bucket and (":" in bucket or not scheme.startswith("abfs"))):
@@ -81,13 +89,27 @@ def without_file_scheme(place: str | Path) -> Path:
     return Path(f"/{found[2]}") if found and found[1] == "file" else Path(place)
 
 
+def refuse_url(place: str | Path) -> None:
+    """Refuse a URL where a path of this machine is needed.
+
+    Raises:
+        InputError: it is one.
+    """
+    if url := url_of(place):
+        raise InputError(
+            f"{url:.200} is a URL, and this has to be a path of this machine: URLs are for data, models and training "
+            "state"
+        )
+
+
 @dataclass(slots=True)
 class StoredObject:
     """An object whose size and hash are known; its bytes are read in ranges, by several threads at once."""
 
     url: str
     size: int
-    sha256: str
+    sha256: str | None
+    """None where no manifest says it."""
     ranges: Path | None = None
     """The folder for what was read of it; None keeps nothing."""
     _file: "NativeFile | None" = field(default=None, repr=False)
@@ -216,7 +238,7 @@ def file_to_read(path: Path) -> Path | RangeFile:
 
 
 def download(stored: StoredObject, path: Path, *, hashed: "Callable[[Path], str]") -> None:
-    """Write an object to a file, and check its hash.
+    """Write an object to a file, and check its hash if that is known.
 
     Raises:
         MissingInputError, DataError, StoreError: it is missing or damaged, or cannot be read.
@@ -230,7 +252,7 @@ def download(stored: StoredObject, path: Path, *, hashed: "Callable[[Path], str]
                 file.write(data)
     if not stored.size:
         stored.read(0, 0)  # is it there?
-    if hashed(path) != stored.sha256:
+    if stored.sha256 not in {None, hashed(path)}:
         raise DataError(f"{stored.url} is damaged (its SHA-256 is not the one in its manifest): write it again")
 
 
@@ -281,14 +303,14 @@ def info(url: str) -> "FileInfo":
     return retried(url, "looked up", lambda: _file_system(url).get_file_info(_path(url)))
 
 
-def list_sizes(url: str) -> dict[str, int]:
-    """Return the bytes of all objects below a URL, by their names relative to it."""
+def listed(url: str) -> dict[str, "FileInfo"]:
+    """Return what a store knows about all objects below a URL, by their names relative to it."""
     from pyarrow.fs import FileSelector, FileType  # noqa: PLC0415
 
     path = _path(url)
     selector = FileSelector(path, recursive=True, allow_not_found=True)
     found = retried(url, "listed", lambda: _file_system(url).get_file_info(selector))
-    return {each.path.removeprefix(f"{path}/"): each.size for each in found if each.type == FileType.File}
+    return {each.path.removeprefix(f"{path}/"): each for each in found if each.type == FileType.File}
 
 
 def has_bucket(url: str) -> bool:

@@ -9,14 +9,14 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 
-from bertpipe.core.artifacts import WORK_DIR, file_sha256
+from bertpipe.core.artifacts import DATA, WORK_DIR, file_sha256
 from bertpipe.core.atomic import atomic_directory, check_target
 from bertpipe.core.errors import DataError, MissingInputError, StoreError, WriteError, url_of_copy
 from bertpipe.core.manifest import MANIFEST_FORMAT, MANIFEST_NAME, Kind, read_manifest
@@ -24,7 +24,8 @@ from bertpipe.core.object_store import (
     StoredObject,
     download,
     has_bucket,
-    list_sizes,
+    info,
+    listed,
     put,
     read_small,
     remove,
@@ -79,12 +80,15 @@ def fetched(place: str | Path, *, by_ranges: bool = False) -> Path:
         directory = _read(url)
         if directory is None:
             raise MissingInputError(_no_directory(url))
+        if (directory.kind == DATA.name) is not by_ranges:
+            wanted = DATA.name if by_ranges else "model"
+            raise DataError(f"{url} holds a {directory.kind}: name the URL of a {wanted}")
         role = "ranges" if by_ranges else "whole"
         copy = home / f"{hashlib.sha256(directory.manifest).hexdigest()[:_HASH]}-{role}"
         url_of_copy[str(copy)] = url
         try:
             if not copy.is_dir():
-                _fetch(directory, copy, by_ranges=by_ranges)
+                _fetch(directory.files, copy, remote=filter(_is_parquet, directory.files) if by_ranges else ())
         except MissingInputError:
             # An object is missing: perhaps the directory was replaced meanwhile.
             now = _read(url)
@@ -97,6 +101,38 @@ def fetched(place: str | Path, *, by_ranges: bool = False) -> Path:
                     stored_objects[copy.absolute() / name] = replace(each, ranges=home / "ranges")
         return copy
     raise AssertionError
+
+
+def fetched_text(place: str | Path) -> Path:
+    """Return a file or a folder of this machine: the place itself, or a copy of what is at its URL.
+
+    A copy is used again as long as names, sizes and times in the store stay the same.
+
+    Raises:
+        MissingInputError: there is nothing.
+        StoreError: the store cannot be reached, or refuses.
+    """
+    url = url_of(place)
+    if url is None:
+        return without_file_scheme(place)
+    name = url.rsplit("/", 1)[1]
+    found = {name: info(url)}
+    if found[name].size is None:
+        found = {f"{name}/{inner}": each for inner, each in listed(url).items() if _is_inner(inner)}
+    if not found:
+        bucket = "/".join(url.split("/")[:3])
+        raise MissingInputError(
+            f"there is nothing at {url}: correct the URL" if has_bucket(url)
+            else f"there is no bucket {bucket}: make it, or correct the URL"
+        )  # fmt: skip
+    parent = url.removesuffix(f"/{name}")
+    version = hashlib.sha256(repr([(each, found[each].size, found[each].mtime_ns) for each in sorted(found)]).encode())
+    copy = _home(url) / f"{version.hexdigest()[:_HASH]}-text"
+    url_of_copy[str(copy / name)] = url
+    if not copy.is_dir():
+        files = {each: StoredObject(f"{parent}/{each}", found[each].size, None) for each in found}
+        _fetch(files, copy, remote=())
+    return copy / name
 
 
 def copy_for(place: str | Path) -> Path:
@@ -264,7 +300,7 @@ def _read(url: str) -> _Directory | None:
             raise ValueError
         # A directory of this machine that was copied there has a manifest without `objects`, and its own names.
         objects = content.get("objects")
-        sizes = list_sizes(url) if objects is None else {}
+        sizes = {name: each.size for name, each in listed(url).items()} if objects is None else {}
         files = {}
         for name, digest in content["sha256"].items():
             place = name if objects is None else objects[name]["name"]
@@ -285,14 +321,14 @@ def _is_inner(name: str) -> bool:
     return not path.is_absolute() and not {"..", ".", ""} & set(name.split("/")) and "\0" not in name
 
 
-def _fetch(directory: _Directory, copy: Path, *, by_ranges: bool) -> None:
-    """Write a copy of a directory; Parquet files are empty there if they are read by ranges."""
+def _fetch(files: Mapping[str, StoredObject], copy: Path, *, remote: Iterable[str]) -> None:
+    """Write a copy of a directory; files that stay remote are empty there."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(mkdtemp(dir=copy.parent, prefix=f".{copy.name}."))
     try:
-        remote = {name for name in directory.files if by_ranges and _is_parquet(name)}
-        _download({name: each for name, each in directory.files.items() if name not in remote}, staging)
-        for name in remote:
+        empty = set(remote)
+        _download({name: each for name, each in files.items() if name not in empty}, staging)
+        for name in empty:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).touch()
         with suppress(FileExistsError, OSError):  # another process was faster
@@ -310,7 +346,7 @@ def _download(files: Mapping[str, StoredObject], directory: Path) -> None:
 def _remove_objects(url: str, directory: _Directory | None, *, kept: Collection[str]) -> None:
     """Remove what bertpipe wrote: what was put there by hand has another name."""
     for name, each in directory.files.items() if directory else ():
-        if each.url not in kept and each.url == f"{url}/{name}.{each.sha256[:_HASH]}":
+        if each.url not in kept and each.url == f"{url}/{name}.{str(each.sha256)[:_HASH]}":
             with suppress(StoreError):  # it may be written, and not removed
                 remove(each.url)
 

@@ -18,7 +18,7 @@ from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import output_directory
+from bertpipe.core.storage import fetched_text, output_directory
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
 from bertpipe.sources.text.checks import check_pairs, check_splits, notes
@@ -63,6 +63,7 @@ def run_prepare(
             the tokenizer does not fit; shards cannot be made of this text, or into this output; or a worker is lost.
         ParamsError: words are masked, and the tokenizer does not mark words.
     """
+    text = fetched_text(text)
     if out.suffix == ".zip" and prepare.validation_share:
         raise DataError(
             f"{out} is the notebook's zip, which has no validation split: set prepare.validation_share to 0.0, or name "
