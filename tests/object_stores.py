@@ -146,9 +146,10 @@ def running_store() -> Iterator[Store]:
     """Yield a store with an empty bucket, on ports of its own, and stop it."""
     environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(_SETTING_UP)}
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-p", "0"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    try:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
         address = next(found[1] for line in process.stderr if (found := re.search(r"Running on http://(\S+)", line)))
         threading.Thread(target=process.stderr.read, daemon=True).start()
         key, secret = _user_with_bucket(f"http://{address}")
@@ -157,12 +158,12 @@ def running_store() -> Iterator[Store]:
         proxy.daemon_threads = True
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         store.endpoint = f"http://127.0.0.1:{proxy.server_address[1]}"
-        yield store
-        proxy.shutdown()
-        proxy.server_close()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+        try:
+            yield store
+        finally:
+            proxy.shutdown()
+            proxy.server_close()
+            process.terminate()
 
 
 def _user_with_bucket(endpoint: str) -> tuple[str, str]:
@@ -188,6 +189,7 @@ def use(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(object_store, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(object_store, "_TRIES_WITHIN", 1)
     object_store._connected.cache_clear()
 
 

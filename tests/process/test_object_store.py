@@ -1,6 +1,7 @@
 """Data, models and training state in a real S3 server, which fails in every way that a test tells it to."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from bertpipe.core.storage import COPIES_DIR, check_place, copy_for, fetched, ou
 from bertpipe.data.pair_dataset import PairFile, read_dataset
 from commands import Run
 from object_stores import BUCKET, Fault, Request, Store, busy, cut, each_first, no_fault, running_store, slow, use
-from runs import EACH_STEP, SMALL, STEPS, Crash, at_step, crash, results, train
+from runs import EACH_STEP, SMALL, Crash, at_step, crash, results, train
 
 URL = f"s3://{BUCKET}"
 
@@ -53,6 +54,7 @@ def write(place: str, files: dict[str, bytes]) -> None:
     with output_directory(Path(place), kind=MODEL) as staging:
         staging.mkdir(exist_ok=True)
         for name, content in files.items():
+            (staging / name).parent.mkdir(exist_ok=True)
             (staging / name).write_bytes(content)
 
 
@@ -108,12 +110,12 @@ def test_a_killed_training_resumes_on_another_machine_through_every_fault(
         len({name.split("/")[1] for name in store.names("state") if "step-" in name}) == tiny.runtime.keep_checkpoints
     )
 
-    faults = [each_first(busy), each_first(cut, times=2), each_first(slow, path=MANIFEST_NAME)]
+    faults = [each_first(busy), each_first(cut), each_first(slow, path=MANIFEST_NAME)]
     store.fault = lambda request: any(fault(request) for fault in faults)
     notes: list[str] = []
     places = {"model": Path(f"{URL}/killed"), "state": Path(f"{URL}/state")}
     options = {"on_note": notes.append}
-    summary = train(tiny, Path("run"), data, places=places, runtime=EACH_STEP, options=options, **SMALL)
+    summary = train(tiny, Path("run"), data, places=places, options=options, **SMALL)
     assert summary["resumed_after_step"] == 7
     assert any("the state after step 7 comes from s3://" in note for note in notes)
     store.fault = no_fault
@@ -134,8 +136,8 @@ def test_a_store_that_is_away_for_a_while_does_not_end_a_training(
     store.fault = away
     notes: list[str] = []
     places = {"model": Path(f"{URL}/patient"), "state": Path(f"{URL}/state")}
+    options = {"on_note": notes.append}
     with at_step(3, crash), pytest.raises(Crash):
-        options = {"on_note": notes.append}
         train(tiny, Path("run"), data, places=places, runtime=EACH_STEP, options=options, **SMALL)
     assert "SlowDown" in notes[-1] or "SLOW_DOWN" in notes[-1], notes
     assert "is kept at .bertpipe/state" in notes[-1]
@@ -196,7 +198,7 @@ def test_only_what_is_needed_of_a_file_is_read(store: Store) -> None:
     store.sent = 0
     pairs = PairFile(fetched(f"{URL}/wide", by_ranges=True) / "train.parquet", groups_per_window=1)
     assert pairs.read(np.array([3])).token_ids.tolist() == ids[3 * rows : 4 * rows].ravel().tolist()
-    assert store.sent < size
+    assert store.sent < 0.75 * size
 
 
 @pytest.mark.parametrize("by_ranges", [False, True])
@@ -244,7 +246,7 @@ def test_an_endless_fault_is_an_error_of_one_line(store: Store, data: Path, run:
         assert error[0].startswith(f"error: {URL}/data/")
         assert "4 tries" in error[0]
         assert "run the same command again" in error[0]
-        assert __import__("re").search(reason, error[0]), error[0]
+        assert re.search(reason, error[0]), error[0]
         assert not Path("m.json").exists()
 
 
@@ -304,7 +306,7 @@ def test_a_part_that_never_arrives_is_written_again(store: Store) -> None:
 
 def test_an_interrupted_write_is_never_taken_for_a_whole_one(store: Store) -> None:
     store.fault = each_first(busy, path=f"again/{MANIFEST_NAME}", times=1000)
-    is_put: Fault = store.fault
+    is_put = store.fault
     store.fault = lambda request: request.command == "PUT" and is_put(request)
     with pytest.raises(StoreError):
         write(f"{URL}/again", {"config.json": b"1", "model.safetensors": b"one"})

@@ -30,11 +30,15 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 """Also as `pathlib.Path` has it, with one slash."""
 _ATTEMPTS, _PAUSE_S, _LONGEST_S = 4, 0.5, 120.0
 """Of one request: how often it is made, the first pause (each is twice as long as the one before), and the seconds
-after which it is not made again. Arrow itself makes one to S3 three times."""
+after which it is not made again."""
+_TRIES_WITHIN = 3
+"""How often Arrow makes each request to S3; one part of a large upload is one request."""
 _CONNECT_S, _SILENT_S = 10, 30
 """Seconds for a connection to S3, and without a byte from it."""
-_BLOCK, _AHEAD, _THREADS = 2**20, 3, 8
-"""Bytes of a range, how many are read ahead, and how many at once."""
+_BLOCK, _AHEAD, _THREADS = 2**19, 4, 8
+"""Bytes of a range, how many are read ahead where a file is read on, and how many at once."""
+_PART = 2**22
+"""Bytes that are copied at once."""
 _SHARE_OF_DISK_LEFT = 0.1
 _SHOWN = 160
 """Characters of a store's own words in a message."""
@@ -160,7 +164,7 @@ class RangeFile(io.RawIOBase):
     """
 
     def __init__(self, stored: StoredObject) -> None:
-        self._stored, self._at = stored, 0
+        self._stored, self._at, self._next = stored, 0, 0
         self._blocks: dict[int, Future[bytes]] = {}
 
     def readable(self) -> bool:
@@ -188,7 +192,9 @@ class RangeFile(io.RawIOBase):
             return 0
         start, end = self._at, self._at + length
         numbers = range(start // _BLOCK, -(-end // _BLOCK))
-        wanted = range(numbers.start, min(numbers.stop + _AHEAD, -(-self._stored.size // _BLOCK)))
+        ahead = _AHEAD if self._next - 1 <= numbers.start <= self._next else 0
+        wanted = range(numbers.start, min(numbers.stop + ahead, -(-self._stored.size // _BLOCK)))
+        self._next = numbers.stop
         for number in [number for number in self._blocks if number not in wanted]:
             self._blocks.pop(number).cancel()
         for number in wanted:
@@ -243,11 +249,11 @@ def download(stored: StoredObject, path: Path, *, hashed: "Callable[[Path], str]
     Raises:
         MissingInputError, DataError, StoreError: it is missing or damaged, or cannot be read.
     """
-    starts = range(0, stored.size, 8 * _BLOCK)
+    starts = range(0, stored.size, _PART)
     with path.open("wb") as file:
         for at in range(0, len(starts), _THREADS):
             parts = starts[at : at + _THREADS]
-            lengths = [min(8 * _BLOCK, stored.size - start) for start in parts]
+            lengths = [min(_PART, stored.size - start) for start in parts]
             for data in _pool().map(stored.read, parts, lengths):
                 file.write(data)
     if not stored.size:
@@ -283,7 +289,7 @@ def put(url: str, content: Path | bytes) -> None:
             io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source,
             _file_system(url).open_output_stream(_path(url)) as target,
         ):
-            shutil.copyfileobj(source, target, 4 * _BLOCK)
+            shutil.copyfileobj(source, target, _PART)
         if (found := info(url).size) != size:
             raise OSError(f"{found} bytes arrived of {size:,}")
 
@@ -403,6 +409,7 @@ def _connected(scheme: str, bucket: str) -> "FileSystem":
             scheme=endpoint.scheme or None,
             connect_timeout=_CONNECT_S,
             request_timeout=_SILENT_S,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES_WITHIN),
             allow_delayed_open=True,  # then a small object is one request
         )
     if scheme == "gs":
