@@ -16,7 +16,7 @@ from bertpipe.core.artifacts import MODEL
 from bertpipe.core.errors import BertpipeError, DataError, MissingInputError, StoreError, WriteError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import Params
-from bertpipe.core.storage import COPIES_DIR, check_place, copy_for, fetched, output_directory, publish
+from bertpipe.core.storage import COPIES_DIR, check_place, copy_for, fetched, fetched_text, output_directory, publish
 from bertpipe.data.pair_dataset import PairFile, read_dataset
 from commands import Run
 from object_stores import BUCKET, Fault, Request, Store, busy, cut, each_first, no_fault, running_store, slow, use
@@ -162,6 +162,20 @@ def test_text_is_read_and_pairs_are_written_by_url(store: Store, run: Run, revie
 
 
 # Reading
+
+
+def test_a_text_is_fetched_again_once_it_changes(store: Store) -> None:
+    store.write("texts/a.txt", b"one")
+    store.write("texts/b/c.txt", b"two")
+    folder = fetched_text("s3://shelf/texts")
+    assert folder.name == "texts"
+    assert (folder / "b/c.txt").read_bytes() == b"two"
+    assert fetched_text("s3://shelf/texts") == folder
+    store.write("texts/a.txt", b"three")
+    assert (fetched_text("s3://shelf/texts") / "a.txt").read_bytes() == b"three"
+    assert fetched_text("s3://shelf/texts/a.txt").read_bytes() == b"three"
+    with pytest.raises(MissingInputError, match="there is nothing at s3://shelf/none"):
+        fetched_text("s3://shelf/none")
 
 
 @pytest.mark.parametrize("fault", [busy, cut, slow])

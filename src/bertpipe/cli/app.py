@@ -223,8 +223,13 @@ def train(
         ),
     ] = None,
     state: Annotated[
-        Path, typer.Option(callback=utf8_path, help="Where a run's state is kept; with a URL, there and here.")
-    ] = artifacts.STATE_DIR,
+        Path | None,
+        typer.Option(
+            callback=utf8_path,
+            help="Where a run's state is kept; with a URL, there and here.",
+            show_default=str(artifacts.STATE_DIR),
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
@@ -252,7 +257,7 @@ def train(
     overrides = {f"train.{name}": getattr(section, name) for name in changed}
     paths = TrainPaths(
         data=data or Path(loaded.data.dir), model=out, history=history, epochs=epoch_history, timing=timing,
-        answers=epoch_answers, state=state,
+        answers=epoch_answers, state=state or artifacts.STATE_DIR,
     )  # fmt: skip
     with terminal.progress() as on_progress:
         summary = run_train(
