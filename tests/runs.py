@@ -63,16 +63,17 @@ def train(
     evaluation: dict[str, Any] | None = None,
     runtime: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
+    places: dict[str, Path] | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
-    """Run a training with changes to its section, to other sections and to the options of `run_train`."""
+    """Run a training with changes to its section, to other sections, to the options of `run_train` and to its paths."""
     return run_train(
         dataclasses.replace(params.model, **(model or {})),
         dataclasses.replace(params.train, **changes),
         dataclasses.replace(params.masking, **(masking or {})),
         dataclasses.replace(params.evaluate, **(evaluation or {})),
         dataclasses.replace(params.runtime, **(runtime or {})),
-        paths=paths_in(folder, data),
+        paths=dataclasses.replace(paths_in(folder, data), **(places or {})),
         **(options or {}),
     )
 

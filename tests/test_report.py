@@ -294,8 +294,8 @@ def test_each_picture_has_its_words_and_its_table(page: Page) -> None:
     assert page.text.count("The numbers as a table") == len(names)
     (loss,) = (picture["aria-label"] for picture in pictures if picture["data-chart"] == "mlm-loss")
     assert loss == (
-        "Loss on masked words (MLM), line chart. training: 6 at optimiser step 1, 0.4 at optimiser step 15. "
-        f"held-out rows: 5 at optimiser step 5, 1.667 at optimiser step 15. Level lines: constant predictor: "
+        "Loss on masked words (MLM), line chart. training: 6 at optimizer step 1, 0.4 at optimizer step 15. "
+        f"held-out rows: 5 at optimizer step 5, 1.667 at optimizer step 15. Level lines: constant predictor: "
         f"{METRICS['mlm']['constant']['loss']:.4g}."
     )
 

@@ -175,7 +175,7 @@ def test_the_grid_of_attention_shows_the_numbers_of_its_table(opened: Any) -> No
 @a_phone_and_a_screen
 def test_a_point_under_the_mouse_shows_its_numbers(opened: Any) -> None:  # noqa: ANN401
     opened.locator("#chart-mlm-loss .mark-symbol.role-mark path").last.hover()
-    assert "optimiser step" in opened.inner_text("#vg-tooltip-element")
+    assert "optimizer step" in opened.inner_text("#vg-tooltip-element")
 
 
 @a_phone_and_a_screen

@@ -8,6 +8,7 @@ from bertpipe.core import artifacts, params_file
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import packaged_params
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
+from bertpipe.core.storage import fetched
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.inference.predictor import Predictor, load_predictor
 
@@ -65,17 +66,18 @@ def prepare(
 
 def train(
     data: str | Path, out: str | Path, *, params: Params | None = None, reports: str | Path = _REPORTS,
-    resume: bool = True, on_progress: Callable[[Progress], None] = ignore_progress,
-    on_note: Callable[[str], None] = ignore_note,
+    state: str | Path = artifacts.STATE_DIR, resume: bool = True,
+    on_progress: Callable[[Progress], None] = ignore_progress, on_note: Callable[[str], None] = ignore_note,
 ) -> dict[str, Any]:  # fmt: skip
     """Pretrain a model, and return a summary: steps, seconds, throughput, losses (nats) and accuracies.
 
     Args:
-        data: a directory with sentence pairs, as `prepare` writes it.
-        out: the model's directory.
+        data: a directory with sentence pairs, as `prepare` writes it, or its URL in an object store.
+        out: the model's directory, or its URL.
         params: whose sections `model`, `train`, `masking`, `evaluate` and `runtime` are used.
         reports: folder of `history.csv` and `timing.csv`, which grow during the training, and of `epochs.csv` and
             `answers.json`, which are written after each epoch.
+        state: where the run's state is kept until it ends; with a URL, there and on this machine.
         resume: resume from the checkpoint of an interrupted training with the same params and data.
         on_progress: gets reports of progress.
         on_note: gets notes.
@@ -97,7 +99,7 @@ def train(
     paths = TrainPaths(
         data=Path(data), model=Path(out), history=tables / artifacts.HISTORY_FILE.name,
         epochs=tables / artifacts.EPOCHS_FILE.name, timing=tables / artifacts.TIMING_FILE.name,
-        answers=tables / artifacts.ANSWERS_FILE.name, state=artifacts.STATE_DIR,
+        answers=tables / artifacts.ANSWERS_FILE.name, state=Path(state),
     )  # fmt: skip
     return run_train(
         chosen.model, chosen.train, chosen.masking, chosen.evaluate, chosen.runtime, paths=paths, resume=resume,
@@ -174,7 +176,7 @@ def read_data(data: str | Path, split: str = "test") -> PairDataset:
     >>> len(rows) == len(rows.is_next) == len(rows.offsets) - 1
     True
     """
-    return read_dataset(artifacts.split_path(Path(data), split))
+    return read_dataset(artifacts.split_path(fetched(data, by_ranges=True), split))
 
 
 def load_model(model: str | Path, *, device: str = "auto") -> Predictor:

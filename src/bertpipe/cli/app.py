@@ -190,6 +190,14 @@ def train(
             callback=utf8_path, help="Start from this model: a bertpipe or Hugging Face directory, or a hub name."
         ),
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            callback=utf8_path,
+            help="Where a run's state is kept; with a URL, there and here.",
+            show_default=str(artifacts.STATE_DIR),
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run.")] = True,
     params: ParamsOption = artifacts.PARAMS_FILE,
     json_: JsonOption = False,
@@ -217,7 +225,7 @@ def train(
     overrides = {f"train.{name}": getattr(section, name) for name in changed}
     paths = TrainPaths(
         data=data or Path(loaded.data.dir), model=out, history=history, epochs=epoch_history, timing=timing,
-        answers=epoch_answers, state=artifacts.STATE_DIR,
+        answers=epoch_answers, state=state or artifacts.STATE_DIR,
     )  # fmt: skip
     with terminal.progress() as on_progress:
         summary = run_train(

@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from bertpipe.cli.terminal import show_note
 from bertpipe.core.errors import InputError, WriteError
 from bertpipe.core.file_kinds import shown
+from bertpipe.core.object_store import refuse_url, url_of, without_file_scheme
 
 _OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
 """What an option can look like; whatever else begins with a dash is a text, such as `- Who is it?`."""
@@ -23,6 +24,10 @@ _OUTPUTS = ("out", "history", "epoch_history", "timing", "epoch_answers")
 """Parameters that name outputs; of all commands but `train`, only the first is one."""
 _READ_WHOLE = ("input_", "labelled", "test")
 """Parameters that may name a folder of which every file is read."""
+_URLS = ("data", "model", "models", "init", "state")
+"""Parameters that take the URL of an object store."""
+_PLACED = ("train", "prepare", "convert", "export")
+"""Commands whose output may be at such a URL."""
 _NO_INPUTS = ("source",)
 """A download checks a zip and writes the same bytes, also to where they come from."""
 
@@ -43,12 +48,27 @@ class Command(TyperCommand):
             raise
         options = self._names("option")
         ctx.params = {name: _unmarked(value, is_option=name in options) for name, value in ctx.params.items()}
+        ctx.params = {name: _placed(self.name, name, value) for name, value in ctx.params.items()}
         _check_outputs(self.name, ctx.params)
         _note_pipes(ctx.params)
         return rest
 
     def _names(self, kind: str) -> set[str | None]:
         return {param.name for param in self.params if param.param_type_name == kind}
+
+
+def _placed(command: str | None, name: str, value: object) -> object:
+    """Return a path, also of one that is written as a URL of this machine.
+
+    Raises:
+        InputError: it is another URL, and the command takes none there.
+    """
+    if isinstance(value, list):
+        return [_placed(command, name, each) for each in value]
+    takes_urls = name in _URLS or (name == "out" and command in _PLACED) or (command, name) == ("prepare", "text")
+    if (isinstance(value, Path) or name == "input_") and value is not None:
+        (url_of if takes_urls else refuse_url)(str(value))
+    return without_file_scheme(value) if isinstance(value, Path) else value
 
 
 def _check_outputs(command: str | None, values: Mapping[str, object]) -> None:

@@ -27,7 +27,10 @@ AddressOption = Annotated[
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data", callback=utf8_path, help="The directory of Parquet files.", show_default="data.dir in the params"
+        "--data",
+        callback=utf8_path,
+        help="The directory of Parquet files, or its URL.",
+        show_default="data.dir in the params",
     ),
 ]
 ModelOption = Annotated[
@@ -35,7 +38,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         callback=utf8_path,
-        help="A model directory, a Hugging Face directory, or a hub name (bert-base-uncased).",
+        help="A model directory or its URL, a Hugging Face directory, or a hub name (bert-base-uncased).",
     ),
 ]
 InputOption = Annotated[

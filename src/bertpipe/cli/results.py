@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertpipe.cli.terminal import console_of, show_note, show_text
 from bertpipe.core.artifacts import json_text, read_json
+from bertpipe.core.errors import with_urls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def show_project(result: Mapping[str, Any]) -> None:
 
 def show_conversion(summary: Mapping[str, Any], out: Path) -> None:
     """Print the counts of a conversion, one column per split."""
-    _results().print(_split_table(f"Converted to {out}", summary))
+    _results().print(_split_table(with_urls(f"Converted to {out}"), summary))
     _show_vocabulary(summary)
     if "recovery" in summary:
         _show_recovery(summary["recovery"])
@@ -56,7 +57,7 @@ def show_conversion(summary: Mapping[str, Any], out: Path) -> None:
 def show_preparation(summary: Mapping[str, Any], out: Path) -> None:
     """Print what was found in a text and what was made of it, one column per split."""
     show_facts(summary["found"], "Found")
-    _results().print(_split_table(f"Prepared in {out}", summary))
+    _results().print(_split_table(with_urls(f"Prepared in {out}"), summary))
     _show_vocabulary(summary)
 
 

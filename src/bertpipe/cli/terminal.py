@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from bertpipe.core.errors import with_urls
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.training.distributed import environment
 
@@ -127,7 +128,7 @@ def _plain_lines() -> Callable[[Progress], None]:
 
 def _say(line: str, *, style: str | None = None) -> None:
     """Print a line on standard error; where that is closed, the command continues."""
-    visible = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), line)
+    visible = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), with_urls(line))
     with suppress(OSError, SystemExit):  # rich exits at a broken pipe
         console_of(sys.stderr).print(visible, style=style, soft_wrap=True)
 

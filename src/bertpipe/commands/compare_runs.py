@@ -259,7 +259,7 @@ class _Reader:
 
     def answers(self) -> Mapping[str, Any] | None:
         """Return the answers after each epoch; None if they are missing."""
-        content = self.content(ANSWERS_FILE, "bertpipe train", dict)
+        content: Mapping[str, Any] | None = self.content(ANSWERS_FILE, "bertpipe train", dict)
         if content is not None and not {"questions", "epochs"} <= content.keys():
             raise DataError(f"{self._file(ANSWERS_FILE)} is not what `bertpipe train` writes: train again")
         return content

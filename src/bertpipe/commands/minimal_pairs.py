@@ -13,6 +13,7 @@ from bertpipe.core.errors import DataError, InputError, MissingInputError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
+from bertpipe.core.storage import fetched
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.evaluation.baselines import token_counts
@@ -119,6 +120,7 @@ def _question(predictor: Predictor, sentence: str, what: str) -> ScoreQuestion:
 def _frequencies(model: LoadedModel, data: Path, on_note: Callable[[str], None]) -> NDArray[np.int64] | None:
     """Return how often each of the model's ids stands in the training split; None, with a note, without one."""
     try:
+        data = fetched(data, by_ranges=True)
         tokenizer = load_tokenizer(require(data / TOKENIZER_NAME))
         difference = model.tokenizer_difference(tokenizer)
         if difference is None:

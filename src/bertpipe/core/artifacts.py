@@ -13,6 +13,7 @@ from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import LFS_POINTER
 from bertpipe.core.manifest import Kind
+from bertpipe.core.object_store import refuse_url, stored_objects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,8 +159,10 @@ def require(path: Path, *, made_by: str | None = None) -> Path:
     """Return `path`, which must exist.
 
     Raises:
+        InputError: it is a URL.
         MissingInputError: it does not; the message names the command that makes it, by default one that makes data.
     """
+    refuse_url(path)
     commands = DATA_COMMANDS if made_by is None else f"`{made_by}`"
     if not path.exists():
         raise MissingInputError(f"{path} does not exist: run {commands} first, or name another path")
@@ -294,7 +297,10 @@ def read_table(path: Path, columns: Sequence[str], *, may_lack: Sequence[str] = 
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal; of one that stands for an object in a store, the manifest's."""
+    stored = stored_objects.get(path.absolute()) if stored_objects else None
+    if stored is not None and stored.sha256 is not None:
+        return stored.sha256
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -26,6 +26,7 @@ from bertpipe.core.manifest import (
     read_manifest,
     write_manifest,
 )
+from bertpipe.core.object_store import refuse_url
 
 _LONG_NAME = 100
 """Bytes; of a longer name the file beside it has a hash, since names end at 255 bytes or, encrypted, at 143."""
@@ -190,6 +191,7 @@ def _check_replaceable(path: Path, contents: Contents, kind: Kind, names: Collec
 
 
 def _check_output_file(path: Path) -> None:
+    refuse_url(path)
     if path.is_dir():
         raise WriteError(f"{path} is a directory, and the output is a file: name a file in it, or another path")
     manifest = read_manifest(path.parent)
@@ -198,6 +200,7 @@ def _check_output_file(path: Path) -> None:
 
 
 def _check_contents(path: Path, kind: Kind) -> None:
+    refuse_url(path)
     if path.is_dir():
         _check_replaceable(path, contents_of(path), kind, [*kind.entries, MANIFEST_NAME])
     elif path.exists():

@@ -12,6 +12,17 @@ LONGEST_MESSAGE, _END = 500, 200
 """Characters of the longest message, and of its end, which says what to do."""
 
 
+url_of_copy: dict[str, str] = {}
+"""The URL of each directory that is a copy from, or for, an object store; messages name the URL."""
+
+
+def with_urls(text: str) -> str:
+    """Return a text with the URL in place of each path of a copy; `pathlib` drops one of a URL's slashes."""
+    for copy, url in url_of_copy.items():
+        text = text.replace(copy, url)
+    return re.sub(r"\b(s3|gs|az|abfss?):/(?=[^/])", r"\1://", text)
+
+
 class BertpipeError(Exception):
     """A problem in the user's input, files or machine; the command line shows its message and exits with a code.
 
@@ -19,6 +30,7 @@ class BertpipeError(Exception):
     """
 
     def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
+        message = with_urls(message)
         if len(message) > LONGEST_MESSAGE:
             message = f"{message[: LONGEST_MESSAGE - _END - 5]} ... {message[-_END:]}"
         super().__init__(message)
@@ -63,6 +75,10 @@ class Interrupted(BaseException):
 
 class StoppedError(BertpipeError):
     """A run was asked to stop, and it did, with its state saved."""
+
+
+class StoreError(BertpipeError):
+    """An object store cannot be reached, refuses the work, or does not hold what its manifest says."""
 
 
 class DownloadError(BertpipeError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from bertpipe.core.file_kinds import LFS_POINTER
 
 MANIFEST_NAME = "bertpipe-manifest.json"
-_FORMAT = "bertpipe-manifest-1"
+MANIFEST_FORMAT = "bertpipe-manifest-1"
 _LFS_POINTER = re.compile(re.escape(LFS_POINTER) + rb"v1\noid sha256:([0-9a-f]{64})\nsize [0-9]+\n")
 _LONGEST_POINTER = 200
 """Bytes."""
@@ -71,7 +71,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     """Return the manifest of a directory; None if there is none that can be read."""
     try:
         content = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
-        if content["format"] != _FORMAT:
+        if content["format"] != MANIFEST_FORMAT:
             return None
         recorded = content["sha256"].items()
         digests = {name: frozenset([each] if isinstance(each, str) else each) for name, each in recorded}
@@ -91,7 +91,7 @@ def write_manifest(directory: Path, kind: Kind, digests: Digests) -> None:
     recorded = {name: min(each) if len(each) == 1 else sorted(each) for name, each in sorted(digests.items())}
     temporary = directory / f".{MANIFEST_NAME}.bertpipe-partial"
     with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"format": _FORMAT, "kind": kind.name, "sha256": recorded}, indent=2) + "\n")
+        file.write(json.dumps({"format": MANIFEST_FORMAT, "kind": kind.name, "sha256": recorded}, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(directory / MANIFEST_NAME)

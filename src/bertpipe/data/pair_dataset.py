@@ -21,6 +21,7 @@ from bertpipe.core.artifacts import (
     table_sha256,
 )
 from bertpipe.core.errors import DataError
+from bertpipe.core.object_store import file_to_read, size_to_read
 from bertpipe.data.layout import GROUPS_PER_WINDOW, Layout
 from bertpipe.data.ragged import flat_indices, offsets_of
 from bertpipe.data.records import SplitRecord
@@ -263,7 +264,7 @@ class PairFile:
                 f"{len(record.files):,}: {_NOT_AS_RECORDED}"
             )
         for name, each in zip(self._files, record.files, strict=True):
-            size = require(name).stat().st_size
+            size = size_to_read(require(name))
             if size != each.bytes:
                 raise DataError(
                     f"{name} has {size:,} bytes, and {RECORDS_NAME} says {each.bytes:,}: {_NOT_AS_RECORDED}"
@@ -359,7 +360,7 @@ def opened_parquet(path: Path) -> "Iterator[pq.ParquetFile]":
 
     require(path)
     try:
-        with pq.ParquetFile(path) as file:  # read_table imports a library that one file does not need
+        with pq.ParquetFile(file_to_read(path)) as file:  # read_table imports a library that one file does not need
             yield file
     except pa.ArrowMemoryError:
         raise

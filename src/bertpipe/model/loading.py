@@ -1,10 +1,13 @@
-"""A model by its name: one of our model directories, a Hugging Face directory, or a hub name."""
+"""A model by its name: one of our model directories, a Hugging Face directory, the URL of either, or a hub name."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from bertpipe.core.artifacts import CONFIG_NAME, MODEL_DIR
 from bertpipe.core.errors import MissingInputError, ModelError
+from bertpipe.core.object_store import url_of, without_file_scheme
+from bertpipe.core.storage import fetched
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.model.huggingface.files import other_weights
@@ -14,14 +17,19 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def load_any_model(model: str | Path) -> LoadedModel:
-    """Return a model by its name: one of our model directories, a Hugging Face directory, or a hub name.
+    """Return a model by its name: one of our model directories, a Hugging Face directory, its URL, or a hub name.
 
     A name is a path if it exists, or if it cannot be a hub name.
 
     Raises:
-        MissingInputError: a local directory is not there.
+        MissingInputError: there is no such directory.
         ModelError: the model cannot be read.
+        StoreError: its object store cannot be reached, or refuses.
     """
+    if url := url_of(model):
+        return replace(load_any_model(fetched(url)), name=url)
+    if str(model).startswith("file:"):
+        return load_any_model(without_file_scheme(model))
     path, name = Path(model), str(model)
     if path.exists() and not (path / CONFIG_NAME).is_file():
         raise ModelError(f"{model} is not a model directory: it has no {CONFIG_NAME}{_near(path)}")

@@ -127,7 +127,7 @@ def _course(runs: Sequence[Run]) -> Section:
             ("training", {run.name: (run.history, run.timing) for run in runs}),
             ("held-out rows", {run.name: (run.epochs, run.timing) for run in runs}),
         ):
-            for x, name in (("step", "optimiser step"), ("seconds", "seconds of training")):
+            for x, name in (("step", "optimizer step"), ("seconds", "seconds of training")):
                 lines = {
                     run: _line(table, timing, x, f"{task}_loss", len(runs)) for run, (table, timing) in tables.items()
                 }
@@ -136,7 +136,7 @@ def _course(runs: Sequence[Run]) -> Section:
         ("mlm_top1_accuracy", "Masked words: the first guess is right, held-out rows"),
         ("nsp_accuracy", "Next sentence: the verdict is right, held-out rows; chance is 50 %"),
     ):
-        for x, name in (("step", "optimiser step"), ("seconds", "seconds of training")):
+        for x, name in (("step", "optimizer step"), ("seconds", "seconds of training")):
             lines = {run.name: _line(run.epochs, run.timing, x, column, len(runs)) for run in runs}
             figure = f"{column.replace('_', '-')}-{x}"
             _add_curve(section, figure, title, lines, x=name, y="accuracy", percent=True)

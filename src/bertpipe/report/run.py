@@ -79,7 +79,7 @@ def curves_section(
     ):
         lines = {name: points_of(table, "step", column) for name, table in tables.items() if table is not None}
         if any(height is not None for points in lines.values() for _, height in points):
-            add(curve(f"{task}-loss", title, lines, levels, x="optimiser step", y=unit))
+            add(curve(f"{task}-loss", title, lines, levels, x="optimizer step", y=unit))
     if epochs is not None and len(epochs):
         for task, figure, title in (
             ("mlm", "top1_accuracy", "Masked words: the first guess is right"),
@@ -91,12 +91,12 @@ def curves_section(
                 add(curve(f"{task}-accuracy", title, lines, levels, x="epoch", y="accuracy", percent=True))
     if history is not None and len(history):
         lines = {"learning rate": points_of(history, "step", "learning_rate")}
-        add(curve("learning-rate", "Learning rate", lines, {}, x="optimiser step", y="learning rate", from_zero=True))
+        add(curve("learning-rate", "Learning rate", lines, {}, x="optimizer step", y="learning rate", from_zero=True))
     if timing is not None and len(timing):
         lines = {"tokens per second": points_of(timing, "step", "tokens_per_second")}
         title, unit = "Throughput, without evaluation and saving", "tokens per second"
         levels = {"median": float(timing["tokens_per_second"].median())}
-        add(curve("throughput", title, lines, levels, x="optimiser step", y=unit, from_zero=True))
+        add(curve("throughput", title, lines, levels, x="optimizer step", y=unit, from_zero=True))
         share = timing["share_of_peak"].median()
         of_peak = "" if math.isnan(share) else (
             f" It is {100 * share:.0f} % of the operations per second that this machine reaches on a large matrix "

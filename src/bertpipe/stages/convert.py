@@ -20,11 +20,12 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )  # fmt: skip
-from bertpipe.core.atomic import atomic_directory, atomic_file
+from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, excerpt
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
+from bertpipe.core.storage import output_directory
 from bertpipe.data.records import write_records
 from bertpipe.data.tokenization.tokenizer import (
     SPECIAL_TOKENS,
@@ -76,7 +77,7 @@ def run_convert(
     require(zip_file, made_by="bertpipe download")
     if not zip_file.is_dir() and engine is not None and not isinstance(engine, Processes):
         raise DataError(f"{zip_file} is one zip, and a cluster works on shards alone: name a directory of zips")
-    with atomic_directory(out, kind=DATA) as staging:
+    with output_directory(out, kind=DATA) as staging:
         made = convert_zips(convert, zip_file, staging, engine or Processes(count=1), on_progress)
         _write_rejects(staging / REJECTS_NAME, made.found.rejects)
         see = _report(made.found.rejects, staging / REJECTS_NAME, out, rejects_report)

@@ -15,10 +15,10 @@ from bertpipe.core.artifacts import (
     require,
     write_json,
 )
-from bertpipe.core.atomic import atomic_directory
-from bertpipe.core.errors import DataError, ModelError
+from bertpipe.core.errors import DataError, MissingInputError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
+from bertpipe.core.storage import fetched, output_directory
 from bertpipe.data.tokenization.model_tokenizer import MASK
 from bertpipe.data.tokenization.tokenizer import MASK_ID, Tokenizer, load_tokenizer
 from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface
@@ -66,6 +66,8 @@ def run_export(
         WriteError: something else is at `out`, or writing failed.
     """
     on_progress(Progress(label=f"writing {out}", completed=0, total=None, unit="files"))
+    model = fetched(model)
+    data = _data(data)
     stored = load_model(model)
     reason = missing_counterpart(stored.bert.params)
     if reason is not None:
@@ -82,7 +84,7 @@ def run_export(
         card = model_card(export, facts, space=space and reason is None)
     except DataError as error:
         raise DataError(f"{metrics}: {error}: run it again") from error
-    with atomic_directory(out, kind=EXPORT) as staging:
+    with output_directory(out, kind=EXPORT) as staging:
         if reason is None:
             save_huggingface(staging, stored.bert, tokenizer)
             if space:
@@ -108,6 +110,14 @@ def run_export(
         "vocabulary": facts.shape.vocab_size,
         "files": [*digests, EXPORT_FACTS_NAME],
     }
+
+
+def _data(data: Path) -> Path:
+    """Return a directory with what there is of the data."""
+    try:
+        return fetched(data, by_ranges=True)
+    except MissingInputError:
+        return data
 
 
 def _card_facts(

@@ -13,11 +13,12 @@ from bertpipe.core.artifacts import (
     file_sha256,
     write_json,
 )
-from bertpipe.core.atomic import atomic_directory, atomic_file, scratch_directory
+from bertpipe.core.atomic import atomic_file, scratch_directory
 from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
+from bertpipe.core.storage import fetched_text, output_directory
 from bertpipe.data.records import write_records
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip
@@ -63,6 +64,7 @@ def run_prepare(
             the tokenizer does not fit; shards cannot be made of this text, or into this output; or a worker is lost.
         ParamsError: words are masked, and the tokenizer does not mark words.
     """
+    text = fetched_text(text)
     if out.suffix == ".zip" and prepare.validation_share:
         raise DataError(
             f"{out} is the notebook's zip, which has no validation split: set prepare.validation_share to 0.0, or name "
@@ -104,7 +106,7 @@ def _check_shards(prepare: PrepareParams, out: Path, engine: Engine | None) -> N
 def _output(out: Path) -> Iterator[Path]:
     """Yield the directory to write Parquet to, which becomes `out`, or the zip at `out`, when the block ends."""
     if out.suffix != ".zip":
-        with atomic_directory(out, kind=DATA) as staging:
+        with output_directory(out, kind=DATA) as staging:
             yield staging
         return
     with atomic_file(out) as zip_file, scratch_directory(out) as folder:

@@ -26,6 +26,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.errors import DataError, InputError, MissingInputError, ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
+from bertpipe.core.storage import fetched
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.evaluation.baselines import token_counts
@@ -122,6 +123,7 @@ def run_report(
     curves.left_out.extend(course.left_out)
     known, reason = None, ""
     try:
+        data = fetched(data, by_ranges=True)
         known = _data(loaded, data, config.get("facts", {}))
     except MissingInputError as error:
         reason = f"rows, and the figures on them: {error}"

@@ -3,16 +3,19 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bertpipe.core.artifacts import MODEL
-from bertpipe.core.atomic import check_target, check_target_file, lock_path
+from bertpipe.core.artifacts import MODEL, STATE_DIR
+from bertpipe.core.atomic import check_target_file, lock_path
 from bertpipe.core.errors import StoppedError, TrainingError
 from bertpipe.core.locks import LOCK, exclusive_lock
+from bertpipe.core.object_store import url_of, without_file_scheme
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
+from bertpipe.core.storage import check_place, copy_for, fetched
 from bertpipe.model.device import pick_device
 from bertpipe.training.checkpoint import RUN
 from bertpipe.training.distributed.environment import is_launched, local_rank
@@ -46,6 +49,9 @@ def run_train(
     If `torchrun` started several processes, each of them calls this: together they train the model of a single process,
     up to rounding. Rank 0 writes and reports; a run may resume with another number of processes.
 
+    Data, model and state may be URLs of object stores. A model is written to this machine first, then to its URL; so is
+    the state, and a run without state here resumes from the URL's.
+
     Raises:
         MissingInputError, DataError: the Parquet files are missing, damaged, or do not fit the model.
         MissingInputError, ModelError: the model of `train.init` cannot be read, or its vocabulary is not the data's.
@@ -56,6 +62,9 @@ def run_train(
         WriteError: something else is at `paths.model`; or writing failed, and then the last checkpoint and the model of
             the last complete epoch stay.
     """
+    state_url = url_of(paths.state)
+    state = STATE_DIR if state_url else without_file_scheme(paths.state)
+    paths = replace(paths, model=copy_for(paths.model), state=state, state_url=state_url)
     device = pick_device(runtime.device, local_rank=local_rank())
     with ExitStack() as stack:
         with init_distributed(device.type, timeout_s=runtime.timeout_s) as world:
@@ -65,7 +74,8 @@ def run_train(
                 on_note("the processes were restarted: one of them failed, left or joined")
             with world.together():
                 if world.is_main:
-                    check_target(paths.model, MODEL)
+                    check_place(paths.model, MODEL)
+                paths = replace(paths, data=fetched(paths.data, by_ranges=True))
                 spec = make_run_spec(
                     model, train, masking, evaluation, runtime,
                     paths=paths, world=world, device=device, sources_sha256=source_digest(__name__),
@@ -92,6 +102,7 @@ def run_train(
         # signal came while the last model was written, torchrun ends with its code, and DVC deletes the model.
         if world.is_main and not (is_launched() and stop.interruption):
             trainer.checkpoints.clear()
+            trainer.checkpoints.withdraw(on_note=on_note)
     return summary
 
 

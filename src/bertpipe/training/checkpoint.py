@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bertpipe.core.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.core.atomic import atomic_directory
-from bertpipe.core.errors import DataError, write_errors
+from bertpipe.core.errors import DataError, MissingInputError, StoreError, write_errors
+from bertpipe.core.storage import fetch_folder, published_folders, unpublish, upload
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
 from bertpipe.training.distributed.world import World
@@ -52,6 +53,8 @@ class Checkpoints:
     """How many checkpoints are kept, the newest."""
     run: Mapping[str, Any]
     """What defines the run, written beside them for `bertpipe state`."""
+    url: str | None = None
+    """Where an object store has the same checkpoints."""
 
     def save(
         self,
@@ -76,6 +79,43 @@ class Checkpoints:
         for path in {*checkpoints_in(self.directory)} - {self._path(step), *earlier[: self.keep - 1]}:
             shutil.rmtree(path, ignore_errors=True)
 
+    def send(self, *, on_note: Callable[[str], None]) -> None:
+        """Write the checkpoints to the object store too; if it cannot be reached, the next ones are.
+
+        Raises:
+            WriteError: another process trains this run, and has written there.
+        """
+        if self.url is None:
+            return
+        paths = [path for name in ("step-*/*", RUN) for path in self.directory.glob(name)]
+        names = {path.relative_to(self.directory).as_posix(): file_sha256(path) for path in paths}
+        try:
+            upload(self.directory, self.url, kind="state of a training", names=names)
+        except StoreError as error:
+            on_note(f"{error}; the state is kept at {self.directory} alone until then")
+
+    def fetch(self, *, on_note: Callable[[str], None]) -> None:
+        """Bring the newest undamaged checkpoint from the object store, if it is newer than those here.
+
+        Raises:
+            StoreError: the store cannot be reached, or refuses.
+        """
+        if self.url is None:
+            return
+        folders = published_folders(self.url)
+        for name in sorted(filter(_STEP.fullmatch, folders), reverse=True):
+            path = self.directory / name
+            if any(_is_whole(each) for each in checkpoints_in(self.directory) if each.name >= name):
+                return
+            try:
+                fetch_folder(self.url, name, path)
+                check_checkpoint(path)
+            except (DataError, MissingInputError) as error:
+                on_note(f"{error}: it is skipped")
+            else:
+                on_note(f"the state after step {int(name.removeprefix('step-')):,} comes from {self.url}")
+                return
+
     def load_newest(self, bert: Bert, *, on_note: Callable[[str], None]) -> Restored | None:
         """Return the newest undamaged state, its weights loaded into `bert`; None if there is none."""
         for path in checkpoints_in(self.directory):
@@ -92,6 +132,14 @@ class Checkpoints:
         """Remove all checkpoints of the run, or only the partial files of a process that ended while writing."""
         with write_errors(self.directory):
             remove_checkpoints(self.directory, _PARTIALS if partials_only else _OURS)
+
+    def withdraw(self, *, on_note: Callable[[str], None]) -> None:
+        """Remove the checkpoints from the object store; if it cannot be reached, they stay."""
+        if self.url is not None:
+            try:
+                unpublish(self.url)
+            except StoreError as error:
+                on_note(f"the state at {self.url} stays: {error}")
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:09d}"
@@ -162,6 +210,14 @@ def check_checkpoint(path: Path) -> int:
     return int(step)
 
 
+def _is_whole(path: Path) -> bool:
+    try:
+        check_checkpoint(path)
+    except DataError:
+        return False
+    return True
+
+
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
@@ -177,9 +233,11 @@ def restore(
     with world.together():
         if world.is_main and resume:
             checkpoints.clear(partials_only=True)
+            checkpoints.fetch(on_note=on_note)
             restored = checkpoints.load_newest(bert, on_note=on_note)
         elif world.is_main:
             checkpoints.clear()
+            checkpoints.withdraw(on_note=on_note)
     if world.dp.size == 1:
         return restored
     found = world.broadcast(None if restored is None else (restored.step, restored.records))

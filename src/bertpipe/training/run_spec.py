@@ -37,6 +37,8 @@ class TrainPaths:
     answers: Path
     state: Path
     """Checkpoints of all runs; those of a completed run are removed."""
+    state_url: str | None = None
+    """Where an object store has them too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,11 @@ class RunSpec:
     def state(self) -> Path:
         """The directory of the run's checkpoints."""
         return self.paths.state / run_key(self.identity)
+
+    @property
+    def state_url(self) -> str | None:
+        """Where an object store has the run's checkpoints too."""
+        return f"{self.paths.state_url}/{run_key(self.identity)}" if self.paths.state_url else None
 
 
 def make_run_spec(

@@ -15,8 +15,9 @@ from torch import nn
 
 from bertpipe import __version__
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, TOKENIZER_NAME, write_json
-from bertpipe.core.errors import DataError, Interrupted, StoppedError, TrainingError
+from bertpipe.core.errors import DataError, Interrupted, StoppedError, StoreError, TrainingError, with_urls
 from bertpipe.core.progress import Progress
+from bertpipe.core.storage import publish
 from bertpipe.data.batching import Batcher
 from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
@@ -91,10 +92,11 @@ class Trainer:
         checkpoints = Checkpoints(
             directory=spec.state,
             keep=runtime.keep_checkpoints,
+            url=spec.state_url,
             run={
                 **spec.identity,
-                "data": str(data.directory),
-                "model": str(spec.paths.model),
+                "data": with_urls(str(data.directory)),
+                "model": with_urls(str(spec.paths.model)),
                 "steps": schedule.total,
             },
         )
@@ -194,6 +196,9 @@ class Trainer:
             ) from None
         finally:
             self.tracker.close()
+        with self.world.together():
+            if self.world.is_main:
+                publish(self.spec.paths.model)
         return self._summary()
 
     def _check_stop_request(self) -> bool:
@@ -248,6 +253,7 @@ class Trainer:
             if self.world.is_main:
                 records["machine"] = self.spec.machine
                 self.checkpoints.save(step, bert, optimizer, records)
+                self.checkpoints.send(on_note=self.on_note)
         self.clock.saved(time.perf_counter() - started_at)
         self.history.restart_clock()
 
@@ -293,6 +299,10 @@ class Trainer:
                 self.history.write(history=paths.history, epochs=paths.epochs, timing=paths.timing)
                 write_json(paths.answers, answers_content(self.questions, self.history.answers))
                 save_model(paths.model, bert, paths.data / TOKENIZER_NAME, facts)
+                try:
+                    publish(paths.model)
+                except StoreError as error:  # at the end of the run it is tried again
+                    self.on_note(f"{error}; until then the model is at {paths.model.absolute()}")
         self.history.restart_clock()
 
     @contextmanager
@@ -323,7 +333,7 @@ class Trainer:
         _, _, mlm_loss, top1, nsp_loss, nsp_accuracy, _ = history.epochs[-1]
         bert, split = unwrapped(self.objective).bert, spec.data.held_out_split
         return {
-            "model": str(spec.paths.model),
+            "model": with_urls(str(spec.paths.model)),
             "parameters": sum(parameter.numel() for parameter in bert.parameters()),
             "device": spec.device.type,
             "processes": self.world.dp.size,
