@@ -93,7 +93,7 @@ def _wordpiece(*, lowercase: bool, strip_accents: bool) -> Tokenizer:
         word for text in bert_words(CORPUS, lowercase=lowercase, strip_accents=strip_accents) for word in text
     )
     return train_wordpiece(
-        words, Counter("".join(CORPUS)), vocab_size=240, min_frequency=1, lowercase=lowercase,
+        words.items(), Counter("".join(CORPUS)), vocab_size=240, min_frequency=1, lowercase=lowercase,
         strip_accents=strip_accents,
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ MAY_START_PROGRAMS = {
     "scripts/check_results.py",
     "scripts/repro_copy.py",
     "benchmarks/quality.py",
+    "benchmarks/shards.py",
     "benchmarks/startup.py",
     "benchmarks/prepare.py",
     "benchmarks/processes.py",

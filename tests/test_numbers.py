@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bertpipe.cli import results
-from bertpipe.core.artifacts import SPLITS
+from bertpipe.core.artifacts import RECORDS_NAME, SPLITS
 from bertpipe.core.errors import DataError, ModelError, TrainingError
 from bertpipe.core.params import InferParams, MaskingUnit, MlmExample, NspExample, Params
 from bertpipe.core.progress import Progress, ignore_progress
@@ -309,6 +309,7 @@ def test_words_that_were_never_seen_start_at_a_finite_bias(counts: list[int]) ->
 def in_place(data: Path, split: str, change: Callable[[pa.Table], pa.Table]) -> None:
     path = data / f"{split}.parquet"
     pq.write_table(change(pq.read_table(path)), path)
+    (data / RECORDS_NAME).unlink(missing_ok=True)  # else the file is refused for its size
 
 
 def both_stages(params: Params, folder: Path, data: Path) -> list[Callable[[Callable[[Progress], None]], object]]:

@@ -392,10 +392,11 @@ def test_a_damaged_file_is_named_and_the_earlier_page_stays(
 ) -> None:
     damaged, out = tmp_path / "damaged", tmp_path / "report.html"
     damaged.write_text(content, encoding="utf-8")
-    out.write_text("earlier", encoding="utf-8")
+    earlier = '<meta name="generator" content="bertpipe report">earlier'
+    out.write_text(earlier, encoding="utf-8")
     with pytest.raises(DataError, match=re.escape(str(damaged))):
         report(tiny, folder, trained / "model", parquet, out=str(out), **{name: damaged})
-    assert out.read_text(encoding="utf-8") == "earlier"
+    assert out.read_text(encoding="utf-8") == earlier
 
 
 def test_without_a_model_there_is_no_page(tiny: Params, folder: Path, parquet: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bertpipe.core.artifacts import MODEL
 from bertpipe.core.errors import BertpipeError, DataError, MissingInputError, StoreError, WriteError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import Params
-from bertpipe.core.storage import COPIES_DIR, check_place, copy_for, fetched, fetched_text, output_directory, publish
+from bertpipe.core.storage import COPIES_DIR, check_output, copy_for, fetched, fetched_text, output_directory, publish
 from bertpipe.data.pair_dataset import PairFile, read_dataset
 from commands import Run
 from object_stores import BUCKET, Fault, Request, Store, busy, cut, each_first, no_fault, running_store, slow, use
@@ -269,7 +269,7 @@ def test_wrong_credentials_and_buckets_that_are_not_there_are_named_without_secr
 ) -> None:
     from bertpipe.core import object_store
 
-    def told(*options: object) -> str:
+    def said_by(*options: object) -> str:
         object_store._connected.cache_clear()
         ended = run("evaluate", "--out", "m.json", *options)
         assert ended.code == 1
@@ -280,13 +280,13 @@ def test_wrong_credentials_and_buckets_that_are_not_there_are_named_without_secr
         assert "Traceback" not in text
         return text
 
-    assert "there is no bucket s3://nowhere-at-all: make it" in told("--data", "s3://nowhere-at-all/data")
-    assert "there is no bucket s3://nowhere-at-all: make it" in told("--model", "s3://nowhere-at-all/model")
-    assert f"{URL}/data-of-nobody has no bertpipe-manifest.json" in told("--data", f"{URL}/data-of-nobody")
+    assert "there is no bucket s3://nowhere-at-all: make it" in said_by("--data", "s3://nowhere-at-all/data")
+    assert "there is no bucket s3://nowhere-at-all: make it" in said_by("--model", "s3://nowhere-at-all/model")
+    assert f"{URL}/data-of-nobody has no bertpipe-manifest.json" in said_by("--data", f"{URL}/data-of-nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrongwrong")
-    assert "check the credentials in the environment (AWS_ACCESS_KEY_ID" in told("--data", data)
+    assert "check the credentials in the environment (AWS_ACCESS_KEY_ID" in said_by("--data", data)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWRONGWRONG")
-    assert "check the credentials in the environment (AWS_ACCESS_KEY_ID" in told("--data", data)
+    assert "check the credentials in the environment (AWS_ACCESS_KEY_ID" in said_by("--data", data)
     ended = run("convert", "--zip", "data/raw/dataset.zip", "--out", f"{URL}/unwritable")
     assert "check the credentials" in ended.err
     object_store._connected.cache_clear()
@@ -369,7 +369,7 @@ def test_a_reader_that_is_overtaken_by_a_writer_reads_the_new_directory(store: S
 def test_the_second_of_two_writers_is_refused(store: Store) -> None:
     url = f"{URL}/shared"
     copy = copy_for(url)
-    check_place(copy, MODEL)
+    check_output(copy, MODEL)
     first: Any = {"config.json": b"1"}
     with output_directory(Path(url), kind=MODEL) as staging:
         staging.mkdir(exist_ok=True)

@@ -161,7 +161,7 @@ def output_directory(place: Path, *, kind: Kind) -> Iterator[Path]:
     publish(copy)
 
 
-def check_place(copy: Path, kind: Kind) -> None:
+def check_output(copy: Path, kind: Kind) -> None:
     """Refuse a target directory that cannot be written, here or at its URL; see `check_target`.
 
     Raises:

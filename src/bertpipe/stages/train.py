@@ -15,7 +15,7 @@ from bertpipe.core.object_store import url_of, without_file_scheme
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
-from bertpipe.core.storage import check_place, copy_for, fetched
+from bertpipe.core.storage import check_output, copy_for, fetched
 from bertpipe.model.device import pick_device
 from bertpipe.training.checkpoint import RUN
 from bertpipe.training.distributed.environment import is_launched, local_rank
@@ -74,7 +74,7 @@ def run_train(
                 on_note("the processes were restarted: one of them failed, left or joined")
             with world.together():
                 if world.is_main:
-                    check_place(paths.model, MODEL)
+                    check_output(paths.model, MODEL)
                 paths = replace(paths, data=fetched(paths.data, by_ranges=True))
                 spec = make_run_spec(
                     model, train, masking, evaluation, runtime,
