@@ -19,6 +19,7 @@ from bertpipe import __version__
 from bertpipe.cli import app
 from bertpipe.cli.results import show_facts
 from bertpipe.cli.terminal import progress, show_error
+from bertpipe.core.errors import DataError
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import merged_text
 from bertpipe.core.progress import Progress
@@ -574,6 +575,17 @@ def test_a_terminal_has_a_bar_and_no_color_is_honoured(monkeypatch: pytest.Monke
     assert "3.0 / 3.0 MB" in terminal.written
     has_colour = any(f"\x1b[{code}" in terminal.written for code in ("3", "9", "1;3", "38;"))
     assert has_colour is not no_color
+
+
+@pytest.mark.parametrize("text", ["слово " * 100, "\x1b[31m" * 100, "\ud800" * 400])
+def test_an_error_is_no_longer_where_its_characters_are_escaped(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    show_error(str(DataError(f"line 1: {text}: write another word")))
+    line = raw.getvalue().decode("ascii").rstrip("\n")
+    assert line.startswith("error: line 1: ")
+    assert line.endswith(": write another word")
+    assert 400 < len(line) <= len("error: ") + 500
 
 
 @pytest.mark.parametrize("value", ["1", "3"])

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from bertpipe.core.errors import with_urls
+from bertpipe.core.errors import shortened, with_urls
 from bertpipe.core.progress import Progress, ignore_progress
 from bertpipe.training.distributed import environment
 
@@ -37,8 +37,8 @@ def console_of(stream: TextIO, *, width: int | None = None) -> "Console":
 
 
 def show_error(message: str) -> None:
-    """Print an error that the user can fix."""
-    _say(f"error: {message}", style="red")
+    """Print an error that the user can fix; where its characters are escaped, it gets no longer by that."""
+    _say(f"error: {shortened(_visible(message))}", style="red")
 
 
 def show_note(message: str) -> None:
@@ -128,9 +128,15 @@ def _plain_lines() -> Callable[[Progress], None]:
 
 def _say(line: str, *, style: str | None = None) -> None:
     """Print a line on standard error; where that is closed, the command continues."""
-    visible = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), with_urls(line))
     with suppress(OSError, SystemExit):  # rich exits at a broken pipe
-        console_of(sys.stderr).print(visible, style=style, soft_wrap=True)
+        console_of(sys.stderr).print(_visible(line), style=style, soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    """Return a text as standard error shows it: with what controls a terminal, or its encoding lacks, escaped."""
+    escaped = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), with_urls(text))
+    encoding = sys.stderr.encoding or "utf-8"
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _amount(report: Progress) -> str:

@@ -23,6 +23,13 @@ def with_urls(text: str) -> str:
     return re.sub(r"\b(s3|gs|az|abfss?):/(?=[^/])", r"\1://", text)
 
 
+def shortened(message: str) -> str:
+    """Return a message of at most `LONGEST_MESSAGE` characters: one that is too long loses its middle."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[: LONGEST_MESSAGE - _END - 5]} ... {message[-_END:]}"
+
+
 class BertpipeError(Exception):
     """A problem in the user's input, files or machine; the command line shows its message and exits with a code.
 
@@ -30,10 +37,7 @@ class BertpipeError(Exception):
     """
 
     def __init__(self, message: str, *, shown: bool = True, exit_code: int = 1) -> None:
-        message = with_urls(message)
-        if len(message) > LONGEST_MESSAGE:
-            message = f"{message[: LONGEST_MESSAGE - _END - 5]} ... {message[-_END:]}"
-        super().__init__(message)
+        super().__init__(shortened(with_urls(message)))
         self.shown, self.exit_code = shown, exit_code  # where several processes raise it together, one shows it
 
 
