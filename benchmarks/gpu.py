@@ -28,7 +28,7 @@ from benchmarks.rows import bert_masking, huggingface_batch
 from benchmarks.sides import DROPOUT, bert_shape, train_params
 from bertpipe.core.params import CompileMode, ModelParams, TrainParams
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.device_batcher import DeviceBatcher
+from bertpipe.data.device.batcher import DeviceBatcher
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.data.tokenization.tokenizer import CLS_ID, SEP_ID
 from bertpipe.model.bert import Bert

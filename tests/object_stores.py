@@ -184,7 +184,7 @@ def _user_with_bucket(endpoint: str) -> tuple[str, str]:
 
 def use(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process use the store, without long pauses."""
-    from bertpipe.core import object_store
+    from bertpipe.core.stores import objects as object_store
 
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)

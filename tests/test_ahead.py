@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bertpipe.core.errors import DataError
-from bertpipe.data.device_batcher import prefetch
+from bertpipe.data.device.batcher import prefetch
 from bertpipe.data.pair_dataset import PairDataset
 from datasets import Pair, pair_dataset
 

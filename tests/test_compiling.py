@@ -12,8 +12,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from bertpipe.core.errors import ParamsError
 from bertpipe.core.params import CompileMode, Parallel, Params
-from bertpipe.data import device_batcher
-from bertpipe.data.device_batcher import DeviceBatcher
+from bertpipe.data.device import batcher as device_batcher
+from bertpipe.data.device.batcher import DeviceBatcher
 from bertpipe.model.device import pick_device
 from bertpipe.training.distributed.world import World
 from bertpipe.training.loop import StepReport, train_steps
@@ -155,7 +155,7 @@ def test_a_whole_run_on_resident_rows_ends_where_the_hosts_ends(
         compiled.append(mode)
         compile_objective(objective, mode, parallel, backend="eager")
 
-    for place in ("bertpipe.data.device_batcher", "bertpipe.training.run_spec"):
+    for place in ("bertpipe.data.device.batcher", "bertpipe.training.run_spec"):
         monkeypatch.setattr(f"{place}.batches_on_device", lambda _: True)
     monkeypatch.setattr("bertpipe.training.trainer.compile_objective", compile_it)
     made = train(tiny, tmp_path / "own", parquet, model={"dropout": 0.0}, runtime={"compile": "default"})

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertpipe.core.params import MaskingUnit, Params, TrainParams
 from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
-from bertpipe.data.device_batcher import DeviceBatcher, DeviceRows, batcher_for
-from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
+from bertpipe.data.device.batcher import DeviceBatcher, DeviceRows, batcher_for
+from bertpipe.data.device.fixed_batch import FixedBatch, ShapeBudget, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.sampling import SINGLE, DataParallelRank
@@ -146,7 +146,7 @@ def test_floating_point_operations_are_counted_alike() -> None:
 
 def test_tokens_are_masked_in_several_goes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [asked(batch) for batch in batchers(masking("span"))[1].epoch(1, batch_size=8)]
-    monkeypatch.setattr("bertpipe.data.device_batcher._TOKENS_AT_ONCE", 100)  # rows have up to 61
+    monkeypatch.setattr("bertpipe.data.device.batcher._TOKENS_AT_ONCE", 100)  # rows have up to 61
     assert [asked(batch) for batch in batchers(masking("span"))[1].epoch(1, batch_size=8)] == whole
 
 

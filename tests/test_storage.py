@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from bertpipe.core import object_store
 from bertpipe.core.artifacts import MODEL
 from bertpipe.core.errors import DataError, InputError, MissingInputError, StoreError, WriteError
 from bertpipe.core.manifest import MANIFEST_FORMAT, MANIFEST_NAME
-from bertpipe.core.object_store import url_of, without_file_scheme
-from bertpipe.core.storage import fetched, output_directory
+from bertpipe.core.stores import objects as object_store
+from bertpipe.core.stores.directories import fetched, output_directory
+from bertpipe.core.stores.objects import url_of, without_file_scheme
 from commands import Run
 
 pytestmark = pytest.mark.usefixtures("workdir")

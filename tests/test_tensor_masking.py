@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bertpipe.core import randomness
 from bertpipe.core.params import MaskingUnit
-from bertpipe.data import device_masking
-from bertpipe.data.device_masking import DeviceMasking
+from bertpipe.data.device import masking as device_masking
+from bertpipe.data.device.masking import DeviceMasking
 from bertpipe.data.masking import Masking
 from bertpipe.data.ragged import places_within
 from bertpipe.data.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer

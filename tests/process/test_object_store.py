@@ -16,7 +16,15 @@ from bertpipe.core.artifacts import MODEL
 from bertpipe.core.errors import BertpipeError, DataError, MissingInputError, StoreError, WriteError
 from bertpipe.core.manifest import MANIFEST_NAME
 from bertpipe.core.params import Params
-from bertpipe.core.storage import COPIES_DIR, check_output, copy_for, fetched, fetched_text, output_directory, publish
+from bertpipe.core.stores.directories import (
+    COPIES_DIR,
+    check_output,
+    copy_for,
+    fetched,
+    fetched_text,
+    output_directory,
+    publish,
+)
 from bertpipe.data.pair_dataset import PairFile, read_dataset
 from commands import Run
 from object_stores import BUCKET, Fault, Request, Store, busy, cut, each_first, no_fault, running_store, slow, use
@@ -223,7 +231,7 @@ def test_an_object_that_is_short_or_missing_is_refused(
     for path in parquet.iterdir():
         store.write(f"{folder}/{path.name}", path.read_bytes())
     url, name = f"{URL}/{folder}", "train.parquet" if by_ranges else "summary.json"
-    from bertpipe.core import storage
+    from bertpipe.core.stores import directories as storage
 
     with output_directory(Path(f"{url}/copy"), kind=storage.DATA) as staging:
         shutil.copytree(parquet, staging, dirs_exist_ok=True)
@@ -267,7 +275,7 @@ def test_an_endless_fault_is_an_error_of_one_line(store: Store, data: Path, run:
 def test_wrong_credentials_and_buckets_that_are_not_there_are_named_without_secrets(
     store: Store, data: Path, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bertpipe.core import object_store
+    from bertpipe.core.stores import objects as object_store
 
     def said_by(*options: object) -> str:
         object_store._connected.cache_clear()

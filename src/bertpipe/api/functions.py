@@ -8,7 +8,7 @@ from bertpipe.core import artifacts, params_file
 from bertpipe.core.params import Params
 from bertpipe.core.params_file import packaged_params
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import fetched
+from bertpipe.core.stores.directories import fetched
 from bertpipe.data.pair_dataset import PairDataset, read_dataset
 from bertpipe.inference.predictor import Predictor, load_predictor
 

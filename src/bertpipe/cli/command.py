@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from bertpipe.cli.terminal import show_note
 from bertpipe.core.errors import InputError, WriteError
 from bertpipe.core.file_kinds import shown
-from bertpipe.core.object_store import refuse_url, url_of, without_file_scheme
+from bertpipe.core.stores.objects import refuse_url, url_of, without_file_scheme
 
 _OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9-]*(=.*)?", re.DOTALL)
 """What an option can look like; whatever else begins with a dash is a text, such as `- Who is it?`."""

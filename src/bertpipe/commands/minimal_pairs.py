@@ -13,7 +13,7 @@ from bertpipe.core.errors import DataError, InputError, MissingInputError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import fetched
+from bertpipe.core.stores.directories import fetched
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.evaluation.baselines import token_counts

@@ -13,7 +13,7 @@ from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import LFS_POINTER
 from bertpipe.core.manifest import Kind
-from bertpipe.core.object_store import refuse_url, stored_objects
+from bertpipe.core.stores.objects import refuse_url, stored_objects
 
 if TYPE_CHECKING:
     import pandas as pd

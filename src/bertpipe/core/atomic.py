@@ -26,7 +26,7 @@ from bertpipe.core.manifest import (
     read_manifest,
     write_manifest,
 )
-from bertpipe.core.object_store import refuse_url
+from bertpipe.core.stores.objects import refuse_url
 
 _LONG_NAME = 100
 """Bytes; of a longer name the file beside it has a hash, since names end at 255 bytes or, encrypted, at 143."""

@@ -1,7 +1,7 @@
 """Counter-based random numbers: every draw is a pure function of integers such as (seed, epoch, row, position).
 
 A draw needs no state, so order and masks do not change with workers, ranks or a resume. The functions use 64-bit
-integer arithmetic that wraps, which NumPy arrays and torch tensors do alike: `data.device_masking` draws the same.
+integer arithmetic that wraps, which NumPy arrays and torch tensors do alike: `data.device.masking` draws the same.
 """
 
 from typing import TYPE_CHECKING, Final, TypeVar

@@ -1,6 +1,6 @@
 """Masked-language modelling: which tokens are predicted, and what the model reads in their place.
 
-`device_masking` makes the same decisions on a GPU.
+`data.device.masking` makes the same decisions on a GPU.
 """
 
 import itertools

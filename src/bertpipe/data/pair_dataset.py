@@ -21,7 +21,7 @@ from bertpipe.core.artifacts import (
     table_sha256,
 )
 from bertpipe.core.errors import DataError
-from bertpipe.core.object_store import file_to_read, size_to_read
+from bertpipe.core.stores.objects import file_to_read, size_to_read
 from bertpipe.data.layout import GROUPS_PER_WINDOW, Layout
 from bertpipe.data.ragged import flat_indices, offsets_of
 from bertpipe.data.records import SplitRecord

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bertpipe.core.artifacts import CONFIG_NAME, MODEL_DIR
 from bertpipe.core.errors import MissingInputError, ModelError
-from bertpipe.core.object_store import url_of, without_file_scheme
-from bertpipe.core.storage import fetched
+from bertpipe.core.stores.directories import fetched
+from bertpipe.core.stores.objects import url_of, without_file_scheme
 from bertpipe.data.tokenization.model_tokenizer import ModelTokenizer
 from bertpipe.data.tokenization.tokenizer import load_tokenizer
 from bertpipe.model.huggingface.files import other_weights

@@ -25,7 +25,7 @@ from bertpipe.core.errors import DataError, excerpt
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import ConvertParams
 from bertpipe.core.progress import Progress, ignore_progress
-from bertpipe.core.storage import output_directory
+from bertpipe.core.stores.directories import output_directory
 from bertpipe.data.records import write_records
 from bertpipe.data.tokenization.tokenizer import (
     SPECIAL_TOKENS,

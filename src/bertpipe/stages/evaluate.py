@@ -10,7 +10,7 @@ from bertpipe.core.atomic import check_target_file
 from bertpipe.core.errors import ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import fetched
+from bertpipe.core.stores.directories import fetched
 from bertpipe.data.batching import Batcher
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer

@@ -18,7 +18,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.errors import DataError, MissingInputError, ModelError
 from bertpipe.core.params import ExportParams, InferParams, MlmExample, NspExample
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import fetched, output_directory
+from bertpipe.core.stores.directories import fetched, output_directory
 from bertpipe.data.tokenization.model_tokenizer import MASK
 from bertpipe.data.tokenization.tokenizer import MASK_ID, Tokenizer, load_tokenizer
 from bertpipe.export.huggingface import bert_settings, missing_counterpart, save_huggingface

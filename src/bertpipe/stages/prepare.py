@@ -18,7 +18,7 @@ from bertpipe.core.errors import DataError
 from bertpipe.core.file_kinds import shown
 from bertpipe.core.params import MaskingParams, PrepareParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import fetched_text, output_directory
+from bertpipe.core.stores.directories import fetched_text, output_directory
 from bertpipe.data.records import write_records
 from bertpipe.sources.engines.engine import Engine, Processes
 from bertpipe.sources.notebook.writer import write_notebook_zip

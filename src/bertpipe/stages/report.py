@@ -26,7 +26,7 @@ from bertpipe.core.artifacts import (
 from bertpipe.core.errors import DataError, InputError, MissingInputError, ModelError
 from bertpipe.core.params import EvaluateParams, RuntimeParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
-from bertpipe.core.storage import fetched
+from bertpipe.core.stores.directories import fetched
 from bertpipe.data.pair_dataset import PairFile
 from bertpipe.data.tokenization.tokenizer import Tokenizer, load_tokenizer
 from bertpipe.evaluation.baselines import token_counts

@@ -11,11 +11,11 @@ from bertpipe.core.artifacts import MODEL, STATE_DIR
 from bertpipe.core.atomic import check_target_file, lock_path
 from bertpipe.core.errors import StoppedError, TrainingError
 from bertpipe.core.locks import LOCK, exclusive_lock
-from bertpipe.core.object_store import url_of, without_file_scheme
 from bertpipe.core.params import EvaluateParams, MaskingParams, ModelParams, RuntimeParams, TrainParams
 from bertpipe.core.progress import Progress, ignore_note, ignore_progress
 from bertpipe.core.source_hash import source_digest
-from bertpipe.core.storage import check_output, copy_for, fetched
+from bertpipe.core.stores.directories import check_output, copy_for, fetched
+from bertpipe.core.stores.objects import url_of, without_file_scheme
 from bertpipe.model.device import pick_device
 from bertpipe.training.checkpoint import RUN
 from bertpipe.training.distributed.environment import is_launched, local_rank

@@ -16,7 +16,7 @@ from torch import Tensor
 from bertpipe.core.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.core.atomic import atomic_directory
 from bertpipe.core.errors import DataError, MissingInputError, StoreError, write_errors
-from bertpipe.core.storage import fetch_folder, published_folders, unpublish, upload
+from bertpipe.core.stores.directories import fetch_folder, published_folders, unpublish, upload
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
 from bertpipe.training.distributed.world import World

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bertpipe.core.params import TrainParams
 from bertpipe.core.randomness import random_bits
 from bertpipe.data.batching import Batch, Batcher
-from bertpipe.data.device_batcher import DeviceBatcher
+from bertpipe.data.device.batcher import DeviceBatcher
 from bertpipe.model.flops import training_flops
 from bertpipe.training.distributed.world import ALONE, World
 from bertpipe.training.objective import Losses

@@ -16,7 +16,7 @@ from bertpipe.core.params import (
     RuntimeParams,
     TrainParams,
 )
-from bertpipe.data.device_batcher import batches_on_device
+from bertpipe.data.device.batcher import batches_on_device
 from bertpipe.data.masking import Masking
 from bertpipe.model.device import set_up_cpu
 from bertpipe.training.checkpoint import run_key

@@ -17,9 +17,9 @@ from bertpipe import __version__
 from bertpipe.core.artifacts import EPOCHS_COLUMNS, HISTORY_COLUMNS, TIMING_COLUMNS, TOKENIZER_NAME, write_json
 from bertpipe.core.errors import DataError, Interrupted, StoppedError, StoreError, TrainingError, with_urls
 from bertpipe.core.progress import Progress
-from bertpipe.core.storage import publish
+from bertpipe.core.stores.directories import publish
 from bertpipe.data.batching import Batcher
-from bertpipe.data.device_batcher import DeviceBatcher, batcher_for
+from bertpipe.data.device.batcher import DeviceBatcher, batcher_for
 from bertpipe.evaluation.evaluate import Evaluation, evaluate
 from bertpipe.evaluation.questions import Questions, answers_content
 from bertpipe.model.bert import Bert

@@ -20,7 +20,7 @@ from bertpipe.core.artifacts import DATA, WORK_DIR, file_sha256
 from bertpipe.core.atomic import atomic_directory, check_target
 from bertpipe.core.errors import DataError, MissingInputError, StoreError, WriteError, url_of_copy
 from bertpipe.core.manifest import MANIFEST_FORMAT, MANIFEST_NAME, Kind, read_manifest
-from bertpipe.core.object_store import (
+from bertpipe.core.stores.objects import (
     StoredObject,
     download,
     has_bucket,

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bertpipe.data.batching import IGNORE_INDEX, Batch, Batcher
-from bertpipe.data.device_masking import DeviceMasking
+from bertpipe.data.device.fixed_batch import FixedBatch, ShapeBudget, bucket_length
+from bertpipe.data.device.masking import DeviceMasking
 from bertpipe.data.exchange import WindowShare
-from bertpipe.data.fixed_batch import FixedBatch, ShapeBudget, bucket_length
 from bertpipe.data.masking import Masking
 from bertpipe.data.pair_dataset import PairDataset
 from bertpipe.data.sampling import SINGLE, DataParallelRank

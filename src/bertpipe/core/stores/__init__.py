@@ -1,0 +1,1 @@
+"""Object stores: their objects, and directories of them by URL."""

@@ -1,0 +1,1 @@
+"""Batches made on a device, in fixed shapes."""
