@@ -135,7 +135,7 @@ def _say(line: str, *, style: str | None = None) -> None:
 def _visible(text: str) -> str:
     """Return a text as standard error shows it: with what controls a terminal, or its encoding lacks, escaped."""
     escaped = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), with_urls(text))
-    encoding = sys.stderr.encoding or "utf-8"
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     return escaped.encode(encoding, "backslashreplace").decode(encoding)
 
 
