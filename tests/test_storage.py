@@ -11,7 +11,7 @@ from bertpipe.core.artifacts import MODEL
 from bertpipe.core.errors import DataError, InputError, MissingInputError, StoreError, WriteError
 from bertpipe.core.manifest import MANIFEST_FORMAT, MANIFEST_NAME
 from bertpipe.core.stores import objects as object_store
-from bertpipe.core.stores.directories import fetched, output_directory
+from bertpipe.core.stores.directories import fetched, output_directory, published_folders, unpublish, upload
 from bertpipe.core.stores.objects import url_of, without_file_scheme
 from commands import Run
 
@@ -187,3 +187,19 @@ def test_an_error_shows_no_secret_of_the_store(bucket: fs.FileSystem, monkeypatc
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
     assert "4 tries" in str(caught.value)
+
+
+def test_a_models_url_given_for_the_state_keeps_its_model(bucket: fs.FileSystem, tmp_path: Path) -> None:
+    with output_directory(Path("s3://shelf/m"), kind=MODEL) as staging:
+        (staging / "config.json").write_text("0", encoding="utf-8")
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    before = {info.path for info in bucket.get_file_info(fs.FileSelector("shelf/m", recursive=True))}
+    for command in (
+        lambda: published_folders("s3://shelf/m", kind="state of a training"),
+        lambda: upload(tmp_path, "s3://shelf/m", kind="state of a training", names={"run.json": "0" * 64}),
+        lambda: unpublish("s3://shelf/m", kind="state of a training"),
+    ):
+        with pytest.raises(WriteError, match=r"s3://shelf/m holds the model .* name another URL"):
+            command()
+    assert {info.path for info in bucket.get_file_info(fs.FileSelector("shelf/m", recursive=True))} == before
+    assert len(before) == 2

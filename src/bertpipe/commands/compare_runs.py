@@ -83,16 +83,7 @@ def run_comparison(
             runs.append(_read(_found(name, folder), _label(name, [run.name for run in runs])))
     sections = comparison_sections(runs)
     listed = ", ".join(run.name for run in runs)
-    write_page(out, page(f"Comparison of {len(runs)} runs", listed, sections))
-    left_out = [why for section in sections for why in section.left_out]
-    for why in left_out:
-        on_note(f"left out: {why}")
-    return {
-        "file": str(out),
-        "bytes": out.stat().st_size,
-        "sections": [section.name for section in sections],
-        "left_out": left_out,
-    }
+    return write_page(out, page(f"Comparison of {len(runs)} runs", listed, sections), sections, on_note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from bertpipe.core.atomic import atomic_file
 from bertpipe.core.errors import DataError, MissingInputError
 from bertpipe.core.file_kinds import LFS_POINTER
 from bertpipe.core.manifest import Kind
-from bertpipe.core.stores.objects import refuse_url, stored_objects
+from bertpipe.core.stores.objects import refuse_url, stored_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -298,7 +298,7 @@ def read_table(path: Path, columns: Sequence[str], *, may_lack: Sequence[str] = 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal; of one that stands for an object in a store, the manifest's."""
-    stored = stored_objects.get(path.absolute()) if stored_objects else None
+    stored = stored_object(path)
     if stored is not None and stored.sha256 is not None:
         return stored.sha256
     with path.open("rb") as file:

@@ -1,8 +1,9 @@
 """The page: sections as one HTML file that needs nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import vl_convert
@@ -67,10 +68,19 @@ def check_page_file(out: Path) -> None:
             )
 
 
-def write_page(out: Path, text: str) -> None:
-    """Write a page whole."""
+def write_page(out: Path, text: str, sections: Sequence[Section], on_note: Callable[[str], None]) -> dict[str, Any]:
+    """Write a page whole, note once each part that its sections lack, and return what a command says of it."""
     with atomic_file(out) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    left_out = [why for section in sections for why in section.left_out]
+    for why in dict.fromkeys(left_out):
+        on_note(f"left out: {why}")
+    return {
+        "file": str(out),
+        "bytes": out.stat().st_size,
+        "sections": [section.name for section in sections],
+        "left_out": left_out,
+    }
 
 
 @cache

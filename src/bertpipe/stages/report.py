@@ -155,16 +155,7 @@ def run_report(
     ]
     on_progress(Progress(label="writing the page", completed=0, total=None, unit="parts"))
     text = page(f"Report on {loaded.name}", _subtitle(loaded), sections)
-    write_page(out, text)
-    left_out = [why for section in sections for why in section.left_out]
-    for why in dict.fromkeys(left_out):
-        on_note(f"left out: {why}")
-    return {
-        "file": str(out),
-        "bytes": out.stat().st_size,
-        "sections": [section.name for section in sections],
-        "left_out": left_out,
-    }
+    return write_page(out, text, sections, on_note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

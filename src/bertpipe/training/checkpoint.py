@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertpipe.core.artifacts import file_sha256, json_text, read_json, write_json
 from bertpipe.core.atomic import atomic_directory
-from bertpipe.core.errors import DataError, MissingInputError, StoreError, write_errors
+from bertpipe.core.errors import DataError, MissingInputError, StoreError, WriteError, write_errors
 from bertpipe.core.stores.directories import fetch_folder, published_folders, unpublish, upload
 from bertpipe.model.bert import Bert
 from bertpipe.model.store import load_weights, save_weights
@@ -24,6 +24,8 @@ from bertpipe.training.distributed.world import World
 WEIGHTS, OPTIMIZER, RECORDS, MANIFEST = "weights.safetensors", "optimizer.safetensors", "records.json", "manifest.json"
 RUN = "run.json"
 """What defines the run: its params, data and versions."""
+_KIND = "state of a training"
+"""Of what is at its URL."""
 _STEP = re.compile(r"step-\d{9}")
 _PARTIALS = (".*.bertpipe-partial*",)
 """Patterns of what an ended process was writing, and its locks."""
@@ -90,7 +92,7 @@ class Checkpoints:
         paths = [path for name in ("step-*/*", RUN) for path in self.directory.glob(name)]
         names = {path.relative_to(self.directory).as_posix(): file_sha256(path) for path in paths}
         try:
-            upload(self.directory, self.url, kind="state of a training", names=names)
+            upload(self.directory, self.url, kind=_KIND, names=names)
         except StoreError as error:
             on_note(f"{error}; the state is kept at {self.directory} alone until then")
 
@@ -98,11 +100,12 @@ class Checkpoints:
         """Bring the newest undamaged checkpoint from the object store, if it is newer than those here.
 
         Raises:
+            WriteError: something else that bertpipe wrote is there.
             StoreError: the store cannot be reached, or refuses.
         """
         if self.url is None:
             return
-        folders = published_folders(self.url)
+        folders = published_folders(self.url, kind=_KIND)
         for name in sorted(filter(_STEP.fullmatch, folders), reverse=True):
             path = self.directory / name
             if any(_is_whole(each) for each in checkpoints_in(self.directory) if each.name >= name):
@@ -137,8 +140,8 @@ class Checkpoints:
         """Remove the checkpoints from the object store; if it cannot be reached, they stay."""
         if self.url is not None:
             try:
-                unpublish(self.url)
-            except StoreError as error:
+                unpublish(self.url, kind=_KIND)
+            except (StoreError, WriteError) as error:
                 on_note(f"the state at {self.url} stays: {error}")
 
     def _path(self, step: int) -> Path:

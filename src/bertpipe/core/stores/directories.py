@@ -174,13 +174,24 @@ def check_output(copy: Path, kind: Kind) -> None:
         _check_url(url, kind.name)
 
 
-def _check_url(url: str, kind: str) -> None:
+def _replaceable(url: str, kind: str) -> _Directory | None:
+    """Return what is published at a URL, which a directory of this kind may replace; None if there is nothing.
+
+    Raises:
+        WriteError: bertpipe published another kind of directory there.
+        MissingInputError, DataError, StoreError: see `_read`.
+    """
     directory = _read(url)
     if directory and directory.kind != kind:
         raise WriteError(
             f"{url} holds the {directory.kind} that bertpipe wrote there, and the {kind} would replace it: name "
             "another URL"
         )
+    return directory
+
+
+def _check_url(url: str, kind: str) -> None:
+    directory = _replaceable(url, kind)
     _seen[url] = {directory.manifest if directory else None}
     check = f"{url}/{_CHECK_NAME}"
     put(check, b"")
@@ -215,7 +226,7 @@ def upload(directory: Path, url: str, *, kind: str, names: Mapping[str, str]) ->
     Raises:
         StoreError, WriteError: see `publish`.
     """
-    before = _read(url)
+    before = _replaceable(url, kind)
     present = {each.url for each in before.files.values()} if before else set()
     files = {
         name: StoredObject(f"{url}/{name}.{digest[:_HASH]}", (directory / name).stat().st_size, digest)
@@ -249,22 +260,28 @@ def upload(directory: Path, url: str, *, kind: str, names: Mapping[str, str]) ->
     _remove_objects(url, before, kept={each.url for each in files.values()})
 
 
-def unpublish(url: str) -> None:
+def unpublish(url: str, *, kind: str) -> None:
     """Remove a directory that bertpipe published, if it is there: its manifest, then the objects of the manifest.
 
     Raises:
+        WriteError: it is a directory of another kind, which stays.
         StoreError: the store cannot be reached, or refuses.
     """
-    directory = _read(url)
+    directory = _replaceable(url, kind)
     if directory is not None:
         remove(f"{url}/{MANIFEST_NAME}")
         _remove_objects(url, directory, kept=())
     _seen[url] = {None}
 
 
-def published_folders(url: str) -> list[str]:
-    """Return the names of the folders in what is published at a URL; none if there is nothing."""
-    directory = _read(url)
+def published_folders(url: str, *, kind: str) -> list[str]:
+    """Return the names of the folders in what is published at a URL; none if there is nothing.
+
+    Raises:
+        WriteError: it is a directory of another kind.
+        StoreError: the store cannot be reached, or refuses.
+    """
+    directory = _replaceable(url, kind)
     _seen[url] = {directory.manifest if directory else None}
     return sorted({name.partition("/")[0] for name in (directory.files if directory else ()) if "/" in name})
 

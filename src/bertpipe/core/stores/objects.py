@@ -237,15 +237,20 @@ class RangeFile(io.RawIOBase):
         return data
 
 
+def stored_object(path: Path) -> StoredObject | None:
+    """Return the object that a file stands for; None for any other file."""
+    return stored_objects.get(path.absolute()) if stored_objects else None
+
+
 def file_to_read(path: Path) -> Path | RangeFile:
     """Return what to read in place of a file: itself, or the object that it stands for."""
-    stored = stored_objects.get(path.absolute()) if stored_objects else None
+    stored = stored_object(path)
     return path if stored is None else RangeFile(stored)
 
 
 def size_to_read(path: Path) -> int:
     """Return the bytes of a file, or of the object that it stands for."""
-    stored = stored_objects.get(path.absolute()) if stored_objects else None
+    stored = stored_object(path)
     return path.stat().st_size if stored is None else stored.size
 
 
